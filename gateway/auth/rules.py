@@ -1,0 +1,109 @@
+"""Channel rules: the configured policy for topics matching a pattern."""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final, Literal, Protocol, TypeAlias
+
+import msgspec
+
+Join: TypeAlias = Literal["anyone", "authenticated"]
+Push: TypeAlias = Literal["deny", "broadcast"]
+SlowConsumer: TypeAlias = Literal["disconnect", "drop"]
+
+_PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_MATCH_CACHE: Final = 16_384  # topics in use on a replica are matched over and over
+
+
+class ChannelPolicy(Protocol):
+    """One entry of ``[[channels]]``."""
+
+    @property
+    def pattern(self) -> str: ...
+    @property
+    def join(self) -> Join: ...
+    @property
+    def push(self) -> Push: ...
+    @property
+    def echo(self) -> bool: ...
+    @property
+    def slow_consumer(self) -> SlowConsumer: ...
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """A channel rule.
+
+    Attributes:
+        pattern: Exact, ``prefix*``, or with placeholders such as ``user:{sub}``.
+        matcher: The pattern compiled; its groups are the placeholders.
+        claims: Names of the placeholders, in order.
+        join: Who may join.
+        push: What a client's push does.
+        echo: Whether the pusher gets its own broadcast.
+        slow_consumer: What happens to a socket that is behind.
+    """
+
+    pattern: str
+    matcher: re.Pattern[str]
+    claims: tuple[str, ...]
+    join: Join
+    push: Push
+    echo: bool
+    slow_consumer: SlowConsumer
+
+    def admits(self, topic: str, claims: Mapping[str, str] | None) -> bool:
+        """Whether a socket with these claims may join a topic this rule matches.
+
+        Args:
+            topic: A topic that :meth:`Rules.match` gave this rule for.
+            claims: Claims of the socket's token that are strings; None when it is anonymous.
+        """
+        if claims is None:
+            return self.join == "anyone" and not self.claims
+        if not self.claims:
+            return True
+        match = self.matcher.fullmatch(topic)
+        return match is not None and all(
+            claims.get(name) == value
+            for name, value in zip(self.claims, match.groups(), strict=True)
+        )
+
+
+class Rules:
+    """All rules in order; the first whose pattern matches a topic is the topic's rule."""
+
+    def __init__(self, channels: Iterable[ChannelPolicy]) -> None:
+        self._rules = [_compile(channel) for channel in channels]
+        self.match = lru_cache(_MATCH_CACHE)(self._match)
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """Names of all claims that patterns ask for."""
+        return frozenset(name for rule in self._rules for name in rule.claims)
+
+    def _match(self, topic: str) -> Rule | None:
+        return next((rule for rule in self._rules if rule.matcher.fullmatch(topic)), None)
+
+
+def _compile(channel: ChannelPolicy) -> Rule:
+    pattern = channel.pattern
+    body, star = (pattern[:-1], True) if pattern.endswith("*") else (pattern, False)
+    # Literal text and placeholder names take turns. A value holds no ":" but in last place, so that
+    # `user:{sub}:{device}` cannot be read in two ways.
+    pieces = _PLACEHOLDER.split(body)
+    expression = ""
+    for index, piece in enumerate(pieces):
+        if index % 2 == 0:
+            expression += re.escape(piece)
+        else:
+            last = index == len(pieces) - 2 and not pieces[-1] and not star
+            expression += "(.+)" if last else "([^:]+)"
+    return Rule(
+        pattern=pattern,
+        matcher=re.compile(expression + (".*" if star else ""), re.DOTALL),
+        claims=tuple(pieces[1::2]),
+        join=channel.join,
+        push=channel.push,
+        echo=channel.echo,
+        slow_consumer=channel.slow_consumer,
+    )

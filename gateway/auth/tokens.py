@@ -1,0 +1,155 @@
+"""Tokens: JSON Web Tokens (RFC 7519) signed with HS256 that say who a client is."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+import jwt
+import msgspec
+from jwt.exceptions import InvalidJTIError, InvalidSubjectError
+from jwt.warnings import InsecureKeyLengthWarning
+
+from gateway.errors import TokenError
+
+ALGORITHM: Final = "HS256"
+"""
+The one algorithm accepted, whatever the token's header asks for.
+
+Choosing by the header would let anybody sign with ``none``, or with a public key taken for a secret.
+"""
+
+MAX_SUB_BYTES: Final = 255
+
+# A short secret is reported once, when the configuration is read, not with every token.
+warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
+
+_HOSTILE: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
+"""What PyJWT lets out for hostile tokens, ``exp`` of 1e400 or JSON nested a thousand deep among them."""
+
+_REASONS: Final = (
+    # the first that fits, so subclasses come before their bases
+    (jwt.ExpiredSignatureError, "token_expired"),
+    (jwt.ImmatureSignatureError, "token_not_yet_valid"),
+    (jwt.InvalidIssuedAtError, "token_not_yet_valid"),
+    (jwt.InvalidAudienceError, "token_audience"),
+    (jwt.InvalidIssuerError, "token_issuer"),
+    (jwt.MissingRequiredClaimError, "token_claims"),
+    (InvalidSubjectError, "token_claims"),
+    (InvalidJTIError, "token_claims"),
+    (jwt.InvalidSignatureError, "token_signature"),
+    (jwt.InvalidAlgorithmError, "token_algorithm"),
+)
+
+
+class TokenSettings(Protocol):
+    """The ``[auth]`` section, as far as tokens are concerned."""
+
+    @property
+    def secrets(self) -> Sequence[str]: ...
+    @property
+    def audience(self) -> str: ...
+    @property
+    def issuer(self) -> str: ...
+    @property
+    def leeway_seconds(self) -> float: ...
+    @property
+    def max_token_seconds(self) -> int: ...
+
+
+class Claims(msgspec.Struct, frozen=True):
+    """What a valid token says.
+
+    Attributes:
+        user: ``sub``, the authenticated user.
+        expires_at: ``exp``, unix seconds.
+        named: The string claims that channel patterns ask for, ``sub`` among them.
+    """
+
+    user: str
+    expires_at: float
+    named: dict[str, str]
+
+
+class TokenVerifier:
+    """Checks tokens.
+
+    Args:
+        named: Claims to keep for the patterns of channel rules.
+    """
+
+    def __init__(self, settings: TokenSettings, named: Iterable[str] = ()) -> None:
+        self._settings = settings
+        self._named = sorted({"sub", *named})
+
+    def verify(self, token: str) -> Claims:
+        """What a token says.
+
+        Raises:
+            TokenError: With the label of the first check that failed.
+        """
+        payload = self._decode(token)
+        user, issued_at, expires_at = payload["sub"], payload["iat"], payload["exp"]
+        if (
+            not isinstance(user, str)
+            or not 0 < len(user.encode(errors="replace")) <= MAX_SUB_BYTES
+            or not isinstance(issued_at, int | float)
+            or not isinstance(expires_at, int | float)
+        ):
+            raise TokenError("token_claims")
+        if expires_at - issued_at > self._settings.max_token_seconds:
+            raise TokenError("token_lifetime")
+        named = {name: value for name in self._named if isinstance(value := payload.get(name), str)}
+        return Claims(user, float(expires_at), named)
+
+    def _decode(self, token: str) -> dict[str, object]:
+        settings = self._settings
+        error = TokenError("no_secret")
+        for secret in settings.secrets:
+            try:
+                payload: dict[str, object] = jwt.decode(
+                    token,
+                    secret,
+                    algorithms=[ALGORITHM],
+                    audience=settings.audience or None,
+                    issuer=settings.issuer or None,
+                    leeway=settings.leeway_seconds,
+                    options={
+                        "require": ["sub", "iat", "exp"],
+                        "verify_aud": bool(settings.audience),
+                    },
+                )
+            except _HOSTILE as problem:
+                error = TokenError(_reason(problem))
+                if not isinstance(problem, jwt.InvalidSignatureError):
+                    break  # the signature held, or the token cannot be read with any secret
+            else:
+                return payload
+        raise error
+
+
+def mint(
+    secret: str,
+    *,
+    sub: str,
+    ttl_seconds: int,
+    now: float,
+    device: dict[str, str] | None = None,
+    topics: Sequence[str] | None = None,
+    audience: str = "",
+    issuer: str = "",
+) -> str:
+    """A token signed with ``secret``.
+
+    Args:
+        now: Unix seconds, its ``iat``.
+        device: ``{"id", "name", "type"}`` of the device it is for.
+        topics: Patterns of topics it may join.
+    """
+    payload: dict[str, object] = {"sub": sub, "iat": int(now), "exp": int(now) + ttl_seconds}
+    optional = {"device": device, "topics": topics, "aud": audience, "iss": issuer}
+    payload |= {name: value for name, value in optional.items() if value}
+    return jwt.encode(payload, secret, algorithm=ALGORITHM)
+
+
+def _reason(problem: Exception) -> str:
+    return next((label for kind, label in _REASONS if isinstance(problem, kind)), "token_malformed")

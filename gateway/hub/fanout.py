@@ -1,0 +1,197 @@
+"""Fan-out: one message to every local member of its topic.
+
+A message is encoded once for each kind of socket and the same bytes object is written to all of them:
+no task, queue or await per socket. Work is done in slices, one per turn of the event loop, so that a
+topic with many members does not hold up heartbeats. While a topic's pass is under way its next
+messages wait, and the next pass joins them into one write per socket: under load the number of writes
+falls, and an idle topic pays nothing for it.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Final, Protocol
+
+from gateway.hub.broadcast import Broadcast, Encoding
+from gateway.hub.registry import Member, Registry, Topic
+
+SLICE_WRITES: Final = 256
+"""
+Writes in one turn of the event loop: about 2.5 ms at 10 µs a write, most of it the kernel's.
+"""
+
+PASS_BYTES: Final = 64 * 1024
+"""Messages joined into one pass at most, in payload bytes; at least one message is taken."""
+
+
+class FanoutMetrics(Protocol):
+    """What a fan-out counts."""
+
+    def delivered(self, messages: int) -> None:
+        """Messages handed to sockets."""
+
+    def dropped(self, messages: int, reason: str) -> None:
+        """Messages a socket should have got and did not."""
+
+    def passed(self, seconds: float) -> None:
+        """Time from a pass's first write to its last."""
+
+
+class _Pass:
+    """One round over the members of a topic with one or more messages."""
+
+    __slots__ = ("encoded", "exclusions", "first", "members", "messages", "position", "started")
+
+    def __init__(self, topic: Topic, messages: list[Broadcast], first: int, now: float) -> None:
+        self.members = list(topic.members)
+        self.messages = messages
+        self.first = first
+        self.position = 0
+        self.started = now
+        self.exclusions = any(message.excluded for message in messages)
+        # kind of socket -> number of the first message -> bytes and how many messages they hold
+        self.encoded: dict[tuple[Encoding, int], tuple[bytes, int]] = {}
+
+    def whole(self, encoding: Encoding, start: int) -> tuple[bytes, int]:
+        """All messages from ``start`` on, joined: the bytes and how many messages they are."""
+        key = (encoding, start)
+        known = self.encoded.get(key)
+        if known is None:
+            known = self.encoded[key] = _join(encoding, self.messages[start:])
+        return known
+
+    def for_member(self, member: Member) -> tuple[bytes, int, int]:
+        """What one member gets: the bytes, how many messages they are, how many it misses."""
+        outlet = member.outlet
+        start = max(0, member.first - self.first)
+        wanted = len(self.messages) - start
+        if wanted <= 0:
+            return b"", 0, 0
+        if self.exclusions:
+            mine = [m for m in self.messages[start:] if outlet.id not in m.excluded]
+            if len(mine) != wanted:
+                data, count = _join(outlet.encoding, mine)
+                return data, count, len(mine) - count
+        data, count = self.whole(outlet.encoding, start)
+        return data, count, wanted - count
+
+
+def _join(encoding: Encoding, messages: list[Broadcast]) -> tuple[bytes, int]:
+    parts = [part for m in messages if (part := encoding.broadcast(m)) is not None]
+    return (parts[0] if len(parts) == 1 else b"".join(parts)), len(parts)
+
+
+class Fanout:
+    """Carries messages to the members of their topics.
+
+    Args:
+        outbound_limit: Bytes that may wait for one socket; a message for one above it closes the
+            socket, or is dropped where the rule says so.
+        call_soon: Runs a function in the next turn of the event loop.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        metrics: FanoutMetrics,
+        *,
+        outbound_limit: int,
+        call_soon: Callable[[Callable[[], None]], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self._registry = registry
+        self._metrics = metrics
+        self._outbound_limit = outbound_limit
+        self._call_soon = call_soon
+        self._clock = clock
+        self._active: deque[Topic] = deque()
+        self._passes: dict[Topic, _Pass] = {}
+        self._scheduled = False
+
+    def send(self, message: Broadcast) -> None:
+        """Deliver to everyone who is a member now; members see messages in the order of these calls."""
+        topic = self._registry.get(message.topic)
+        if topic is None:
+            return
+        topic.next_number += 1
+        topic.waiting.append(message)
+        if len(topic.waiting) == 1 and topic not in self._passes:
+            self._active.append(topic)
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """One slice; topics take turns, so a big one does not hold up the others."""
+        budget = SLICE_WRITES
+        while self._active and budget > 0:
+            topic = self._active.popleft()
+            current = self._passes.get(topic)
+            if current is None:
+                current = self._passes[topic] = self._begin(topic)
+            budget -= self._advance(current, budget)
+            if current.position < len(current.members):
+                self._active.append(topic)
+                continue
+            self._metrics.passed(self._clock() - current.started)
+            del self._passes[topic]
+            if topic.waiting:
+                self._active.append(topic)
+        self._scheduled = bool(self._active)
+        if self._scheduled:
+            self._call_soon(self._turn)
+
+    def _begin(self, topic: Topic) -> _Pass:
+        waiting = topic.waiting
+        size = len(waiting[0].payload)
+        taken = 1
+        for message in islice(waiting, 1, None):
+            size += len(message.payload)
+            if size > PASS_BYTES:
+                break
+            taken += 1
+        first = topic.next_number - len(waiting)
+        messages = waiting[:taken]
+        del waiting[:taken]
+        return _Pass(topic, messages, first, self._clock())
+
+    def _advance(self, current: _Pass, budget: int) -> int:
+        """Write to at most ``budget`` members; returns how many were looked at (at least one)."""
+        start = current.position
+        members = current.members[start : start + budget]
+        current.position = start + len(members)
+        limit = self._outbound_limit
+        delivered = 0
+        plain = not current.exclusions
+        first = current.first
+        encoding: Encoding | None = None
+        data, count = b"", 0
+        for member in members:
+            if not member.live:
+                continue
+            outlet = member.outlet
+            missed = 0
+            if plain and member.first <= first:
+                # the usual case: everybody gets the same bytes
+                if outlet.encoding is not encoding:
+                    encoding = outlet.encoding
+                    data, count = current.whole(encoding, 0)
+                chunk, messages = data, count
+                missed = len(current.messages) - count
+            else:
+                chunk, messages, missed = current.for_member(member)
+            if missed:
+                self._metrics.dropped(missed, "no_binary")
+            if not messages:
+                continue
+            if outlet.buffered() > limit:
+                self._metrics.dropped(messages, "slow_consumer")
+                if not member.drops:
+                    outlet.overflowed()
+                continue
+            outlet.write(chunk)
+            delivered += messages
+        if delivered:
+            self._metrics.delivered(delivered)
+        return len(members) or 1

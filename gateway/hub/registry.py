@@ -1,0 +1,78 @@
+"""The local registry: which sockets of this replica are members of which topic."""
+
+from gateway.hub.broadcast import Broadcast, Outlet
+
+
+class Member:
+    """One channel, seen from its topic.
+
+    A rejoin makes a new member: a fan-out under way checks :attr:`live`, so the old channel hears
+    nothing after its phx_close, and :attr:`first` keeps from the new one what is older than its reply.
+
+    Attributes:
+        drops: Whether a message is skipped when the socket is behind, instead of closing the socket.
+        first: Number of the first message of the topic this member gets.
+        live: False from the moment the channel ends.
+    """
+
+    __slots__ = ("drops", "first", "live", "outlet")
+
+    def __init__(self, outlet: Outlet, *, drops: bool) -> None:
+        self.outlet = outlet
+        self.drops = drops
+        self.first = 0
+        self.live = True
+
+
+class Topic:
+    """A topic with at least one local member.
+
+    Attributes:
+        members: In order of joining; a dict for its order and its removal in constant time.
+        waiting: Messages no pass has taken up yet.
+        next_number: Number the next message will get.
+    """
+
+    __slots__ = ("members", "name", "next_number", "waiting")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.members: dict[Member, None] = {}
+        self.waiting: list[Broadcast] = []
+        self.next_number = 0
+
+
+class Registry:
+    """Topics by name, and the number of memberships."""
+
+    def __init__(self) -> None:
+        self._topics: dict[str, Topic] = {}
+        self.memberships = 0
+
+    def __len__(self) -> int:
+        """Number of topics with a local member."""
+        return len(self._topics)
+
+    def get(self, name: str) -> Topic | None:
+        """The topic, if any local socket is a member."""
+        return self._topics.get(name)
+
+    def add(self, name: str, member: Member) -> None:
+        """Make a channel a member; it gets the messages that arrive from now on."""
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = Topic(name)
+        member.first = topic.next_number
+        topic.members[member] = None
+        self.memberships += 1
+
+    def remove(self, name: str, member: Member) -> None:
+        """End a membership: not a byte is written for it afterwards. Idempotent."""
+        if not member.live:
+            return
+        member.live = False
+        topic = self._topics[name]
+        del topic.members[member]
+        self.memberships -= 1
+        if not topic.members:
+            del self._topics[name]

@@ -1,0 +1,97 @@
+"""What the protocol core asks its shell to do.
+
+A list of effects is carried out in order, and that order is a promise: the reply to a join stands
+before the ``phx_close`` of the channel it replaced, an ``Unsubscribe`` before the ``phx_close`` after
+which the client must hear nothing more of the topic.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+from gateway.protocol.messages import Json, Outgoing
+from gateway.protocol.reasons import CloseCode, Reason
+
+
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Write one message to the client."""
+
+    message: Outgoing
+
+
+class RefuseJoin(msgspec.Struct, frozen=True, gc=False):
+    """Write the error reply to a join, which ends here."""
+
+    message: Outgoing
+    reason: Reason
+
+
+class Authorize(msgspec.Struct, frozen=True, gc=False):
+    """Decide on a join; answer with ``join_decided`` quoting the attempt.
+
+    Attributes:
+        attempt: Number of this join on this socket. join_refs are the client's and may repeat, so
+            a decision names the attempt, or it could admit a join it was not made for.
+        params: The join payload as JSON, or None when it came in a binary frame.
+    """
+
+    topic: str
+    attempt: int
+    params: Json | None
+
+
+class Subscribe(msgspec.Struct, frozen=True, gc=False):
+    """Have the topic's messages come to this replica; answer ``subscribed`` or ``subscribe_failed``."""
+
+    topic: str
+    attempt: int
+
+
+class Activate(msgspec.Struct, frozen=True, gc=False):
+    """Deliver the topic's messages to this socket from now on; its ok reply was just sent."""
+
+    topic: str
+    attempt: int
+
+
+class Resume(msgspec.Struct, frozen=True, gc=False):
+    """Ask with ``resume`` for what a message that waited for the join leads to.
+
+    One message at a time, so that what the one led to is done before the next: a push is answered
+    before the leave that follows it ends the channel.
+    """
+
+    topic: str
+    attempt: int
+
+
+class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
+    """End what ``Subscribe`` and ``Activate`` began for this attempt.
+
+    Sent once for every attempt whose ``Subscribe`` did not fail, at whichever stage it ended.
+    """
+
+    topic: str
+    attempt: int
+
+
+class Forward(msgspec.Struct, frozen=True, gc=False):
+    """Publish a client's push; answer with ``push_answered`` quoting attempt and ref."""
+
+    topic: str
+    attempt: int
+    ref: Json
+    event: str
+    payload: bytes
+    binary: bool
+
+
+class Close(msgspec.Struct, frozen=True, gc=False):
+    """Close the whole socket."""
+
+    code: CloseCode
+
+
+Effect: TypeAlias = (
+    Send | RefuseJoin | Authorize | Subscribe | Activate | Resume | Unsubscribe | Forward | Close
+)

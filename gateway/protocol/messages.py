@@ -1,0 +1,94 @@
+"""Decoded frames: what came from a client, and what goes to one."""
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from gateway.protocol.reasons import Reason
+
+Json: TypeAlias = bytes
+"""One encoded JSON value, as it was or will be on the wire."""
+
+NULL: Final[Json] = b"null"
+EMPTY_OBJECT: Final[Json] = b"{}"
+
+JOIN: Final = "phx_join"
+LEAVE: Final = "phx_leave"
+HEARTBEAT: Final = "heartbeat"
+
+REPLY_EVENT: Final[Json] = b'"phx_reply"'
+CLOSE_EVENT: Final[Json] = b'"phx_close"'
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One frame of a client.
+
+    Attributes:
+        join_ref: The client's id of the channel, verbatim; ``null`` when absent.
+        ref: The client's id of this message, verbatim; ``null`` when absent.
+        topic: At most 255 bytes of UTF-8.
+        event: At most 255 bytes of UTF-8.
+        payload: Encoded JSON, or any bytes when ``binary``.
+        binary: Whether the frame was a V2 binary push.
+    """
+
+    join_ref: Json
+    ref: Json
+    topic: str
+    event: str
+    payload: bytes
+    binary: bool = False
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """One message for one client, every field already JSON.
+
+    V1 has no join_ref on the way out; its serializer leaves it away.
+    """
+
+    join_ref: Json
+    ref: Json
+    topic: Json
+    event: Json
+    payload: Json
+
+
+class Undecodable(Exception):
+    """A frame that is no Phoenix message.
+
+    Attributes:
+        reply: What to tell the client, where a ref could be read.
+        malformed: Whether it counts against the client; a topic that is not a string does not, since
+            Phoenix answers it like any topic it does not know.
+    """
+
+    def __init__(self, reply: Outgoing | None, *, malformed: bool = True) -> None:
+        super().__init__("malformed" if malformed else "unmatched topic")
+        self.reply = reply
+        self.malformed = malformed
+
+
+def encode_json(value: object) -> Json:
+    """Encode compactly: some clients split the raw text at commas and match fields unstripped."""
+    return msgspec.json.encode(value)
+
+
+def ok_reply(join_ref: Json, ref: Json, topic: Json, response: Json = EMPTY_OBJECT) -> Outgoing:
+    """``phx_reply`` with status ok."""
+    return Outgoing(join_ref, ref, topic, REPLY_EVENT, b'{"status":"ok","response":%b}' % response)
+
+
+def error_reply(join_ref: Json, ref: Json, topic: Json, reason: Reason) -> Outgoing:
+    """``phx_reply`` with status error and a stable reason."""
+    return Outgoing(join_ref, ref, topic, REPLY_EVENT, _ERROR_PAYLOADS[reason])
+
+
+def close_message(join_ref: Json, topic: Json) -> Outgoing:
+    """``phx_close``: its ref is the join_ref (``Phoenix.Channel.Server``)."""
+    return Outgoing(join_ref, join_ref, topic, CLOSE_EVENT, EMPTY_OBJECT)
+
+
+_ERROR_PAYLOADS: Final = {
+    reason: b'{"status":"error","response":{"reason":%b}}' % encode_json(reason.value)
+    for reason in Reason
+}

@@ -1,0 +1,36 @@
+"""Why a join or a push was refused, and why a socket was closed: stable words of the wire.
+
+Reasons travel as ``{"reason": "…"}`` in the response of an error reply; ``docs/protocol.md`` explains each.
+"""
+
+from enum import IntEnum, StrEnum
+
+
+class Reason(StrEnum):
+    """Reason of an error reply."""
+
+    UNMATCHED_TOPIC = "unmatched topic"
+    UNAUTHORIZED = "unauthorized"
+    TOO_MANY_CHANNELS = "too many channels joined"
+    PUSH_NOT_ALLOWED = "push not allowed"
+    MALFORMED = "malformed"
+    PAYLOAD_TOO_LARGE = "payload too large"
+    RATE_LIMITED = "rate limited"
+    BUS_UNAVAILABLE = "bus unavailable"
+    JOIN_CRASHED = "join crashed"
+
+
+class CloseCode(IntEnum):
+    """WebSocket close codes the gateway sends (RFC 6455 section 7.4, and the application range).
+
+    phoenix.js before 1.8.16 does not reconnect after 1000, so 1000 only ever answers a client that
+    asked to close.
+    """
+
+    NORMAL = 1000
+    IDLE = 1002
+    PROTOCOL_ABUSE = 1008
+    TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013

@@ -1,0 +1,42 @@
+"""Names that belong to the protocol: nobody may publish an event under them."""
+
+from typing import Final
+
+RESERVED_TOPIC: Final = "phoenix"
+"""The topic of heartbeats; nobody can join it or publish to it."""
+
+MAX_NAME_BYTES: Final = 255
+"""
+Longest topic or event in UTF-8 bytes.
+
+Binary frames carry these lengths in one byte (``Phoenix.Socket.V2.JSONSerializer``); a name that
+only fits text frames could never be broadcast in binary.
+"""
+
+_PREFIXES: Final = ("phx_", "chan_reply_")
+_EVENTS: Final = frozenset(
+    {
+        "access_token",
+        "position",
+        "presence_count",
+        "presence_diff",
+        "presence_state",
+        "presence_update",
+    }
+)
+
+
+def is_reserved_event(event: str) -> bool:
+    """Whether ``event`` may be sent by the gateway alone.
+
+    phoenix.js acts on these whoever sent them: a forged ``phx_close`` ends another client's
+    channel, ``chan_reply_1`` answers its push, ``presence_state`` empties its list of members.
+    """
+    return event in _EVENTS or event.startswith(_PREFIXES)
+
+
+def name_fits(name: str) -> bool:
+    """Whether a topic or event keeps :data:`MAX_NAME_BYTES`."""
+    return len(name) <= MAX_NAME_BYTES and (
+        len(name) * 4 <= MAX_NAME_BYTES or len(name.encode()) <= MAX_NAME_BYTES
+    )

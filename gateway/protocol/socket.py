@@ -1,0 +1,266 @@
+"""The protocol state of one client connection: which channels it has, and what each input leads to.
+
+Every method takes one input and returns the effects it has, in order. Sources: ``Phoenix.Socket``
+(``handle_in/4``) and ``Phoenix.Channel.Server`` of Phoenix 1.7.24, and a capture of that server.
+"""
+
+from collections import deque
+from typing import Final
+
+from gateway.protocol.channel import Channel, ChannelState
+from gateway.protocol.effects import (
+    Activate,
+    Authorize,
+    Close,
+    Effect,
+    Forward,
+    RefuseJoin,
+    Resume,
+    Send,
+    Subscribe,
+    Unsubscribe,
+)
+from gateway.protocol.messages import (
+    EMPTY_OBJECT,
+    HEARTBEAT,
+    JOIN,
+    LEAVE,
+    NULL,
+    Json,
+    Message,
+    Outgoing,
+    Undecodable,
+    close_message,
+    encode_json,
+    error_reply,
+    ok_reply,
+)
+from gateway.protocol.reasons import CloseCode, Reason
+from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event
+
+MALFORMED_LIMIT: Final = 10
+"""Malformed frames within :data:`MALFORMED_SECONDS` after which a socket is closed with 1008."""
+MALFORMED_SECONDS: Final = 60.0
+
+_PHOENIX: Final[Json] = encode_json(RESERVED_TOPIC)
+
+
+class Socket:
+    """Protocol state of one connection.
+
+    Args:
+        max_channels: Channels a client may have at a time, joins under way included.
+    """
+
+    __slots__ = ("_attempts", "_channels", "_malformed", "_max_channels")
+
+    def __init__(self, *, max_channels: int) -> None:
+        self._channels: dict[str, Channel] = {}
+        self._attempts = 0
+        self._max_channels = max_channels
+        # times of recent malformed frames, made when the first one comes
+        self._malformed: deque[float] | None = None
+
+    @property
+    def topics(self) -> list[str]:
+        """Topics whose join succeeded and that were not left."""
+        return [
+            topic
+            for topic, channel in self._channels.items()
+            if channel.state is ChannelState.JOINED
+        ]
+
+    def receive(self, message: Message) -> list[Effect]:
+        """One decoded frame of the client."""
+        topic = message.topic
+        if topic == RESERVED_TOPIC:
+            return [Send(_answer_phoenix(message))]
+        channel = self._channels.get(topic)
+        if channel is not None and (channel.state is not ChannelState.JOINED or channel.held):
+            if channel.hold(message):
+                return []
+            return [_refusal(channel, message, Reason.RATE_LIMITED)]
+        return self._handle(message, channel)
+
+    def _handle(self, message: Message, channel: Channel | None) -> list[Effect]:
+        topic, event = message.topic, message.event
+        if event == JOIN:
+            return self._join(message, channel)
+        if event == LEAVE:
+            return self._leave(message, channel)
+        if channel is None:
+            reply = error_reply(NULL, message.ref, encode_json(topic), Reason.UNMATCHED_TOPIC)
+            return [Send(reply)]
+        # A push is handled whatever its join_ref, as by the captured server: the reply carries the
+        # current one, so the client drops what it no longer expects.
+        if not channel.may_push or is_reserved_event(event):
+            return [_refusal(channel, message, Reason.PUSH_NOT_ALLOWED)]
+        payload = message.payload
+        if not message.binary and payload[:1] != b"{":
+            # Clients with typed payloads (Swift, Dart) fail on a broadcast that is no object.
+            return [_refusal(channel, message, Reason.MALFORMED)]
+        return [Forward(topic, channel.attempt, message.ref, event, payload, message.binary)]
+
+    def undecodable(self, problem: Undecodable, *, now: float) -> list[Effect]:
+        """A frame the serializer could not decode.
+
+        Args:
+            now: Monotonic seconds.
+        """
+        effects: list[Effect] = []
+        if problem.reply is not None:
+            effects.append(Send(problem.reply))
+        if problem.malformed:
+            if self._malformed is None:
+                self._malformed = deque(maxlen=MALFORMED_LIMIT)
+            recent = self._malformed
+            recent.append(now)
+            if len(recent) == MALFORMED_LIMIT and now - recent[0] < MALFORMED_SECONDS:
+                effects.append(Close(CloseCode.PROTOCOL_ABUSE))
+        return effects
+
+    def join_decided(
+        self, topic: str, attempt: int, *, refused: Reason | None = None, may_push: bool = False
+    ) -> list[Effect]:
+        """The answer to :class:`Authorize`; one for an attempt that is gone has no effect."""
+        channel = self._current(topic, attempt, ChannelState.JOINING)
+        if channel is None:
+            return []
+        if refused is not None:
+            return self._refuse_join(topic, channel, refused)
+        channel.may_push = may_push
+        channel.state = ChannelState.SUBSCRIBING
+        return [Subscribe(topic, attempt)]
+
+    def subscribed(self, topic: str, attempt: int, response: Json = EMPTY_OBJECT) -> list[Effect]:
+        """The bus confirmed :class:`Subscribe`.
+
+        Args:
+            response: JSON object for the ok reply.
+        """
+        channel = self._current(topic, attempt, ChannelState.SUBSCRIBING)
+        if channel is None:
+            return []
+        channel.state = ChannelState.JOINED
+        effects: list[Effect] = [
+            Send(ok_reply(channel.join_ref, channel.ref, channel.topic, response)),
+            Activate(topic, attempt),
+        ]
+        if channel.replaced is not None:
+            effects.append(Send(close_message(channel.replaced, channel.topic)))
+            channel.replaced = None
+        if channel.held:
+            effects.append(Resume(topic, attempt))
+        return effects
+
+    def resume(self, topic: str, attempt: int) -> list[Effect]:
+        """The next message that waited for the join."""
+        channel = self._current(topic, attempt, ChannelState.JOINED)
+        if channel is None or not channel.held:
+            return []
+        message = channel.held.popleft()
+        effects = self._handle(message, channel)
+        successor = self._channels.get(topic)
+        if successor is channel:
+            if channel.held:
+                effects.append(Resume(topic, attempt))
+        elif successor is not None:
+            successor.held = channel.held  # the message was a join; the rest waits for that one
+        else:
+            effects += self._replay(channel)
+        return effects
+
+    def subscribe_failed(self, topic: str, attempt: int, reason: Reason) -> list[Effect]:
+        """The bus could not do :class:`Subscribe`."""
+        channel = self._current(topic, attempt, ChannelState.SUBSCRIBING)
+        if channel is None:
+            return []
+        return self._refuse_join(topic, channel, reason)
+
+    def push_answered(
+        self, topic: str, attempt: int, ref: Json, *, refused: Reason | None = None
+    ) -> list[Effect]:
+        """The answer to :class:`Forward`.
+
+        A channel that was left meanwhile hears nothing: in Phoenix the process that would reply is
+        gone.
+        """
+        channel = self._current(topic, attempt, ChannelState.JOINED)
+        if channel is None:
+            return []
+        if refused is None:
+            return [Send(ok_reply(channel.join_ref, ref, channel.topic))]
+        return [Send(error_reply(channel.join_ref, ref, channel.topic, refused))]
+
+    def disconnected(self) -> list[Effect]:
+        """The connection is gone: what must be undone."""
+        effects: list[Effect] = [
+            Unsubscribe(topic, channel.attempt)
+            for topic, channel in self._channels.items()
+            if channel.state is not ChannelState.JOINING
+        ]
+        self._channels.clear()
+        return effects
+
+    def _join(self, message: Message, old: Channel | None) -> list[Effect]:
+        topic = message.topic
+        if old is None and len(self._channels) >= self._max_channels:
+            reason = Reason.TOO_MANY_CHANNELS
+            reply = error_reply(message.join_ref, message.ref, encode_json(topic), reason)
+            return [RefuseJoin(reply, reason)]
+        self._attempts += 1
+        channel = self._channels[topic] = Channel(self._attempts, message)
+        effects: list[Effect] = []
+        if old is not None:
+            channel.replaced = old.join_ref
+            effects.append(Unsubscribe(topic, old.attempt))
+        params = None if message.binary else message.payload
+        effects.append(Authorize(topic, channel.attempt, params))
+        return effects
+
+    def _leave(self, message: Message, channel: Channel | None) -> list[Effect]:
+        if channel is None:
+            topic = encode_json(message.topic)
+            return [Send(ok_reply(message.join_ref, message.ref, topic))]
+        if message.join_ref != channel.join_ref:
+            return []  # a leave that was meant for an earlier channel
+        del self._channels[message.topic]
+        return [
+            Unsubscribe(message.topic, channel.attempt),
+            Send(ok_reply(channel.join_ref, message.ref, channel.topic)),
+            Send(close_message(channel.join_ref, channel.topic)),
+        ]
+
+    def _current(self, topic: str, attempt: int, state: ChannelState) -> Channel | None:
+        channel = self._channels.get(topic)
+        if channel is None or channel.attempt != attempt or channel.state is not state:
+            return None
+        return channel
+
+    def _refuse_join(self, topic: str, channel: Channel, reason: Reason) -> list[Effect]:
+        del self._channels[topic]
+        # Phoenix has found no channel module for an unmatched topic, so it has no join_ref either.
+        join_ref = NULL if reason is Reason.UNMATCHED_TOPIC else channel.join_ref
+        effects: list[Effect] = [
+            RefuseJoin(error_reply(join_ref, channel.ref, channel.topic, reason), reason)
+        ]
+        if channel.replaced is not None:
+            effects.append(Send(close_message(channel.replaced, channel.topic)))
+        return effects + self._replay(channel)
+
+    def _replay(self, ended: Channel) -> list[Effect]:
+        """What waited for a channel that is gone: a join among it starts a channel, which holds the rest."""
+        effects: list[Effect] = []
+        for message in ended.held or ():
+            effects += self.receive(message)
+        return effects
+
+
+def _refusal(channel: Channel, message: Message, reason: Reason) -> Send:
+    return Send(error_reply(channel.join_ref, message.ref, channel.topic, reason))
+
+
+def _answer_phoenix(message: Message) -> Outgoing:
+    if message.event == HEARTBEAT:
+        return ok_reply(NULL, message.ref, _PHOENIX)
+    return error_reply(NULL, message.ref, _PHOENIX, Reason.UNMATCHED_TOPIC)

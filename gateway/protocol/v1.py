@@ -1,0 +1,76 @@
+"""Protocol version 1: JSON objects. Also what a client without ``vsn`` speaks.
+
+Source: ``Phoenix.Socket.V1.JSONSerializer``. A client's message needs all of topic, event, payload and
+ref; join_ref is read where there is one and never sent.
+"""
+
+from typing import Final
+
+import msgspec
+
+from gateway.protocol.messages import Json, Message, Outgoing, Undecodable, encode_json
+from gateway.protocol.serializer import NO_JOIN_REF, DecodeErrors, check_names, undecodable
+
+
+class _Frame(msgspec.Struct, gc=False):
+    topic: str
+    event: str
+    payload: msgspec.Raw
+    ref: msgspec.Raw
+    join_ref: msgspec.Raw = msgspec.Raw(NO_JOIN_REF)
+
+
+_frame: Final = msgspec.json.Decoder(_Frame)
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class V1:
+    """Serializer of ``vsn`` 1.0.x."""
+
+    def decode(self, text: str) -> Message:
+        try:
+            frame = _frame.decode(text)
+        except msgspec.ValidationError:
+            raise _explain(text) from None
+        except DecodeErrors:
+            raise Undecodable(None) from None
+        ref = bytes(frame.ref)
+        check_names(frame.topic, frame.event, ref)
+        return Message(bytes(frame.join_ref), ref, frame.topic, frame.event, bytes(frame.payload))
+
+    def decode_binary(self, data: bytes) -> Message:
+        # Phoenix does not look at the opcode here: JSON in a binary frame is JSON.
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            raise Undecodable(None) from None
+        return self.decode(text)
+
+    def encode(self, message: Outgoing) -> bytes:
+        return b'{"topic":%b,"event":%b,"payload":%b,"ref":%b}' % (
+            message.topic,
+            message.event,
+            message.payload,
+            message.ref,
+        )
+
+    def broadcast(self, topic: str, event: str, payload: Json) -> bytes:
+        return b'{"topic":%b,"event":%b,"payload":%b,"ref":null}' % (
+            encode_json(topic),
+            encode_json(event),
+            payload,
+        )
+
+    def broadcast_binary(self, topic: str, event: str, payload: bytes) -> bytes | None:
+        del topic, event, payload  # version 1 has no binary form
+        return None
+
+
+def _explain(text: str) -> Undecodable:
+    """Why valid JSON is no V1 frame."""
+    try:
+        fields = {name: bytes(raw) for name, raw in _fields.decode(text).items()}
+    except DecodeErrors:
+        return Undecodable(None)
+    event: Json | None = fields.get("event") if "payload" in fields else None
+    return undecodable(fields.get("ref"), fields.get("topic"), event)

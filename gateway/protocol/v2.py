@@ -1,0 +1,96 @@
+"""Protocol version 2: JSON arrays, and binary frames.
+
+Source: ``Phoenix.Socket.V2.JSONSerializer``. Extra array elements are ignored, as there.
+"""
+
+from typing import Final
+
+import msgspec
+
+from gateway.protocol.messages import Json, Message, Outgoing, Undecodable, encode_json
+from gateway.protocol.serializer import DecodeErrors, check_names, undecodable
+
+PUSH: Final = 0
+"""Kind of a client's binary frame: push."""
+BROADCAST: Final = 2
+"""Kind of a server's binary frame: broadcast."""
+
+_PUSH_HEADER_BYTES: Final = 5  # kind, then the lengths of join_ref, ref, topic and event
+
+
+class _Frame(msgspec.Struct, array_like=True, gc=False):
+    join_ref: msgspec.Raw
+    ref: msgspec.Raw
+    topic: str
+    event: str
+    payload: msgspec.Raw
+
+
+_frame: Final = msgspec.json.Decoder(_Frame)
+_elements: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class V2:
+    """Serializer of ``vsn`` 2.0.x."""
+
+    def decode(self, text: str) -> Message:
+        try:
+            frame = _frame.decode(text)
+        except msgspec.ValidationError:
+            raise _explain(text) from None
+        except DecodeErrors:
+            raise Undecodable(None) from None
+        ref = bytes(frame.ref)
+        check_names(frame.topic, frame.event, ref)
+        return Message(bytes(frame.join_ref), ref, frame.topic, frame.event, bytes(frame.payload))
+
+    def decode_binary(self, data: bytes) -> Message:
+        if len(data) < _PUSH_HEADER_BYTES or data[0] != PUSH:
+            raise Undecodable(None)
+        ends = []
+        end = _PUSH_HEADER_BYTES
+        for length in data[1:_PUSH_HEADER_BYTES]:
+            end += length
+            ends.append(end)
+        if end > len(data):
+            raise Undecodable(None)
+        try:
+            join_ref = data[_PUSH_HEADER_BYTES : ends[0]].decode()
+            ref = data[ends[0] : ends[1]].decode()
+            topic = data[ends[1] : ends[2]].decode()
+            event = data[ends[2] : ends[3]].decode()
+        except UnicodeDecodeError:
+            raise Undecodable(None) from None
+        # refs are strings here; the replies are JSON text and echo them as JSON strings
+        return Message(encode_json(join_ref), encode_json(ref), topic, event, data[end:], True)
+
+    def encode(self, message: Outgoing) -> bytes:
+        return b"[%b,%b,%b,%b,%b]" % (
+            message.join_ref,
+            message.ref,
+            message.topic,
+            message.event,
+            message.payload,
+        )
+
+    def broadcast(self, topic: str, event: str, payload: Json) -> bytes:
+        return b"[null,null,%b,%b,%b]" % (encode_json(topic), encode_json(event), payload)
+
+    def broadcast_binary(self, topic: str, event: str, payload: bytes) -> bytes | None:
+        topic_bytes = topic.encode()
+        event_bytes = event.encode()
+        header = bytes((BROADCAST, len(topic_bytes), len(event_bytes)))
+        return header + topic_bytes + event_bytes + payload
+
+
+def _explain(text: str) -> Undecodable:
+    """Why valid JSON is no V2 frame."""
+    try:
+        fields = [bytes(raw) for raw in _elements.decode(text)]
+    except DecodeErrors:
+        return Undecodable(None)
+    padded: list[Json | None] = [*fields[:5], *[None] * (5 - len(fields))]
+    _join_ref, ref, topic, event, payload = padded
+    if payload is None:
+        event = None  # incomplete: malformed whatever the topic is
+    return undecodable(ref, topic, event)

@@ -1,0 +1,370 @@
+"""Fan-out: who gets what, in which order, in how many writes, and what a slow socket leads to."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.hub.broadcast import Broadcast
+from gateway.hub.fanout import PASS_BYTES, SLICE_WRITES, Fanout
+from gateway.hub.registry import Member, Registry
+
+LIMIT = 1000
+ROOM = "room:1"
+
+
+class Loop:
+    """An event loop whose turns the test makes."""
+
+    def __init__(self) -> None:
+        self.ready: list[Callable[[], None]] = []
+
+    def call_soon(self, function: Callable[[], None]) -> None:
+        self.ready.append(function)
+
+    def turn(self) -> bool:
+        """One turn; False when nothing was scheduled."""
+        ready, self.ready = self.ready, []
+        for function in ready:
+            function()
+        return bool(ready)
+
+    def run(self) -> None:
+        while self.turn():
+            pass
+
+
+@dataclass
+class Counted:
+    """Fan-out metrics that remember."""
+
+    messages: int = 0
+    missed: list[tuple[int, str]] = field(default_factory=list)
+    passes: int = 0
+
+    def delivered(self, messages: int) -> None:
+        self.messages += messages
+
+    def dropped(self, messages: int, reason: str) -> None:
+        self.missed.append((messages, reason))
+
+    def passed(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.passes += 1
+
+
+class Text:
+    """Encodes a message as its event and a semicolon; counts how often."""
+
+    def __init__(self, *, binary: bool = True) -> None:
+        self.encoded = 0
+        self.binary = binary
+
+    def broadcast(self, message: Broadcast) -> bytes | None:
+        if message.binary and not self.binary:
+            return None
+        self.encoded += 1
+        return f"{message.event};".encode()
+
+
+class Screen:
+    """An outlet that shows what was written to it."""
+
+    def __init__(self, name: str, encoding: Text) -> None:
+        self.id = name
+        self.encoding = encoding
+        self.writes: list[bytes] = []
+        self.waiting = 0
+        self.overflows = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    def buffered(self) -> int:
+        return self.waiting
+
+    def overflowed(self) -> None:
+        self.overflows += 1
+
+    @property
+    def shown(self) -> str:
+        return b"".join(self.writes).decode()
+
+
+class Hub:
+    """Registry and fan-out with a loop of the test's."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.counted = Counted()
+        self.registry = Registry()
+        self.encoding = Text()
+        self.fanout = Fanout(
+            self.registry,
+            self.counted,
+            outbound_limit=LIMIT,
+            call_soon=self.loop.call_soon,
+            clock=lambda: 0.0,
+        )
+
+    def join(self, name: str, topic: str = ROOM, *, drops: bool = False) -> tuple[Screen, Member]:
+        screen = Screen(name, self.encoding)
+        member = Member(screen, drops=drops)
+        self.registry.add(topic, member)
+        return screen, member
+
+    def send(self, *events: str, topic: str = ROOM, payload: bytes = b"{}") -> None:
+        for event in events:
+            self.fanout.send(Broadcast(topic, event, payload))
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub()
+
+
+def test_every_member_gets_the_same_bytes_encoded_once(hub: Hub) -> None:
+    screens = [hub.join(str(n))[0] for n in range(5)]
+    hub.send("a")
+    hub.loop.run()
+
+    assert [screen.writes for screen in screens] == [[b"a;"]] * 5
+    assert hub.encoding.encoded == 1
+    assert len({id(screen.writes[0]) for screen in screens}) == 1
+    assert hub.counted.messages == 5
+
+
+def test_other_topics_and_topics_without_members_get_nothing(hub: Hub) -> None:
+    screen, _ = hub.join("a", "room:2")
+    hub.send("x")
+    hub.loop.run()
+
+    assert screen.writes == []
+
+
+def test_nothing_is_written_before_the_next_turn_and_messages_of_one_turn_are_one_write(
+    hub: Hub,
+) -> None:
+    screen, _ = hub.join("a")
+    hub.send("a", "b", "c")
+    assert screen.writes == []
+
+    hub.loop.run()
+
+    assert screen.writes == [b"a;b;c;"]
+    assert hub.counted.messages == 3
+
+
+def test_messages_that_arrive_during_a_pass_are_joined_in_the_next(hub: Hub) -> None:
+    screens = [hub.join(str(n))[0] for n in range(SLICE_WRITES + 10)]
+    hub.send("a")
+    hub.loop.turn()
+    assert screens[0].writes == [b"a;"]
+    assert screens[-1].writes == []
+
+    hub.send("b")
+    hub.send("c")
+    hub.loop.run()
+
+    assert all(screen.writes == [b"a;", b"b;c;"] for screen in screens)
+
+
+def test_a_turn_writes_to_no_more_than_a_slice_of_sockets(hub: Hub) -> None:
+    screens = [hub.join(str(n))[0] for n in range(3 * SLICE_WRITES)]
+    hub.send("a")
+    turns = 0
+    while hub.loop.turn():
+        turns += 1
+        assert sum(len(screen.writes) for screen in screens) <= turns * SLICE_WRITES
+
+    assert turns == 3
+
+
+def test_a_big_topic_does_not_hold_up_a_small_one(hub: Hub) -> None:
+    for n in range(4 * SLICE_WRITES):
+        hub.join(str(n))
+    small, _ = hub.join("small", "room:2")
+    hub.send("a")
+    hub.send("b", topic="room:2")
+    hub.loop.turn()
+    hub.loop.turn()
+
+    assert small.writes == [b"b;"]
+
+
+def test_a_pass_takes_a_bounded_number_of_bytes(hub: Hub) -> None:
+    screen, _ = hub.join("a")
+    hub.send("a", "b", "c", payload=b"x" * (PASS_BYTES // 2))
+    hub.loop.run()
+
+    assert screen.writes == [b"a;b;", b"c;"]
+
+
+def test_a_message_above_the_bound_of_a_pass_goes_alone(hub: Hub) -> None:
+    screen, _ = hub.join("a")
+    hub.send("a", "b", payload=b"x" * (2 * PASS_BYTES))
+    hub.loop.run()
+
+    assert screen.writes == [b"a;", b"b;"]
+
+
+def test_who_left_during_a_pass_gets_nothing_more(hub: Hub) -> None:
+    for n in range(SLICE_WRITES):
+        hub.join(str(n))
+    screen, member = hub.join("last")
+    hub.send("a")
+    hub.loop.turn()
+    hub.registry.remove(ROOM, member)
+    hub.loop.run()
+
+    assert screen.writes == []
+
+
+def test_who_joins_gets_nothing_older_than_the_join(hub: Hub) -> None:
+    for n in range(SLICE_WRITES):
+        hub.join(str(n))
+    hub.join("old")
+    hub.send("a")
+    hub.loop.turn()
+    hub.send("b")
+    screen, _ = hub.join("new")
+    hub.send("c")
+    hub.loop.run()
+
+    assert screen.shown == "c;"
+
+
+def test_a_rejoin_makes_a_new_member_that_starts_afresh(hub: Hub) -> None:
+    screen, member = hub.join("a")
+    hub.send("a")
+    hub.registry.remove(ROOM, member)
+    again = Member(screen, drops=False)
+    hub.registry.add(ROOM, again)
+    hub.send("b")
+    hub.loop.run()
+
+    assert screen.shown == "b;"
+
+
+def test_excluded_sockets_are_left_out_of_a_joined_write(hub: Hub) -> None:
+    author, _ = hub.join("author")
+    reader, _ = hub.join("reader")
+    hub.send("a")
+    hub.fanout.send(Broadcast(ROOM, "b", b"{}", excluded=frozenset({"author"})))
+    hub.send("c")
+    hub.loop.run()
+
+    assert author.writes == [b"a;c;"]
+    assert reader.writes == [b"a;b;c;"]
+
+
+def test_a_kind_of_socket_without_binary_misses_it_and_that_is_counted(hub: Hub) -> None:
+    hub.encoding = Text(binary=False)
+    old, _ = hub.join("old")
+    hub.encoding = Text()
+    new, _ = hub.join("new")
+    hub.fanout.send(Broadcast(ROOM, "a", b"\x00", binary=True))
+    hub.send("b")
+    hub.loop.run()
+
+    assert (old.shown, new.shown) == ("b;", "a;b;")
+    assert hub.counted.missed == [(1, "no_binary")]
+
+
+def test_a_socket_that_is_behind_is_closed_and_others_see_nothing_of_it(hub: Hub) -> None:
+    slow, _ = hub.join("slow")
+    quick, _ = hub.join("quick")
+    slow.waiting = LIMIT + 1
+    hub.send("a")
+    hub.loop.run()
+
+    assert (slow.writes, slow.overflows) == ([], 1)
+    assert quick.shown == "a;"
+    assert hub.counted.missed == [(1, "slow_consumer")]
+
+
+def test_a_rule_may_drop_messages_of_a_socket_that_is_behind(hub: Hub) -> None:
+    slow, _ = hub.join("slow", drops=True)
+    slow.waiting = LIMIT + 1
+    hub.send("a", "b")
+    hub.loop.run()
+    slow.waiting = LIMIT
+    hub.send("c")
+    hub.loop.run()
+
+    assert (slow.shown, slow.overflows) == ("c;", 0)
+    assert hub.counted.missed == [(2, "slow_consumer")]
+
+
+def test_an_overflow_that_ends_memberships_does_not_disturb_the_pass(hub: Hub) -> None:
+    first, member = hub.join("first")
+    second, _ = hub.join("second")
+    first.waiting = LIMIT + 1
+    first.overflowed = lambda: hub.registry.remove(ROOM, member)  # type: ignore[method-assign]
+    hub.send("a")
+    hub.loop.run()
+
+    assert second.shown == "a;"
+    assert hub.registry.memberships == 1
+
+
+def test_the_registry_forgets_a_topic_with_its_last_member(hub: Hub) -> None:
+    _, first = hub.join("a")
+    _, second = hub.join("b")
+    hub.registry.remove(ROOM, first)
+    hub.registry.remove(ROOM, first)
+    assert (len(hub.registry), hub.registry.memberships) == (1, 1)
+
+    hub.registry.remove(ROOM, second)
+
+    assert (len(hub.registry), hub.registry.memberships) == (0, 0)
+    assert hub.registry.get(ROOM) is None
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("join"), st.integers(0, 5)),
+            st.tuples(st.just("leave"), st.integers(0, 5)),
+            st.tuples(st.just("send"), st.integers(0, 7)),
+            st.tuples(st.just("turn"), st.just(0)),
+        ),
+        max_size=60,
+    )
+)
+def test_every_member_gets_exactly_what_was_sent_while_it_was_one(
+    steps: list[tuple[str, int]],
+) -> None:
+    """A leaver may miss what was still on its way; it never gets what came later, or twice."""
+    hub = Hub()
+    hub.registry.add(ROOM, Member(Screen("anchor", hub.encoding), drops=False))
+    members: dict[int, tuple[Screen, Member]] = {}
+    expected: dict[Screen, str] = {}
+    gone: list[Screen] = []
+    number = 0
+    for step, value in steps:
+        if step == "join" and value not in members:
+            members[value] = hub.join(str(value))
+            expected[members[value][0]] = ""
+        elif step == "leave" and value in members:
+            screen, member = members.pop(value)
+            hub.registry.remove(ROOM, member)
+            gone.append(screen)
+        elif step == "send":
+            number += 1
+            # an even value excludes the socket of half its number
+            excluded = frozenset({str(value // 2)}) if value % 2 == 0 else frozenset[str]()
+            hub.fanout.send(Broadcast(ROOM, f"m{number}", b"{}", excluded=excluded))
+            for screen, _ in members.values():
+                if screen.id not in excluded:
+                    expected[screen] += f"m{number};"
+        elif step == "turn":
+            hub.loop.turn()
+    hub.loop.run()
+
+    for screen, _ in members.values():
+        assert screen.shown == expected[screen]
+    for screen in gone:
+        assert expected[screen].startswith(screen.shown)
