@@ -1,0 +1,50 @@
+# Needs Python 3.11 or newer and make; everything else is set up in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup run test check lint type fmt bench lock image clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## Create .venv with the locked versions
+
+.venv/.installed: pyproject.toml requirements/dev.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup ## Serve in dev mode: memory bus, demo page
+	$(BIN)/gateway serve --dev
+
+test: setup ## Run the whole test suite, with a real nats-server, real clients and a real browser
+	$(BIN)/pytest
+
+check: lint type test ## What CI runs
+
+lint: setup ## Style, spelling and docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell --quiet-level=2
+
+type: setup ## Strict type checking
+	$(BIN)/mypy
+
+fmt: setup ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## Measure against other servers; see bench/README.md
+	$(BIN)/python -m bench
+
+lock: setup ## Renew the locked versions in requirements/
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url pyproject.toml -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --group dev pyproject.toml -o requirements/dev.txt
+
+image: ## Build the container image
+	docker build -t gateway .
+
+clean: ## Remove what was set up
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

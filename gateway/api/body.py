@@ -1,0 +1,81 @@
+"""Reads request bodies: what cannot be read is a 400, what has the wrong shape a 422 that names the field."""
+
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import hdrs, web
+
+from gateway.api.problem import (
+    INVALID,
+    UNREADABLE,
+    UNSUPPORTED_MEDIA_TYPE,
+    FieldError,
+    Refusal,
+    refusal,
+)
+
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+"""A batch of 1,000 messages of 16 KiB."""
+
+_JSON: Final = "application/json"
+_NAMED: Final = {
+    "Object missing required field": "is missing",
+    "Object contains unknown field": "is not known here",
+}
+
+T = TypeVar("T")
+
+
+async def read(request: web.Request) -> bytes:
+    """The body of a request that says it is JSON, or says nothing.
+
+    Raises:
+        Refusal: Another media type (415), or the body did not arrive whole (400).
+        aiohttp.web.HTTPRequestEntityTooLarge: Above the application's bound.
+    """
+    stated = request.headers.get(hdrs.CONTENT_TYPE)
+    if stated not in (None, _JSON) and request.content_type != _JSON:
+        raise refusal(UNSUPPORTED_MEDIA_TYPE, f"Send it with Content-Type: {_JSON}.")
+    try:
+        return await request.read()
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise refusal(UNREADABLE, "The body did not arrive whole.") from error
+
+
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """The body as the decoder's type.
+
+    Raises:
+        Refusal: It is no UTF-8, no JSON, nested too deeply (400), or of another shape (422).
+    """
+    try:
+        # msgspec passes over the inside of strings it does not decode. Bytes that are no UTF-8 would
+        # reach browsers in a text frame, and those close the connection (RFC 6455, 8.1).
+        if not body.isascii():
+            body.decode()
+        return decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise refusal(UNREADABLE, f"No UTF-8 at byte {error.start}.") from error
+    except msgspec.ValidationError as error:
+        raise invalid(_fault(str(error))) from error
+    except msgspec.DecodeError as error:
+        raise refusal(UNREADABLE, f"{error}.") from error
+    except RecursionError as error:
+        raise refusal(UNREADABLE, "Nested too deeply.") from error
+
+
+def invalid(*faults: FieldError) -> Refusal:
+    """The refusal of a request with these faults."""
+    return refusal(INVALID, f"{faults[0].field}: {faults[0].message}.", *faults)
+
+
+def _fault(text: str) -> FieldError:
+    """The field and the fault in msgspec's words, ``Expected `str`, got `int` - at `$.topic```."""
+    sentence, _, place = text.partition(" - at `$")
+    path = place.strip(".`")
+    for opening, message in _NAMED.items():
+        if sentence.startswith(opening):
+            name = sentence.removeprefix(opening).strip(" `")
+            return FieldError(f"{path}.{name}" if path else name, message)
+    message = sentence.replace("`", "")
+    return FieldError(path or "body", message[:1].lower() + message[1:])

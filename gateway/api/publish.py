@@ -1,0 +1,187 @@
+"""Publishing over HTTP: one message, or a batch of them."""
+
+import asyncio
+import secrets
+from typing import Final, Protocol
+
+import msgspec
+from aiohttp import web
+
+from gateway.api import body
+from gateway.api.problem import (
+    BUS_UNAVAILABLE,
+    RESERVED,
+    TOO_LARGE,
+    UNMATCHED,
+    FieldError,
+    Problem,
+    Refusal,
+    problem,
+    refusal,
+)
+from gateway.api.types import (
+    BatchItem,
+    BatchRequest,
+    BatchResponse,
+    PublishRequest,
+    PublishResponse,
+    TargetResult,
+    id_faults,
+)
+from gateway.errors import BusUnavailable, EnvelopeTooLarge
+from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event
+
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+
+TURN: Final = 64
+"""
+Messages sent before other work gets its turn.
+
+On the memory bus a publish never waits, so a batch of 1,000 messages for 1,000 topics each would keep
+heartbeats waiting for seconds.
+"""
+
+_encode = msgspec.json.Encoder().encode
+_message_decoder = msgspec.json.Decoder(PublishRequest)
+_batch_decoder = msgspec.json.Decoder(BatchRequest)
+
+
+class Relay(Protocol):
+    """The way to all members of a topic."""
+
+    async def publish(self, topic: str, event: str, payload: bytes, /) -> None:
+        """Send a message to all members on all replicas.
+
+        Raises:
+            BusUnavailable: Certainly nobody gets it.
+            EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
+        """
+
+
+class Rules(Protocol):
+    """The channel rules."""
+
+    def match(self, topic: str, /) -> object | None:
+        """The topic's rule; None when no client could ever join it."""
+
+
+class Publisher:
+    """The two publish calls.
+
+    Args:
+        max_payload_bytes: Largest payload; the same bound that a client's frame has.
+    """
+
+    def __init__(self, relay: Relay, rules: Rules, *, max_payload_bytes: int) -> None:
+        self._relay = relay
+        self._rules = rules
+        self._max_payload_bytes = max_payload_bytes
+
+    async def publish(self, request: web.Request) -> web.Response:
+        """``POST /v1/publish``."""
+        message = body.decode(_message_decoder, await body.read(request))
+        key = request.headers.get(IDEMPOTENCY_KEY)
+        return _accepted(await self._send(message, key))
+
+    async def batch(self, request: web.Request) -> web.Response:
+        """``POST /v1/publish/batch``: in order, one after the other."""
+        if IDEMPOTENCY_KEY in request.headers:
+            # Heeding it is impossible, and passing over it would lead to messages sent twice.
+            fault = FieldError(IDEMPOTENCY_KEY, "belongs into each message of a batch, as id")
+            raise body.invalid(fault)
+        messages = body.decode(_batch_decoder, await body.read(request)).messages
+        results = []
+        for index, message in enumerate(messages, 1):
+            results.append(await self._item(bytes(message)))
+            if index % TURN == 0:
+                await asyncio.sleep(0)
+        return _accepted(BatchResponse(results))
+
+    async def _item(self, text: bytes) -> BatchItem:
+        try:
+            sent = await self._send(body.decode(_message_decoder, text), None)
+        except Refusal as error:
+            return BatchItem(problem=error.problem)
+        return BatchItem(id=sent.id, results=sent.results)
+
+    async def _send(self, message: PublishRequest, key: str | None) -> PublishResponse:
+        """Send one message to its targets.
+
+        Args:
+            key: The request's ``Idempotency-Key``.
+
+        Raises:
+            Refusal: Nobody got it.
+        """
+        _check(message, key)
+        payload = bytes(message.payload)
+        if len(payload) > self._max_payload_bytes:
+            text = f"The payload has {len(payload)} bytes, {self._max_payload_bytes} are allowed."
+            raise refusal(TOO_LARGE, text, FieldError("payload", "is too large"))
+        message_id = message.id or key or secrets.token_hex(16)
+        if message.topic:
+            result = await self._to(message.topic, "topic", message.event, payload)
+            if result.problem:
+                raise _refused(result.problem)
+            return PublishResponse(message_id, [result])
+        results = await self._to_each(message.topics or [], message.event, payload)
+        return PublishResponse(message_id, results)
+
+    async def _to_each(self, topics: list[str], event: str, payload: bytes) -> list[TargetResult]:
+        results: dict[str, TargetResult] = {}
+        for index, topic in enumerate(topics):
+            if topic not in results:
+                results[topic] = await self._to(topic, f"topics[{index}]", event, payload)
+            if index % TURN == TURN - 1:
+                await asyncio.sleep(0)
+        problems = [result.problem for result in results.values() if result.problem]
+        if len(problems) == len(results):
+            raise _refused(*problems)
+        return [results[topic] for topic in topics]
+
+    async def _to(self, topic: str, field: str, event: str, payload: bytes) -> TargetResult:
+        """Send to one topic; ``field`` is where the request names it."""
+        if topic == RESERVED_TOPIC:
+            fault = FieldError(field, "is the protocol's own topic")
+            return _failed(topic, problem(RESERVED, "Nobody can join this topic.", fault))
+        if self._rules.match(topic) is None:
+            fault = FieldError(field, "matches no channel rule")
+            return _failed(topic, problem(UNMATCHED, "Nobody can join this topic.", fault))
+        try:
+            await self._relay.publish(topic, event, payload)
+        except BusUnavailable:
+            return _failed(topic, problem(BUS_UNAVAILABLE, "Certainly nobody got the message."))
+        except EnvelopeTooLarge as error:
+            text = f"With its envelope it has {error.size} bytes, the bus carries {error.limit}."
+            fault = FieldError("payload", "is too large")
+            return _failed(topic, problem(TOO_LARGE, text, fault))
+        return TargetResult(topic, position=None)
+
+
+def _check(message: PublishRequest, key: str | None) -> None:
+    faults = message.faults()
+    if key is not None:
+        faults += id_faults(IDEMPOTENCY_KEY, key)
+        if message.id and message.id != key:
+            faults.append(FieldError("id", f"differs from the header {IDEMPOTENCY_KEY}"))
+    if faults:
+        raise body.invalid(*faults)
+    if is_reserved_event(message.event):
+        text = "Clients act on this event whoever sent it."
+        raise refusal(RESERVED, text, FieldError("event", "is the protocol's own event"))
+
+
+def _failed(topic: str, reason: Problem) -> TargetResult:
+    return TargetResult(topic, problem=reason)
+
+
+def _refused(*reasons: Problem) -> Refusal:
+    """One answer when no target got the message: "try again" where that may help, else the first."""
+    first = next((each for each in reasons if each.status == BUS_UNAVAILABLE.status), reasons[0])
+    headers = BUS_UNAVAILABLE.headers if first.status == BUS_UNAVAILABLE.status else {}
+    errors = tuple(error for each in reasons for error in each.errors)
+    return Refusal(msgspec.structs.replace(first, errors=errors), headers)
+
+
+def _accepted(answer: PublishResponse | BatchResponse) -> web.Response:
+    return web.Response(body=_encode(answer), status=202, content_type="application/json")

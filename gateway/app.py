@@ -1,0 +1,200 @@
+"""The composition root: the one module that builds the parts of a replica and connects them."""
+
+import asyncio
+import gc
+import resource
+import signal
+import ssl
+import time
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from gateway import api, demo
+from gateway.auth.admission import Admission
+from gateway.auth.rules import Rules
+from gateway.auth.tokens import TokenVerifier
+from gateway.bus import open_bus
+from gateway.bus.subjects import Subjects
+from gateway.config import Config
+from gateway.config.address import parse_address
+from gateway.hub.fanout import Fanout
+from gateway.hub.registry import Registry
+from gateway.lifecycle import Drain, Readiness, heartbeat
+from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters
+from gateway.relay import Relay
+from gateway.transport.endpoint import Endpoint, Phase
+from gateway.transport.handshake import Handshake
+from gateway.transport.listener import BACKLOG, open_listener
+from gateway.transport.origin import OriginPolicy
+from gateway.transport.peer import PeerAddress
+from gateway.transport.websocket import WebSocketTransport
+
+ENVELOPE_ROOM_BYTES = 4096
+"""What an envelope needs beside the message: names, filters and headers."""
+
+GC_THRESHOLDS = (50_000, 20, 50)
+"""
+Allocations between collections.
+
+Python's 700 would look at a growing heap of sockets some hundred times a second, though hardly anything
+here is in a cycle.
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+def run(config: Config) -> int:
+    """Serve until a signal ends it; returns the exit code."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each socket costs a descriptor
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    return await Gateway(config).serve()
+
+
+class Gateway:
+    """One replica, to be made and served within a running event loop."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stop = asyncio.Event()
+        self._exit_code = 0
+        metrics = self._metrics = Metrics()
+        self._bus = open_bus(config.bus, metrics=BusCounters(metrics), name=config.server.replica)
+        self._registry = Registry()
+        fanout = Fanout(
+            self._registry,
+            FanoutCounters(metrics),
+            outbound_limit=config.limits.outbound_buffer_bytes,
+            call_soon=asyncio.get_running_loop().call_soon,
+            clock=time.monotonic,
+        )
+        self._relay = Relay(
+            bus=self._bus,
+            subjects=Subjects(config.bus.prefix),
+            registry=self._registry,
+            fanout=fanout,
+            metrics=RelayCounters(metrics),
+            clock=time.time,
+        )
+        rules = Rules(config.channels)
+        admission = Admission(
+            TokenVerifier(config.auth, rules.claims),
+            rules,
+            anonymous=config.auth.allow_anonymous,
+            believed_user=config.dev,
+        )
+        self._endpoint = Endpoint(
+            admission=admission,
+            relay=self._relay,
+            limits=config.limits,
+            metrics=metrics,
+            max_age_seconds=config.drain.max_connection_age_seconds,
+            clock=time.monotonic,
+        )
+        self._readiness = Readiness(self._endpoint, self._bus)
+        self._drain = Drain(
+            self._endpoint,
+            metrics,
+            delay_seconds=config.drain.delay_seconds,
+            window_seconds=config.drain.window_seconds,
+        )
+        websocket = WebSocketTransport(
+            self._endpoint,
+            Handshake(admission, OriginPolicy(config.server.allowed_origins)),
+            PeerAddress(config.server.trusted_proxies),
+        )
+        self._public = web.Application()
+        self._public.add_routes(websocket.routes())
+        if config.dev:
+            demo.add_to(self._public)
+        self._public.on_response_prepare.append(_hide_server)
+        self._internal = api.build_api(
+            config=config,
+            relay=self._relay,
+            rules=rules,
+            readiness=self._readiness,
+            metrics=metrics,
+        )
+
+    async def serve(self) -> int:
+        """Start, serve until a signal comes, drain, stop; returns the exit code."""
+        self._catch_signals()
+        self._bus.listen(self._bus_changed)
+        await self._bus.start()
+        # The internal listener first: probes see "starting" while the bus is not there yet.
+        internal = await self._listen(self._internal, self._config.server.internal, None)
+        public = await self._listen(self._public, self._config.server.public, self._tls())
+        beat = asyncio.create_task(
+            heartbeat(self._endpoint, self._readiness, self._metrics, self._observe)
+        )
+        # What was built until now lives as long as the process: the collector need not look at it.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        await self._stop.wait()
+        if not self._exit_code:
+            await self._drain.run()
+        beat.cancel()
+        await public.cleanup()
+        await self._bus.close()
+        await internal.cleanup()
+        _log.info("stopped")
+        return self._exit_code
+
+    def _bus_changed(self, connected: bool) -> None:
+        _log.info("bus changed", connected=connected)
+        if not connected or self._endpoint.phase is not Phase.STARTING:
+            return
+        allowed = self._bus.max_envelope_bytes - ENVELOPE_ROOM_BYTES
+        if self._config.limits.max_message_bytes > allowed:
+            _log.error("limits.max_message_bytes is above what the bus carries", allowed=allowed)
+            self._exit_code = 2
+            self._stop.set()
+            return
+        self._endpoint.phase = Phase.SERVING
+        _log.info("serving", replica=self._config.server.replica)
+
+    def _observe(self) -> None:
+        self._metrics.topics.set(len(self._registry))
+        self._metrics.subscriptions.set(self._relay.subscriptions)
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+
+    def _signalled(self) -> None:
+        if self._stop.is_set():
+            self._drain.hurry()
+        self._stop.set()
+
+    async def _listen(
+        self, app: web.Application, address: str, tls: ssl.SSLContext | None
+    ) -> web.AppRunner:
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
+        await runner.setup()
+        host, port = parse_address(address)
+        reuse_port = self._config.server.reuse_port and app is self._public
+        listener = open_listener(host, port, reuse_port=reuse_port)
+        await web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG).start()
+        _log.info("listening", address=address, public=app is self._public)
+        return runner
+
+    def _tls(self) -> ssl.SSLContext | None:
+        server = self._config.server
+        if not server.tls_certificate:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(server.tls_certificate, server.tls_key)
+        return context
+
+
+async def _hide_server(_: web.Request, response: web.StreamResponse) -> None:
+    """Versions of Python and aiohttp are nobody's business on the public port."""
+    response.headers.popall("Server", None)

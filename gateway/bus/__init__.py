@@ -1,0 +1,25 @@
+"""The carrier between replicas: subjects, envelopes, and the memory and NATS buses."""
+
+from gateway.bus.base import Bus, BusConfig, BusMetrics
+from gateway.bus.memory import MemoryBus
+
+MEMORY_URL = "memory://"
+
+
+def open_bus(config: BusConfig, *, metrics: BusMetrics, name: str) -> Bus:
+    """The bus of a configuration, not yet started.
+
+    Args:
+        config: Its ``bus`` section.
+        metrics: Told of what happens on the bus.
+        name: The replica's, for the server's monitoring.
+
+    Raises:
+        ConfigError: The addresses or the credentials cannot be used.
+    """
+    if config.url == MEMORY_URL:
+        return MemoryBus(metrics=metrics)
+    # only here, so that a gateway on the memory bus does not load it
+    from gateway.bus.remote import RemoteBus  # noqa: PLC0415
+
+    return RemoteBus(config, metrics=metrics, name=name)

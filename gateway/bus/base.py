@@ -1,0 +1,111 @@
+"""What a bus is: the carrier between replicas, as the rest of the gateway sees it.
+
+What every bus promises:
+
+- A message is delivered to each subscription of its subject, the publisher's own among them, at most
+  once.
+- Messages one bus published to one subject arrive in the order of their publishing.
+- Once ``subscribe`` returned, everything published afterwards by anybody is delivered, as long as the
+  bus stays connected.
+- What was refused with an error is never delivered, not even later.
+- Handlers are called on the event loop, one after another, never from inside ``publish``. One that
+  raises is logged and counted, and harms no other.
+
+What no bus promises: that a message taken while the connection broke arrives.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+Handler = Callable[[bytes], None]
+"""Called with the body of each message; must not wait."""
+
+Listener = Callable[[bool], None]
+"""Called with whether the bus is connected, each time that changes."""
+
+
+class Subscription(Protocol):
+    """One handler's interest in one subject."""
+
+    def close(self) -> None:
+        """Deliver nothing more, from this moment on; the server learns it soon after. Idempotent."""
+
+
+class Bus(Protocol):
+    """One replica's connection to all the others.
+
+    A subject is non-empty tokens joined by dots, without blanks and wildcards;
+    :class:`gateway.bus.subjects.Subjects` makes such. Anything else is a ``ValueError``.
+    """
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages are taken and delivered: the server answers, all subscriptions stand."""
+
+    @property
+    def max_envelope_bytes(self) -> int:
+        """The longest body :meth:`publish` takes; the server may change it at a reconnect."""
+
+    async def start(self) -> None:
+        """Begin to connect, and return at once; a server that is away is tried for ever."""
+
+    async def close(self) -> None:
+        """Send what was taken, for a few seconds at most, then leave for good. Idempotent."""
+
+    async def subscribe(self, subject: str, handler: Handler) -> Subscription:
+        """Have every message published after this returns delivered to the handler.
+
+        A subscription stands through any number of reconnects. When this raises or is cancelled
+        there is none.
+
+        Raises:
+            BusUnavailable: Not connected, or not for long enough; the caller may try again when a
+                listener says so.
+            SubscriptionRefused: The server denies the subject.
+        """
+
+    async def publish(self, subject: str, body: bytes) -> None:
+        """Hand a message to the server; does not wait for anything.
+
+        Raises:
+            BusUnavailable: Not connected, or too much is waiting for a server that takes nothing.
+            EnvelopeTooLarge: The body is above :attr:`max_envelope_bytes`.
+        """
+
+    def listen(self, listener: Listener) -> None:
+        """Tell the listener of every change from now on.
+
+        True comes after all subscriptions are confirmed by the new server, False at every loss.
+        """
+
+
+class BusMetrics(Protocol):
+    """What a bus counts."""
+
+    def connected(self, up: bool, /) -> None:
+        """The bus came up or went down."""
+
+    def reconnected(self) -> None:
+        """The bus came up, and not for the first time."""
+
+    def dropped(self, messages: int, /) -> None:
+        """Messages a handler failed on, or the server refused after they were taken."""
+
+    def pending(self, size: int, /) -> None:
+        """Bytes taken and not yet in the kernel's hands, measured a few times a second."""
+
+
+class BusConfig(Protocol):
+    """The part of the configuration a bus is opened from.
+
+    Attributes:
+        url: ``memory://``, or NATS servers separated by commas: ``nats://host:4222,tls://host``. User
+            and password, or a token, stand before an ``@`` and count for all of them.
+        credentials_file: Path of a NATS .creds file, or empty.
+    """
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def credentials_file(self) -> str: ...

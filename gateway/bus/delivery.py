@@ -1,0 +1,77 @@
+"""Calls handlers and listeners so that a broken one harms nobody else."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from gateway.bus.base import BusMetrics, Handler, Listener
+
+QUIET_SECONDS: Final = 5.0
+"""How often the same trouble is logged at most: one bad handler may fail on every message."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Throttle:
+    """Lets each kind of event through once in a while.
+
+    Args:
+        seconds: Time between two of a kind.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._held: dict[str, tuple[float, int]] = {}
+
+    def admit(self, kind: str) -> int | None:
+        """How many of a kind were held back since the last that passed; None to hold back this one."""
+        now = self._clock()
+        passed, held = self._held.get(kind, (now - self._seconds, 0))
+        if now - passed < self._seconds:
+            self._held[kind] = (passed, held + 1)
+            return None
+        self._held[kind] = (now, 0)
+        return held
+
+
+class Delivery:
+    """The last step of a message on the bus."""
+
+    def __init__(self, metrics: BusMetrics) -> None:
+        self._metrics = metrics
+        self._throttle = Throttle(QUIET_SECONDS)
+
+    def message(self, subject: str, handler: Handler, body: bytes) -> None:
+        """Call a handler."""
+        try:
+            handler(body)
+        except Exception as problem:  # noqa: BLE001 - a bug on one subject must not stop the bus
+            self._metrics.dropped(1)
+            self._complain("bus handler failed", problem, subject=subject)
+
+    def change(self, listeners: list[Listener], up: bool) -> None:
+        """Tell all listeners that the bus came up or went down."""
+        self._metrics.connected(up)
+        for listener in tuple(listeners):
+            try:
+                listener(up)
+            except Exception as problem:  # noqa: BLE001 - the others must learn it all the same
+                self._complain("bus listener failed", problem)
+
+    def _complain(self, event: str, problem: Exception, **details: str) -> None:
+        if (held := self._throttle.admit(event)) is None:
+            return
+        # not the exception's text, which may quote the payload
+        _log.error(event, problem=type(problem).__name__, at=_place(problem), held=held, **details)
+
+
+def _place(problem: Exception) -> str:
+    """File and line an exception was raised at."""
+    trace = problem.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""

@@ -1,0 +1,140 @@
+"""A bus inside one process: for development, for tests, and for a single replica."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from gateway.bus.base import BusMetrics, Handler, Listener
+from gateway.bus.delivery import Delivery
+from gateway.bus.subjects import check
+from gateway.errors import BusUnavailable, EnvelopeTooLarge
+
+MAX_ENVELOPE_BYTES: Final = 1024 * 1024
+"""As nats-server has it by default, so that what works here works there."""
+
+
+class MemorySubscription:
+    """A handler on a subject of an exchange."""
+
+    __slots__ = ("_bus", "_handler", "_subject")
+
+    def __init__(self, bus: "MemoryBus", subject: str, handler: Handler) -> None:
+        self._bus = bus
+        self._subject = subject
+        self._handler: Handler | None = handler
+
+    def close(self) -> None:
+        """Deliver nothing more."""
+        if self._handler is not None:
+            self._handler = None
+            self._bus.exchange.remove(self._subject, self)
+
+    def deliver(self, body: bytes) -> None:
+        """Call the handler, unless the subscription or its bus is closed."""
+        if self._handler is not None and self._bus.connected:
+            self._bus.delivery.message(self._subject, self._handler, body)
+
+
+class Exchange:
+    """Where memory buses meet: one order of messages for all of them."""
+
+    def __init__(self) -> None:
+        self._subscriptions: dict[str, dict[MemorySubscription, None]] = {}
+        self._messages: deque[tuple[tuple[MemorySubscription, ...], bytes]] = deque()
+
+    def add(self, subject: str, subscription: MemorySubscription) -> None:
+        """Deliver to a subscription what is sent from now on."""
+        self._subscriptions.setdefault(subject, {})[subscription] = None
+
+    def remove(self, subject: str, subscription: MemorySubscription) -> None:
+        """Forget a subscription."""
+        at_subject = self._subscriptions[subject]
+        del at_subject[subscription]
+        if not at_subject:
+            del self._subscriptions[subject]
+
+    def send(self, subject: str, body: bytes) -> None:
+        """Deliver a message, in the event loop's next turn, to those subscribed now."""
+        at_subject = self._subscriptions.get(subject)
+        if at_subject is None:
+            return
+        if not self._messages:
+            asyncio.get_running_loop().call_soon(self.deliver)
+        self._messages.append((tuple(at_subject), body))
+
+    def deliver(self) -> None:
+        """Deliver what was sent."""
+        while self._messages:
+            subscriptions, body = self._messages.popleft()
+            for subscription in subscriptions:
+                subscription.deliver(body)
+
+
+class MemoryBus:
+    """A bus whose server is an object.
+
+    Args:
+        exchange: Shared by the buses that shall hear each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        metrics: BusMetrics,
+        exchange: Exchange | None = None,
+        max_envelope_bytes: int = MAX_ENVELOPE_BYTES,
+    ) -> None:
+        self.exchange = exchange or Exchange()
+        self.delivery = Delivery(metrics)
+        self._max_envelope_bytes = max_envelope_bytes
+        self._listeners: list[Listener] = []
+        self._open: bool | None = None  # None before the start, False after the end
+
+    @property
+    def connected(self) -> bool:
+        """Whether it was started and not closed."""
+        return self._open is True
+
+    @property
+    def max_envelope_bytes(self) -> int:
+        """Bytes of the longest body."""
+        return self._max_envelope_bytes
+
+    async def start(self) -> None:
+        """Open the bus; it is connected at once."""
+        if self._open is None:
+            self._open = True
+            self.delivery.change(self._listeners, up=True)
+
+    async def close(self) -> None:
+        """Deliver what was sent, to all others too, and leave."""
+        was_open = self._open
+        if was_open:
+            self.exchange.deliver()
+        self._open = False
+        if was_open:
+            self.delivery.change(self._listeners, up=False)
+
+    async def subscribe(self, subject: str, handler: Handler) -> MemorySubscription:
+        """See :meth:`gateway.bus.base.Bus.subscribe`."""
+        check(subject)
+        self._require_open()
+        subscription = MemorySubscription(self, subject, handler)
+        self.exchange.add(subject, subscription)
+        return subscription
+
+    async def publish(self, subject: str, body: bytes) -> None:
+        """See :meth:`gateway.bus.base.Bus.publish`."""
+        check(subject)
+        self._require_open()
+        if len(body) > self._max_envelope_bytes:
+            raise EnvelopeTooLarge(len(body), self._max_envelope_bytes)
+        self.exchange.send(subject, body)
+
+    def listen(self, listener: Listener) -> None:
+        """See :meth:`gateway.bus.base.Bus.listen`."""
+        self._listeners.append(listener)
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise BusUnavailable("the memory bus is not open")

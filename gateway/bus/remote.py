@@ -1,0 +1,170 @@
+"""A bus whose server is somewhere else, and may go away and come back at any time."""
+
+import asyncio
+import random
+from typing import Final
+
+import structlog
+
+from gateway.bus.base import BusConfig, BusMetrics, Handler, Listener
+from gateway.bus.delivery import QUIET_SECONDS, Delivery, Throttle
+from gateway.bus.nats import NatsLink
+from gateway.bus.servers import Servers
+from gateway.bus.subjects import check
+from gateway.bus.subscription import RemoteSubscription
+from gateway.errors import BusUnavailable, SubscriptionRefused
+
+FIRST_PAUSE_SECONDS: Final = 0.05
+LONGEST_PAUSE_SECONDS: Final = 1.0
+
+CLOSE_SECONDS: Final = 3.0
+
+DEFAULT_MAX_PAYLOAD: Final = 1024 * 1024
+"""What nats-server takes if not told otherwise; assumed until one was met."""
+
+_log = structlog.get_logger(__name__)
+
+
+class RemoteBus:
+    """A bus on NATS that connects again for ever.
+
+    Args:
+        config: Its ``url`` names the servers.
+        name: Shown by the servers' monitoring.
+
+    Raises:
+        ConfigError: The addresses or the credentials cannot be used.
+    """
+
+    def __init__(self, config: BusConfig, *, metrics: BusMetrics, name: str) -> None:
+        self._servers = Servers(config.url, config.credentials_file)
+        self._name = name
+        self._metrics = metrics
+        self._delivery = Delivery(metrics)
+        self._throttle = Throttle(QUIET_SECONDS)
+        self._listeners: list[Listener] = []
+        self._subscriptions: dict[RemoteSubscription, None] = {}  # in the order they came
+        self._advertised: list[str] = []
+        self._max_payload = DEFAULT_MAX_PAYLOAD
+        self._link: NatsLink | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._met = False  # a server, ever
+        self._told = False  # the listeners, that the bus is up
+        self._closed = False
+
+    @property
+    def connected(self) -> bool:
+        """See :attr:`gateway.bus.base.Bus.connected`."""
+        return self._link is not None and self._link.usable and not self._closed
+
+    @property
+    def max_envelope_bytes(self) -> int:
+        """The server's ``max_payload``; bodies travel without headers."""
+        return self._max_payload
+
+    async def start(self) -> None:
+        """See :meth:`gateway.bus.base.Bus.start`."""
+        if self._keeper is None and not self._closed:
+            self._keeper = asyncio.create_task(self._keep(), name="bus")
+
+    async def close(self) -> None:
+        """See :meth:`gateway.bus.base.Bus.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        link = self._link
+        if link is not None and link.usable:
+            drain = asyncio.create_task(link.drain())
+            lost = asyncio.create_task(link.lost.wait())
+            await asyncio.wait(
+                (drain, lost), timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            drain.cancel()
+            lost.cancel()
+        for subscription in tuple(self._subscriptions):
+            subscription.close()
+        if link is not None:
+            link.fail("closed")
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait((self._keeper,))
+
+    async def subscribe(self, subject: str, handler: Handler) -> RemoteSubscription:
+        """See :meth:`gateway.bus.base.Bus.subscribe`."""
+        check(subject)
+        link = self._require_link()
+        subscription = RemoteSubscription(subject, handler, self._delivery, self._forget)
+        self._subscriptions[subscription] = None
+        try:
+            await link.confirmations.confirm(subscription)
+        except BaseException:  # cancelled as well: nobody would ever close it
+            subscription.close()
+            raise
+        return subscription
+
+    async def publish(self, subject: str, body: bytes) -> None:
+        """See :meth:`gateway.bus.base.Bus.publish`."""
+        check(subject)
+        await self._require_link().publish(subject, body)
+
+    def listen(self, listener: Listener) -> None:
+        """See :meth:`gateway.bus.base.Bus.listen`."""
+        self._listeners.append(listener)
+
+    def _require_link(self) -> NatsLink:
+        link = self._link
+        if link is None or self._closed or not link.usable:
+            raise BusUnavailable("not connected to the bus")
+        return link
+
+    def _forget(self, subscription: RemoteSubscription) -> None:
+        self._subscriptions.pop(subscription, None)
+        if self._link is not None:
+            self._link.forget(subscription)
+
+    async def _keep(self) -> None:
+        """Keep a connection for as long as the bus is open."""
+        pause = FIRST_PAUSE_SECONDS
+        while not self._closed:
+            link = self._link = NatsLink(self._complain)
+            try:
+                await self._connect(link)
+                pause = FIRST_PAUSE_SECONDS
+                await link.lost.wait()
+            except Exception as problem:  # noqa: BLE001 - whatever it is, the bus must come back
+                self._complain("bus unreachable", problem)
+            finally:
+                await self._give_up(link)
+            # spread, so that the replicas do not all come at once to a server that starts
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _connect(self, link: NatsLink) -> None:
+        self._servers.check_credentials()
+        servers = self._servers.with_advertised(self._advertised)
+        await link.open(servers, self._servers.login, self._name, self._metrics.pending)
+        denied = await link.confirmations.confirm_all(tuple(self._subscriptions))
+        for subject in denied:
+            self._complain("bus took a subscription away", SubscriptionRefused(subject))
+        self._advertised = link.advertised
+        self._max_payload = link.max_payload
+        if self._met:
+            self._metrics.reconnected()
+        link.up = self._met = self._told = True
+        _log.info("bus connected", subscriptions=len(self._subscriptions), **link.describe())
+        self._delivery.change(self._listeners, up=True)
+
+    async def _give_up(self, link: NatsLink) -> None:
+        if self._told:
+            self._told = False
+            if not self._closed:
+                _log.warning("bus lost", reason=link.reason)
+            self._delivery.change(self._listeners, up=False)
+        await link.close()
+        self._metrics.pending(0)
+
+    def _complain(self, event: str, problem: BaseException) -> None:
+        if event == "bus refused a message":
+            self._metrics.dropped(1)
+        if (held := self._throttle.admit(event)) is not None:
+            _log.warning(event, problem=f"{type(problem).__name__}: {problem}", held=held)

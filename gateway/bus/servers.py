@@ -1,0 +1,94 @@
+"""Where the NATS servers are and how to log in, read from the configuration."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from gateway.errors import ConfigError
+
+SCHEMES: Final = ("nats", "tls")
+
+_CREDENTIALS_PARTS: Final = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
+
+
+class Servers:
+    """The servers of one configuration.
+
+    User information is taken out of the addresses: it must reach no log, and counts for every server
+    of the cluster, those included that are only heard of later.
+
+    Args:
+        url: One or more addresses, separated by commas.
+        credentials_file: Path of a .creds file, or empty.
+
+    Attributes:
+        login: The options of nats-py that authenticate.
+        urls: Addresses, without user information.
+
+    Raises:
+        ConfigError: The addresses or the credentials cannot be used.
+    """
+
+    def __init__(self, url: str, credentials_file: str) -> None:
+        parts = [_split(part.strip()) for part in url.split(",")]
+        self.urls = tuple(_address(part) for part in parts)
+        self.login = _login(parts)
+        self._credentials_file = credentials_file
+        if credentials_file:
+            self.check_credentials()
+            self.login["user_credentials"] = credentials_file
+
+    def with_advertised(self, addresses: list[str]) -> list[str]:
+        """Those configured and those a server told of, ``host:port`` each."""
+        scheme = urlsplit(self.urls[0]).scheme
+        advertised = [f"{scheme}://{address}" for address in addresses]
+        return list(dict.fromkeys((*self.urls, *advertised)))
+
+    def check_credentials(self) -> None:
+        """Look at the .creds file, if there is one; to be done before each use, as files change.
+
+        nats-py looks for the JWT's mark without noticing the end of the file: without this check a
+        wrong file would hang the process.
+
+        Raises:
+            ConfigError: It cannot be read or is none.
+        """
+        path = self._credentials_file
+        if not path:
+            return
+        if find_spec("nkeys") is None:
+            raise ConfigError(
+                "bus.credentials_file needs the package nkeys: install nats-py[nkeys]"
+            )
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as problem:
+            raise ConfigError(f"bus.credentials_file: {path} cannot be read") from problem
+        if not all(part in text for part in _CREDENTIALS_PARTS):
+            raise ConfigError(f"bus.credentials_file: {path} is no NATS credentials file")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        part = urlsplit(url)
+        _ = part.port  # raises for what is no port
+    except ValueError:
+        part = SplitResult("", "", "", "", "")
+    if part.scheme not in SCHEMES or not part.hostname:
+        # the address itself may hold a password
+        raise ConfigError("bus.url must be memory:// or addresses like nats://host:4222")
+    return part
+
+
+def _address(part: SplitResult) -> str:
+    return f"{part.scheme}://{part.netloc.rpartition('@')[2]}"
+
+
+def _login(parts: list[SplitResult]) -> dict[str, str]:
+    for part in parts:
+        if part.username and part.password is not None:
+            return {"user": unquote(part.username), "password": unquote(part.password)}
+        if part.username:
+            return {"token": unquote(part.username)}
+    return {}

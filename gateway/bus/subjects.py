@@ -1,0 +1,58 @@
+"""Names on the bus: which subject carries what."""
+
+import re
+from typing import Final
+
+_PLAIN_TOPIC: Final = re.compile(r"[A-Za-z0-9_-]+(?::[A-Za-z0-9_-]+)*").fullmatch
+_PLAIN_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+").fullmatch
+_SUBJECT: Final = re.compile(r"[^\s.*>]+(?:\.[^\s.*>]+)*").fullmatch
+
+_ENCODED: Final = tuple(
+    chr(byte) if _PLAIN_TOKEN(chr(byte)) else f"%{byte:02X}" for byte in range(256)
+)
+
+
+class Subjects:
+    """The subjects of the gateways that share a prefix.
+
+    Args:
+        prefix: First token of every subject: letters, digits, ``_`` and ``-``.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        if not _PLAIN_TOKEN(prefix):
+            raise ValueError(f"{prefix!r} cannot be the first token of a subject")
+        self.replicas = f"{prefix}.replicas"
+        self._topic = f"{prefix}.topic."
+        self._replica = f"{prefix}.replica."
+
+    def topic(self, topic: str) -> str:
+        """The subject of a topic's messages: a token for each part between colons.
+
+        No two topics share a subject, and every topic has one, whatever its characters.
+        """
+        if _PLAIN_TOPIC(topic):
+            return self._topic + topic.replace(":", ".")
+        return self._topic + ".".join(map(_token, topic.split(":")))
+
+    def replica(self, replica: str) -> str:
+        """The subject of requests to one replica."""
+        return self._replica + _token(replica)
+
+
+def check(subject: str) -> None:
+    """Refuse what is not the concrete name of a subject.
+
+    A line break would let its author speak to the NATS server in our name, a wildcard listen to all.
+
+    Raises:
+        ValueError: The subject has blanks, wildcards or an empty token.
+    """
+    if not _SUBJECT(subject):
+        raise ValueError(f"not a subject: {subject!r}")
+
+
+def _token(text: str) -> str:
+    """Percent-encode UTF-8 byte by byte; a token must not be empty, and a lone % is nothing else."""
+    # a lone surrogate is no UTF-8 but still a different topic
+    return "".join([_ENCODED[byte] for byte in text.encode("utf-8", "surrogatepass")]) or "%"

@@ -1,0 +1,46 @@
+"""A subscription on a bus server, through all connections to it."""
+
+from collections.abc import Callable
+
+from gateway.bus.base import Handler
+from gateway.bus.delivery import Delivery
+
+
+class RemoteSubscription:
+    """A handler on a subject; there may be tens of thousands, so it is one small object.
+
+    Attributes:
+        subject: What it listens to.
+        number: Its id on the current connection, which is the connection's business.
+    """
+
+    __slots__ = ("_delivery", "_forget", "_handler", "number", "subject")
+
+    def __init__(
+        self,
+        subject: str,
+        handler: Handler,
+        delivery: Delivery,
+        forget: Callable[["RemoteSubscription"], None],
+    ) -> None:
+        self.subject = subject
+        self.number = 0
+        self._handler: Handler | None = handler
+        self._delivery = delivery
+        self._forget = forget
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is to be delivered any more."""
+        return self._handler is None
+
+    def deliver(self, body: bytes) -> None:
+        """Call the handler, unless it was closed."""
+        if self._handler is not None:
+            self._delivery.message(self.subject, self._handler, body)
+
+    def close(self) -> None:
+        """See :meth:`gateway.bus.base.Subscription.close`."""
+        if self._handler is not None:
+            self._handler = None
+            self._forget(self)

@@ -1,0 +1,119 @@
+"""``gateway check-config`` and ``gateway config``: look at a configuration without serving."""
+
+import asyncio
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+
+from gateway.auth.rules import Rules
+from gateway.cli.options import (
+    FAILED,
+    Assignments,
+    ConfigFile,
+    Dev,
+    Failure,
+    complain,
+    read_config,
+    write,
+)
+from gateway.config import Config
+from gateway.config.check import ENVELOPE_ROOM_BYTES, missing_files, warnings
+from gateway.config.reference import markdown_reference, toml_reference, toml_value
+from gateway.config.show import effective
+from gateway.errors import ConfigError
+from gateway.protocol.reserved import RESERVED_TOPIC
+
+CONNECT_SECONDS: Final = 5.0
+"""How long ``check-config --connect`` tries."""
+
+
+class Reference(StrEnum):
+    """Forms of the documentation of all keys."""
+
+    TOML = "toml"
+    MARKDOWN = "markdown"
+
+
+def check_config(
+    *,
+    config: ConfigFile = None,
+    dev: Dev = False,
+    assignments: Assignments = None,
+    connect: Annotated[bool, typer.Option("--connect", help="Connect to the bus, too.")] = False,
+    topic: Annotated[str | None, typer.Option(help="Tell which channel rule a topic hits.")] = None,
+) -> None:
+    """Check the configuration, and say what is wrong or hardly meant."""
+    loaded = read_config(config, dev, assignments)
+    if missing := list(missing_files(loaded.config)):
+        raise ConfigError(*missing)
+    for warning in warnings(loaded.config):
+        complain(warning, "warning")
+    if connect:
+        write(asyncio.run(_connect(loaded.config)))
+    if topic is not None:
+        write(_rule(loaded.config, topic))
+    write("the configuration can be used")
+
+
+def show_config(
+    *,
+    config: ConfigFile = None,
+    dev: Dev = False,
+    assignments: Assignments = None,
+    reference: Annotated[
+        Reference | None, typer.Option(help="Print the documentation of all keys instead.")
+    ] = None,
+) -> None:
+    """Print the configuration in force, each key with where its value comes from; secrets are masked."""
+    if reference is not None:
+        typer.echo(
+            toml_reference() if reference is Reference.TOML else markdown_reference(), nl=False
+        )
+        return
+    for key, value, origin in effective(read_config(config, dev, assignments)):
+        write(f"{key} = {toml_value(value)}  # {origin}")
+
+
+def _rule(config: Config, topic: str) -> str:
+    rule = None if topic == RESERVED_TOPIC else Rules(config.channels).match(topic)
+    if rule is None:
+        complain(f'topic "{topic}" hits no channel rule, so nobody can join it')
+        raise typer.Exit(FAILED)
+    index = [channel.pattern for channel in config.channels].index(rule.pattern)
+    echo = str(rule.echo).lower()
+    return (
+        f'topic "{topic}" hits channels[{index}], "{rule.pattern}": join {rule.join},'
+        f" push {rule.push}, echo {echo}, slow_consumer {rule.slow_consumer}"
+    )
+
+
+async def _connect(config: Config) -> str:
+    # only this option needs them
+    from gateway import log  # noqa: PLC0415
+    from gateway.bus import MEMORY_URL, open_bus  # noqa: PLC0415
+    from gateway.metrics import BusCounters, Metrics  # noqa: PLC0415
+
+    if config.bus.url == MEMORY_URL:
+        return "the bus is in memory: nothing to connect to, and no other replica"
+    log.set_up(level="warning", style="console")  # the bus says there why it cannot connect
+    bus = open_bus(config.bus, metrics=BusCounters(Metrics()), name="gateway check-config")
+    connected = asyncio.Event()
+    bus.listen(lambda up: connected.set() if up else None)
+    await bus.start()
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await connected.wait()
+        allowed = bus.max_envelope_bytes - ENVELOPE_ROOM_BYTES
+    except TimeoutError:
+        raise Failure(f"no connection to the bus within {CONNECT_SECONDS:g} seconds") from None
+    finally:
+        await bus.close()
+    wanted = config.limits.max_message_bytes
+    if wanted > allowed:
+        raise ConfigError(
+            f"limits.max_message_bytes: {wanted} is not allowed;"
+            f" allowed: at most {allowed}, which is what the NATS server takes less"
+            f" {ENVELOPE_ROOM_BYTES}"
+        )
+    return f"the bus is there, and takes messages of {allowed} bytes"

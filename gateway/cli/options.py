@@ -1,0 +1,95 @@
+"""What the commands share: options, reading the configuration, errors, and output."""
+
+import sys
+from typing import Annotated, Any, Final, TypeAlias
+
+import typer
+from typer.core import TyperGroup
+
+from gateway.config import Config, Loaded, load_with_origins
+from gateway.errors import ConfigError, GatewayError
+
+FAILED: Final = 1
+"""Exit code: it was asked for rightly, and did not work."""
+
+MISUSED: Final = 2
+"""Exit code: the configuration or the command line is wrong."""
+
+ConfigFile: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--config", metavar="FILE", help="TOML file; else GATEWAY_CONFIG names it."),
+]
+Dev: TypeAlias = Annotated[
+    bool, typer.Option("--dev", help="Development: open to everybody, on this machine only.")
+]
+Assignments: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Override one key; lists as JSON. Repeatable."
+    ),
+]
+
+
+class Failure(GatewayError):
+    """A command that did not work, in words for whoever typed it."""
+
+
+class Commands(TyperGroup):
+    """Commands whose errors are lines on standard error, never tracebacks."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 -- typer's own types moved between its releases
+        """Run a command.
+
+        Raises:
+            typer.Exit: With the code of the error, after saying what it is.
+        """
+        try:
+            return super().invoke(ctx)
+        except ConfigError as problem:
+            for line in problem.problems:
+                complain(line)
+            raise typer.Exit(MISUSED) from None
+        except GatewayError as problem:
+            complain(str(problem))
+            raise typer.Exit(FAILED) from None
+
+
+def complain(line: str, kind: str = "error") -> None:
+    """Write a line on standard error."""
+    typer.echo(f"{kind}: {line}", err=True)
+
+
+def write(line: str | bytes) -> None:
+    """Write a line of the answer on standard output, for a pipe to read at once.
+
+    Raises:
+        BrokenPipeError: Nobody reads any more.
+    """
+    typer.echo(line)
+    sys.stdout.flush()
+
+
+def read_config(file: str | None, dev: bool, assignments: list[str] | None) -> Loaded:
+    """The configuration as the options have it.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    return load_with_origins(file, dev=dev, assignments=assignments or ())
+
+
+def signing_secret(config: Config) -> str:
+    """The secret that signs tokens.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if not config.auth.secrets:
+        raise ConfigError("auth.secrets: is empty; a token cannot be signed without a secret")
+    return config.auth.secrets[0]
+
+
+def network_words(problem: Exception) -> str:
+    """An error of the network in words; never what was sent."""
+    cause = getattr(problem, "os_error", problem)
+    return getattr(cause, "strerror", None) or type(problem).__name__

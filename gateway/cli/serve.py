@@ -1,0 +1,67 @@
+"""``gateway serve``: run a replica until it is told to stop."""
+
+from typing import Final
+
+import typer
+
+from gateway.cli.options import Assignments, ConfigFile, Dev, Failure, read_config
+from gateway.config import Config, Loaded, resolve_replica
+from gateway.config.address import reachable
+from gateway.config.check import missing_files, warnings
+from gateway.config.dev import API_KEY
+from gateway.config.load import DEFAULT
+from gateway.config.show import effective
+from gateway.errors import ConfigError
+
+_DEV: Final = """
+  Development mode: everybody may join every topic, ?user_id= is believed, and only this
+  machine can connect. Open the page, then publish to it:
+
+    page     http://{public}/
+    socket   ws://{public}/socket
+    API key  {key}
+
+    curl http://{internal}/v1/publish -H 'Authorization: Bearer {key}' \\
+      -d '{{"topic": "room:demo", "event": "message", "payload": {{"body": "hello"}}}}'
+"""
+
+
+def serve(*, config: ConfigFile = None, dev: Dev = False, assignments: Assignments = None) -> None:
+    """Run a replica of the gateway until SIGTERM or Ctrl-C; a second one hurries it."""
+    loaded = read_config(config, dev, assignments)
+    if missing := list(missing_files(loaded.config)):
+        raise ConfigError(*missing)
+    settings = resolve_replica(loaded.config)
+    # the other commands need neither the log nor the server's libraries
+    from gateway import log  # noqa: PLC0415
+
+    log.set_up(level=settings.log.level, style=settings.log.format)
+    _report(loaded)
+    if dev:
+        typer.echo(_dev_block(settings), err=True)
+    from gateway.app import run  # noqa: PLC0415
+
+    try:
+        code = run(settings)
+    except OSError as problem:  # a port that is taken, a certificate that is none
+        raise Failure(f"cannot serve: {problem.strerror or type(problem).__name__}") from problem
+    raise typer.Exit(code)
+
+
+def _report(loaded: Loaded) -> None:
+    """Log what was configured, and what was hardly meant."""
+    import structlog  # noqa: PLC0415 -- as above
+
+    logger = structlog.get_logger(__name__)
+    changed = {key: value for key, value, origin in effective(loaded) if origin != DEFAULT}
+    logger.info("configured", file=loaded.file, **changed)
+    for warning in warnings(loaded.config):
+        logger.warning("configuration is doubtful", problem=warning)
+
+
+def _dev_block(config: Config) -> str:
+    return _DEV.format(
+        public=reachable(config.server.public),
+        internal=reachable(config.server.internal),
+        key=API_KEY,
+    )

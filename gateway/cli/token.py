@@ -1,0 +1,63 @@
+"""``gateway token``: a token to try things with."""
+
+import re
+import time
+from typing import Annotated, Final
+
+import typer
+
+from gateway.cli.options import Assignments, ConfigFile, Dev, read_config, signing_secret, write
+
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION: Final = re.compile(r"([1-9]\d{0,8})([smhd]?)")
+
+
+def duration(text: str) -> int:
+    """Seconds of ``90``, ``90s``, ``15m``, ``1h`` or ``2d``.
+
+    Raises:
+        typer.BadParameter: It is none of these.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise typer.BadParameter(f"{text} is not a duration such as 90s, 15m, 1h or 2d")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def token(
+    *,
+    user: Annotated[str, typer.Option(help="Who it is for, its claim sub.")],
+    device: Annotated[str | None, typer.Option(help="Id of the device it is for.")] = None,
+    topics: Annotated[
+        list[str] | None, typer.Option(help="Pattern of topics it may join. Repeatable.")
+    ] = None,
+    ttl: Annotated[str, typer.Option(help="Lifetime: 90s, 15m, 1h, 2d.")] = "1h",
+    config: ConfigFile = None,
+    dev: Dev = False,
+    assignments: Assignments = None,
+) -> None:
+    """Print a token signed with the first of auth.secrets."""
+    settings = read_config(config, dev, assignments).config
+    seconds = duration(ttl)
+    longest = settings.auth.max_token_seconds
+    if seconds > longest:
+        raise typer.BadParameter(
+            f"{ttl} is longer than auth.max_token_seconds, {longest} seconds", param_hint="--ttl"
+        )
+    # PyJWT takes a tenth of a second to load, which other commands need not spend
+    from gateway.auth.tokens import MAX_SUB_BYTES, mint  # noqa: PLC0415
+
+    if not 0 < len(user.encode()) <= MAX_SUB_BYTES:
+        raise typer.BadParameter(f"must have 1 to {MAX_SUB_BYTES} bytes", param_hint="--user")
+    write(
+        mint(
+            signing_secret(settings),
+            sub=user,
+            ttl_seconds=seconds,
+            now=time.time(),
+            device={"id": device} if device else None,
+            topics=topics,
+            audience=settings.auth.audience,
+            issuer=settings.auth.issuer,
+        )
+    )

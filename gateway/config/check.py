@@ -1,0 +1,211 @@
+"""What cannot work together, and what works but was hardly meant."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.config.address import is_loopback, parse_address
+from gateway.config.sections import Channel, Config
+from gateway.config.syntax import PLACEHOLDER
+
+GRACE_SECONDS: Final = 30
+"""What Kubernetes and most others wait after SIGTERM before they kill."""
+
+MAX_DRAIN_SECONDS: Final = 3600
+
+ENVELOPE_ROOM_BYTES: Final = 4096
+"""
+What must remain of the NATS server's ``max_payload`` beside the longest message: names, filters, headers.
+
+Only a connection tells that limit, so it is compared once there is one.
+"""
+
+SHORTEST_SECRET_BYTES: Final = 32
+"""RFC 7518, section 3.2: a key of HS256 has at least the size of its hash."""
+
+PHOENIX_HEARTBEAT_SECONDS: Final = 30
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something wrong.
+
+    Attributes:
+        keys: The keys it is about.
+        text: The line for the operator.
+    """
+
+    keys: tuple[str, ...]
+    text: str
+
+
+def impossible(config: Config) -> Iterator[Finding]:
+    """What cannot work."""
+    for check in _CHECKS:
+        yield from check(config)
+
+
+def _tls(config: Config) -> Iterator[Finding]:
+    keys = ("server.tls_certificate", "server.tls_key")
+    values = (config.server.tls_certificate, config.server.tls_key)
+    for key, value, other, present in zip(keys, values, keys[::-1], values[::-1], strict=True):
+        if present and not value:
+            yield Finding(keys, f'{key}: "" is not allowed; {other} is set: set both or none')
+
+
+def _listeners(config: Config) -> Iterator[Finding]:
+    keys = ("server.public", "server.internal")
+    public, internal = config.server.public, config.server.internal
+    if public == internal and parse_address(public)[1]:
+        yield Finding(
+            keys,
+            f'server.internal: "{internal}" is not allowed; it must not be the address of server.public',
+        )
+    if config.dev:
+        for key, address in zip(keys, (public, internal), strict=True):
+            if not is_loopback(parse_address(address)[0]):
+                yield Finding(
+                    (key,),
+                    f'{key}: "{address}" is not allowed; --dev lets anybody in,'
+                    " so allowed: a loopback address such as 127.0.0.1:4000",
+                )
+
+
+def _credentials(config: Config) -> Iterator[Finding]:
+    keys = ("bus.credentials_file", "bus.url")
+    if config.bus.credentials_file and config.bus.url == "memory://":
+        yield Finding(keys, "bus.credentials_file: is set, but bus.url names no NATS server")
+
+
+def _api_keys(config: Config) -> Iterator[Finding]:
+    names: dict[str, int] = {}
+    values: dict[str, int] = {}
+    for index, key in enumerate(config.api.keys):
+        first = names.setdefault(key.name, index)
+        if first != index:
+            yield Finding(
+                ("api.keys",),
+                f'api.keys[{index}].name: "{key.name}" is not allowed; api.keys[{first}] has that name',
+            )
+        first = values.setdefault(key.key, index)
+        if first != index:
+            yield Finding(
+                ("api.keys",),
+                f"api.keys[{index}].key: *** is not allowed; api.keys[{first}] has the same key",
+            )
+
+
+def _patterns(config: Config) -> Iterator[Finding]:
+    seen: dict[str, int] = {}
+    for index, channel in enumerate(config.channels):
+        first = seen.setdefault(channel.pattern, index)
+        if first != index:
+            yield Finding(
+                ("channels",),
+                f'channels[{index}].pattern: "{channel.pattern}" is not allowed;'
+                f" channels[{first}] has that pattern",
+            )
+
+
+def _buffers(config: Config) -> Iterator[Finding]:
+    limits = config.limits
+    for low, high in (
+        ("max_message_bytes", "outbound_buffer_bytes"),
+        ("outbound_buffer_bytes", "outbound_total_bytes"),
+    ):
+        least, value = getattr(limits, low), getattr(limits, high)
+        if value < least:
+            yield Finding(
+                (f"limits.{low}", f"limits.{high}"),
+                f"limits.{high}: {value} is not allowed; allowed: at least limits.{low}, {least}",
+            )
+
+
+def _drain(config: Config) -> Iterator[Finding]:
+    drain = config.drain
+    total = drain.delay_seconds + drain.window_seconds
+    if total > MAX_DRAIN_SECONDS:
+        yield Finding(
+            ("drain.delay_seconds", "drain.window_seconds"),
+            f"drain.window_seconds: {drain.window_seconds:g} is not allowed; with drain.delay_seconds"
+            f" it makes {total:g}, allowed: {MAX_DRAIN_SECONDS}",
+        )
+
+
+_CHECKS: Final[Sequence[Callable[[Config], Iterator[Finding]]]] = (
+    _tls,
+    _listeners,
+    _credentials,
+    _api_keys,
+    _patterns,
+    _buffers,
+    _drain,
+)
+
+
+def missing_files(config: Config) -> Iterator[str]:
+    """Files that are named but cannot be read here; asked where the gateway is to run."""
+    for key, path in (
+        ("server.tls_certificate", config.server.tls_certificate),
+        ("server.tls_key", config.server.tls_key),
+        ("bus.credentials_file", config.bus.credentials_file),
+    ):
+        if path and not Path(path).is_file():
+            yield f'{key}: "{path}" is not a file'
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What works, but was hardly meant."""
+    auth = config.auth
+    for index, secret in enumerate(auth.secrets):
+        if len(secret.encode()) < SHORTEST_SECRET_BYTES:
+            yield (
+                f"auth.secrets[{index}]: is shorter than {SHORTEST_SECRET_BYTES} bytes"
+                " and might be guessed from a token"
+            )
+    if not auth.secrets and not auth.allow_anonymous:
+        yield "auth.secrets: is empty and auth.allow_anonymous is false, so nobody can connect"
+    if not config.api.keys:
+        yield "api.keys: is empty, so the API answers 401 to everybody"
+    if not config.channels:
+        yield "channels: is empty, so no topic can be joined"
+    if config.limits.idle_timeout_seconds <= PHOENIX_HEARTBEAT_SECONDS:
+        yield (
+            f"limits.idle_timeout_seconds: {config.limits.idle_timeout_seconds:g} closes clients that"
+            f" send a heartbeat every {PHOENIX_HEARTBEAT_SECONDS} seconds, as Phoenix clients do"
+        )
+    total = config.drain.delay_seconds + config.drain.window_seconds
+    if total >= GRACE_SECONDS:
+        yield (
+            f"drain: takes {total:g} seconds; the platform's grace period must be longer,"
+            f" and is usually {GRACE_SECONDS}"
+        )
+    yield from _shadowed(config.channels)
+
+
+def _shadowed(channels: Sequence[Channel]) -> Iterator[str]:
+    for index, channel in enumerate(channels):
+        for earlier, other in enumerate(channels[:index]):
+            if _covers(other.pattern, channel.pattern):
+                yield (
+                    f'channels[{index}].pattern: "{channel.pattern}" never matches, as'
+                    f' channels[{earlier}], "{other.pattern}", matches first'
+                )
+                break
+
+
+def _covers(general: str, special: str) -> bool:
+    """Whether every topic the one pattern matches is matched by the other; False when in doubt."""
+    if not PLACEHOLDER.search(general):
+        if not general.endswith("*"):
+            return general == special
+        return _literal_start(special).startswith(general[:-1])
+    # the names of claims do not matter, only where they stand
+    return PLACEHOLDER.sub("{}", general) == PLACEHOLDER.sub("{}", special)
+
+
+def _literal_start(pattern: str) -> str:
+    """What all topics of a pattern begin with."""
+    return re.split(r"[{*]", pattern, maxsplit=1)[0]

@@ -1,0 +1,168 @@
+"""From what was written to the Structs, collecting everything that is wrong on the way."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from gateway.config.keys import KEYS, REQUIRED, Shape, keys_of
+from gateway.config.masking import shown
+from gateway.config.sections import CHANNELS, SECTIONS, Section
+
+LATER_SECTIONS: Final = ("sessions", "history", "presence", "upstream")
+
+LATER_KEYS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "auth.jwks_url": "",
+        "auth.public_keys": [],
+        "channels[].presence": False,
+        "channels[].history": None,
+    }
+)
+"""Keys of releases to come, with the value that asks for nothing; None where only absence does."""
+
+_NO_VALUE: Final = object()
+_INDEX: Final = re.compile(r"\[\d+\]")
+
+
+class Invalid(Exception):
+    """The value cannot be used; what is wrong with it was noted."""
+
+
+class Converter:
+    """Converts values one by one.
+
+    Attributes:
+        problems: What was wrong so far, one line each.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def value(self, path: str, value: Any, shape: Shape, origin: str = "") -> Any:  # noqa: ANN401
+        """A value in the type of its key.
+
+        Args:
+            origin: Where it was written, for the message; empty where that goes without saying.
+
+        Raises:
+            Invalid: It has problems.
+        """
+        before = len(self.problems)
+        converted = self._convert(path, value, shape)
+        if len(self.problems) == before:
+            return converted
+        if origin:
+            self.problems[before:] = [f"{line} (from {origin})" for line in self.problems[before:]]
+        raise Invalid
+
+    def unknown(self, path: str, value: Any = None) -> None:  # noqa: ANN401 -- anything a file may hold
+        """Note a key that does not exist. Its value may be a secret, so it is not shown."""
+        self.problems.append(later(path, value) or unknown(path))
+
+    def _convert(self, path: str, value: Any, shape: Shape) -> Any:  # noqa: ANN401
+        if shape.table is not None:
+            return self._table(path, value, shape.table)
+        if shape.item is not None and isinstance(value, list):
+            item = shape.item
+            items = [self._convert(f"{path}[{n}]", one, item) for n, one in enumerate(value)]
+            if any(item is _NO_VALUE for item in items):
+                return _NO_VALUE
+            value = items
+        if isinstance(value, str) and value in shape.later:
+            return self._refuse(f'{path}: "{value}"', f"available: {shape.allowed()}", later=True)
+        try:
+            converted = msgspec.convert(value, shape.bounded)
+        except msgspec.ValidationError:
+            # its text is msgspec's own; and the value must be masked
+            return self._refuse(f"{path}: {shown(value, shape)}", f"allowed: {shape.allowed()}")
+        wrong = shape.syntax(converted) if shape.syntax else None
+        if wrong:
+            return self._refuse(f"{path}: {shown(value, shape)}", f"allowed: {wrong}")
+        return converted
+
+    def _table(self, path: str, value: Any, table: type[Section]) -> Any:  # noqa: ANN401
+        if not isinstance(value, dict):
+            self.problems.append(f"{path}: must be a table")
+            return _NO_VALUE
+        keys = {key.name: key for key in keys_of(table)}
+        for name in value.keys() - keys.keys():
+            full = f"{path}.{name}"
+            if not asks_for_nothing(full, value[name]):
+                self.problems.append(later(full, value[name]) or _unknown_name(path, name, keys))
+        fields = {}
+        for name, key in keys.items():
+            if name in value:
+                fields[name] = self._convert(f"{path}.{name}", value[name], key.shape)
+            elif key.default is REQUIRED:
+                self.problems.append(f"{path}.{name}: is missing; allowed: {key.shape.allowed()}")
+                fields[name] = _NO_VALUE
+        return _NO_VALUE if _NO_VALUE in fields.values() else table(**fields)
+
+    def _refuse(self, what: str, instead: str, *, later: bool = False) -> object:
+        verdict = "is not available in this version" if later else "is not allowed"
+        self.problems.append(f"{what} {verdict}; {instead}")
+        return _NO_VALUE
+
+
+def later(path: str, value: Any = None) -> str | None:  # noqa: ANN401 -- anything a file may hold
+    """What to say of a key or section of a release to come; None if the path is none."""
+    section, dot, _ = path.partition(".")
+    if section in LATER_SECTIONS:
+        there = ", ".join(dict.fromkeys(path.partition(".")[0] for path in KEYS))
+        what = path if dot else f"section {path}"
+        return f"{what}: is not available in this version; available: {there}"
+    generic = _INDEX.sub("[]", path)
+    if generic not in LATER_KEYS:
+        return None
+    off = LATER_KEYS[generic]
+    available = "leaving it away" if off is None else msgspec.json.encode(off).decode()
+    # the mode of a channel is no secret, unlike what an address may hold
+    mode = f"{msgspec.json.encode(value).decode()} " if path.startswith(CHANNELS) else ""
+    return f"{path}: {mode}is not available in this version; available: {available}"
+
+
+def unknown(path: str) -> str:
+    """What to say of a key that does not exist."""
+    section, _, name = path.partition(".")
+    if section == "dev":
+        return "dev: cannot be configured; give the flag --dev"
+    if section == CHANNELS:
+        return f"{path}: {CHANNELS} is a list of tables, [[{CHANNELS}]]"
+    if section not in SECTIONS:
+        homes = [known for known in KEYS if known.endswith(f".{section}")]
+        if homes and not name:
+            return f"{section}: unknown key" + _hint(homes[0])
+        return f"{section}: unknown section" + _hint(nearest(section, (*SECTIONS, CHANNELS)))
+    names = [key.partition(".")[2] for key in KEYS if key.startswith(f"{section}.")]
+    near = nearest(name, names)
+    elsewhere = [known for known in KEYS if known.endswith(f".{name}")]
+    if near:
+        near = f"{section}.{near}"
+    elif elsewhere:
+        near = elsewhere[0]
+    return f"{path}: unknown key" + (_hint(near) or f"; known: {', '.join(names)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def _unknown_name(path: str, name: str, known: Collection[str]) -> str:
+    hint = _hint(nearest(name, known)) or f"; known: {', '.join(known)}"
+    return f"{path}.{name}: unknown key{hint}"
+
+
+def _hint(near: str | None) -> str:
+    return f"; did you mean {near}?" if near else ""
+
+
+def asks_for_nothing(path: str, value: Any) -> bool:  # noqa: ANN401 -- anything a file may hold
+    """Whether a key of a release to come is written with the value that leaves it off."""
+    generic = _INDEX.sub("[]", path)
+    off = LATER_KEYS.get(generic)
+    return off is not None and type(value) is type(off) and value == off

@@ -1,0 +1,282 @@
+"""What can be configured: each key with its type, range, default, unit and meaning.
+
+This is the one place for them. The reader, the environment's names, ``config/gateway.toml`` and the
+tables of the documentation are made from it.
+"""
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+import msgspec
+
+from gateway.config import syntax
+
+SECRET: Final = "secret"  # noqa: S105 -- names a mark
+"""Mark of keys whose value is never shown; as ``"userinfo"`` only what stands before an ``@``."""
+
+LATER: Final = "later"
+"""Mark that lists values of releases to come."""
+
+SYNTAX: Final = "syntax"
+"""Mark of a check of the value, see :data:`gateway.config.syntax.Syntax`."""
+
+_DAY: Final = 86_400
+_YEAR: Final = 366 * _DAY
+
+
+def _syntax(check: syntax.Syntax) -> msgspec.Meta:
+    return msgspec.Meta(extra={SYNTAX: check})
+
+
+def _later(*values: str) -> msgspec.Meta:
+    return msgspec.Meta(extra={LATER: values})
+
+
+def _example(value: object) -> msgspec.Meta:
+    return msgspec.Meta(examples=[value])
+
+
+def _doc(text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=text)
+
+
+Address: TypeAlias = Annotated[str, _syntax(syntax.address)]
+Bytes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=_DAY)]
+Secret: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, extra={SECRET: True})]
+Scope: TypeAlias = Literal["publish", "read", "manage"]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the configuration file."""
+
+
+class Server(Section, frozen=True, kw_only=True):
+    """The two listeners: one for clients, one for your own services and Prometheus."""
+
+    public: Annotated[Address, _doc("Where clients connect, as host:port.")] = "0.0.0.0:4000"
+    internal: Annotated[
+        Address, _doc("Where API, metrics and health are served; never to be reached by clients.")
+    ] = "127.0.0.1:4001"
+    reuse_port: Annotated[
+        bool, _doc("Whether several replicas on one host may share the public port.")
+    ] = False
+    replica: Annotated[
+        Annotated[str, msgspec.Meta(max_length=128)],
+        _doc(
+            "Name of this replica, unique on the bus; empty for the host's name and a random end."
+        ),
+    ] = ""
+    tls_certificate: Annotated[
+        str,
+        _doc(
+            "Path of the public listener's certificate chain (PEM);"
+            " empty where TLS ends at the load balancer."
+        ),
+    ] = ""
+    tls_key: Annotated[str, _doc("Path of the certificate's private key (PEM).")] = ""
+    allowed_origins: Annotated[
+        tuple[Annotated[str, _syntax(syntax.origin)], ...],
+        _doc(
+            'Web pages that may connect, such as "https://app.example.com" or "//*.example.com";'
+            ' empty for pages of the same host only, ["*"] for any.'
+        ),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[Annotated[str, _syntax(syntax.network)], ...],
+        _doc('Networks whose X-Forwarded-For is believed, such as "10.0.0.0/8".'),
+    ] = ()
+
+
+class Bus(Section, frozen=True, kw_only=True):
+    """What carries messages between replicas."""
+
+    url: Annotated[
+        Annotated[str, msgspec.Meta(extra={SYNTAX: syntax.bus_url, SECRET: "userinfo"})],
+        _doc(
+            'NATS servers, such as "nats://user:password@host:4222,nats://other:4222" or "tls://host";'
+            ' "memory://" for a single replica.'
+        ),
+    ] = "memory://"
+    prefix: Annotated[
+        Annotated[str, _syntax(syntax.subject_token)],
+        _doc(
+            "First token of every NATS subject; gateways with different ones do not hear each other."
+        ),
+    ] = "gateway"
+    credentials_file: Annotated[str, _doc("Path of a NATS .creds file; empty for none.")] = ""
+
+
+class Auth(Section, frozen=True, kw_only=True):
+    """How clients prove who they are: JSON Web Tokens signed with HS256."""
+
+    secrets: Annotated[
+        tuple[Secret, ...],
+        _doc(
+            "Secrets shared with whoever signs the tokens, of at least 32 bytes:"
+            " the first signs, all verify, so that they can be rotated."
+        ),
+    ] = ()
+    audience: Annotated[str, _doc("What a token's aud must be or contain; empty for any.")] = ""
+    issuer: Annotated[str, _doc("What a token's iss must be; empty for any.")] = ""
+    leeway_seconds: Annotated[
+        Annotated[float, msgspec.Meta(ge=0, le=3600)],
+        _doc("How far the clocks of gateway and signer may differ."),
+    ] = 10
+    max_token_seconds: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=10 * _YEAR)],
+        _doc("Longest lifetime of a token, from its iat to its exp."),
+    ] = _DAY
+    allow_anonymous: Annotated[bool, _doc("Whether clients without a token may connect.")] = False
+
+
+class ApiKey(Section, frozen=True, kw_only=True):
+    """A key your services call the API with; there may be several."""
+
+    name: Annotated[
+        Annotated[str, msgspec.Meta(min_length=1, max_length=128)],
+        _doc("Who holds it, for the log."),
+        _example("backend"),
+    ]
+    key: Annotated[
+        Annotated[Secret, _syntax(syntax.header_value)],
+        _doc("The key itself: long and random."),
+        _example("change-me"),
+    ]
+    scopes: Annotated[
+        Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1)],
+        _doc("What it is good for."),
+        _example(["publish", "read", "manage"]),
+    ]
+
+
+class Api(Section, frozen=True, kw_only=True):
+    """The HTTP API on the internal listener."""
+
+    keys: Annotated[
+        tuple[ApiKey, ...], _doc("Keys of the services that call it; without any nobody can.")
+    ] = ()
+
+
+class Channel(Section, frozen=True, kw_only=True):
+    """What clients may do on the topics that match a pattern.
+
+    There may be several; the first that matches a topic holds, and a topic without one cannot be joined.
+    """
+
+    pattern: Annotated[
+        Annotated[str, _syntax(syntax.pattern)],
+        _doc(
+            'A topic, a "prefix*", or with placeholders as in "user:{sub}",'
+            " which must equal that claim of the token."
+        ),
+        _example("room:*"),
+    ]
+    join: Annotated[
+        Annotated[Literal["anyone", "authenticated"], _later("token", "upstream")],
+        _doc("Who may join."),
+    ] = "authenticated"
+    push: Annotated[
+        Annotated[Literal["deny", "broadcast"], _later("upstream")],
+        _doc("What becomes of a message a client pushes."),
+    ] = "deny"
+    echo: Annotated[bool, _doc("Whether the pusher gets its own broadcast.")] = True
+    slow_consumer: Annotated[
+        Literal["disconnect", "drop"],
+        _doc(
+            "What happens to a client too slow for a message: it is closed, or it misses the message."
+        ),
+    ] = "disconnect"
+
+
+class Limits(Section, frozen=True, kw_only=True):
+    """What clients may use."""
+
+    max_message_bytes: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=64 * 2**20)],
+        _doc("Longest frame a client may send; at most the NATS server's max_payload less 4096."),
+    ] = 65_536
+    max_channels_per_socket: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=100_000)],
+        _doc("Topics one client may have joined at a time."),
+    ] = 100
+    idle_timeout_seconds: Annotated[
+        Annotated[float, msgspec.Meta(gt=0, le=_DAY)],
+        _doc("Silence after which a client is closed; Phoenix clients send a heartbeat every 30."),
+    ] = 90
+    outbound_buffer_bytes: Annotated[
+        Bytes, _doc("What may wait for one client before it counts as too slow.")
+    ] = 1_048_576
+    outbound_total_bytes: Annotated[
+        Bytes, _doc("What may wait for all clients together before those with the most are closed.")
+    ] = 1_073_741_824
+    messages_per_second: Annotated[
+        Count, _doc("Above it, reading from that client is slowed down; 0 for no limit.")
+    ] = 0
+    connections: Annotated[Count, _doc("Clients of one replica; 0 for no limit.")] = 0
+    joins_in_flight: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=10**9)],
+        _doc("Joins of one replica that may wait at a time; more are refused."),
+    ] = 10_000
+
+
+class Drain(Section, frozen=True, kw_only=True):
+    """How a replica leaves after SIGTERM; keep delay and window below your platform's grace period."""
+
+    delay_seconds: Annotated[
+        Annotated[float, msgspec.Meta(ge=0, le=3600)],
+        _doc("Time for load balancers to see that the replica is not ready; clients stay."),
+    ] = 5
+    window_seconds: Annotated[
+        Annotated[float, msgspec.Meta(ge=0, le=3600)],
+        _doc("Time over which the clients are then closed in even batches."),
+    ] = 20
+    max_connection_age_seconds: Annotated[
+        Annotated[float, msgspec.Meta(ge=0, le=_YEAR)],
+        _doc("Age at which a connection is moved, more or less a tenth; 0 for never."),
+    ] = 0
+
+
+class Log(Section, frozen=True, kw_only=True):
+    """What the gateway writes about itself, to standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], _doc("The least that is written.")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "json", "console"],
+        _doc("One JSON object a line, or for the eye; auto is for the eye on a terminal."),
+    ] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole configuration.
+
+    Attributes:
+        dev: Whether it is a developer's playground: ``?user_id=`` is believed, the demo page is served.
+            Set by ``--dev`` alone, so that no file can open a gateway to the world.
+    """
+
+    server: Server = msgspec.field(default_factory=Server)
+    bus: Bus = msgspec.field(default_factory=Bus)
+    auth: Auth = msgspec.field(default_factory=Auth)
+    api: Api = msgspec.field(default_factory=Api)
+    channels: tuple[Channel, ...] = ()
+    limits: Limits = msgspec.field(default_factory=Limits)
+    drain: Drain = msgspec.field(default_factory=Drain)
+    log: Log = msgspec.field(default_factory=Log)
+    dev: bool = False
+
+
+SECTIONS: Final[dict[str, type[Section]]] = {
+    "server": Server,
+    "bus": Bus,
+    "auth": Auth,
+    "api": Api,
+    "limits": Limits,
+    "drain": Drain,
+    "log": Log,
+}
+"""The sections that are tables; ``channels`` is a list of tables."""
+
+CHANNELS: Final = "channels"

@@ -1,0 +1,107 @@
+"""The syntax of single values: each function says what is allowed if the value is not.
+
+They are attached to the keys in :mod:`gateway.config.sections`.
+"""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+from gateway.config.address import parse_address
+
+Syntax: TypeAlias = Callable[[str], str | None]
+"""Given a value, None when it is right, else what is allowed."""
+
+PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+")
+_ORIGIN: Final = re.compile(
+    r"(?:[a-z][a-z0-9+.-]*:)?//(?:\*\.)?(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d+)?"
+)
+_HEADER_VALUE: Final = re.compile(r"[!-~]+")
+_BUS_SCHEMES: Final = ("nats", "tls")
+
+
+def address(value: str) -> str | None:
+    """An address to listen on."""
+    try:
+        parse_address(value)
+    except ValueError:
+        return "host:port, such as 0.0.0.0:4000 or [::1]:4000"
+    return None
+
+
+def bus_url(value: str) -> str | None:
+    """``memory://`` or NATS servers."""
+    if value == "memory://" or all(map(_is_server, value.split(","))):
+        return None
+    return (
+        "memory://, or NATS servers separated by commas, each nats://host:port or tls://host:port"
+    )
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url.strip())
+        return parts.scheme in _BUS_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, an unclosed bracket
+        return False
+
+
+def subject_token(value: str) -> str | None:
+    """One token of a NATS subject."""
+    if _TOKEN.fullmatch(value):
+        return None
+    return "letters, digits, _ and -"
+
+
+def origin(value: str) -> str | None:
+    """An entry of ``allowed_origins``."""
+    if value == "*" or (_ORIGIN.fullmatch(value) and _has_port(value)):
+        return None
+    return '"*", or an origin without a path: https://app.example.com, //host:8443, //*.example.com'
+
+
+def _has_port(value: str) -> bool:
+    try:
+        return urlsplit(value).port != 0
+    except ValueError:
+        return False
+
+
+def network(value: str) -> str | None:
+    """An IP network."""
+    try:
+        ip_network(value)
+    except ValueError:
+        return "a network such as 10.0.0.0/8 or fd00::/8, or one address"
+    return None
+
+
+def header_value(value: str) -> str | None:
+    """What can be sent in an HTTP header: an API key."""
+    return None if _HEADER_VALUE.fullmatch(value) else "printable ASCII characters without blanks"
+
+
+def pattern(value: str) -> str | None:
+    """A channel pattern.
+
+    A placeholder stands for a whole part between colons: ``user:x{sub}`` would let user ``2`` choose
+    what is meant by ``x12`` where a user ``12`` exists.
+    """
+    body = value.removesuffix("*")
+    rest = PLACEHOLDER.sub("", body)
+    if not value:
+        return "a topic, a prefix that ends in *, or placeholders as in user:{sub}"
+    if "*" in rest:
+        return "* at the end only"
+    if "{" in rest or "}" in rest:
+        return "placeholders as in user:{sub}: the name of a claim between braces"
+    parts = body.split(":")
+    if any(PLACEHOLDER.search(part) and not PLACEHOLDER.fullmatch(part) for part in parts):
+        return "a placeholder that is a whole part between colons, as in user:{sub}:inbox"
+    if value.endswith("*") and PLACEHOLDER.fullmatch(parts[-1]):
+        return "a colon between a placeholder and *, as in user:{sub}:*"
+    return None

@@ -1,0 +1,146 @@
+"""The life of a replica: what is started in which order, when it is ready, and how it leaves."""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.metrics import Metrics
+from gateway.protocol.reasons import CloseCode
+from gateway.transport.endpoint import Endpoint, OpenConnection, Phase
+
+BATCH_SECONDS: Final = 0.1
+"""Time between two batches of a drain."""
+
+CLOSING_SECONDS: Final = 2.0
+"""How long the last closed clients have to answer, within the window's end, before they are cut off."""
+
+STUCK_SECONDS: Final = 10.0
+"""Silence of the event loop after which the replica counts as stuck."""
+
+_log = structlog.get_logger(__name__)
+
+
+class BusState(Protocol):
+    """As much of the bus as readiness depends on."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether publishes and joins can be served."""
+
+
+class Readiness:
+    """Whether load balancers should send new clients here, and if not, why."""
+
+    def __init__(self, endpoint: Endpoint, bus: BusState) -> None:
+        self._endpoint = endpoint
+        self._bus = bus
+        self._beat = time.monotonic()
+
+    def reasons(self) -> list[str]:
+        """Why this replica is not ready; empty when it is."""
+        reasons = []
+        refusal = self._endpoint.refusal()
+        if refusal is not None:
+            reasons.append(refusal)
+        if not self._bus.connected:
+            reasons.append("bus_down")
+        return reasons
+
+    def live(self) -> bool:
+        """Whether the event loop turns."""
+        return time.monotonic() - self._beat < STUCK_SECONDS
+
+    def beat(self) -> None:
+        """The event loop turned."""
+        self._beat = time.monotonic()
+
+
+class Drain:
+    """Moves all clients away in even batches, so that the other replicas are not overrun.
+
+    Args:
+        delay_seconds: Time for load balancers to notice; sockets stay.
+        window_seconds: Time over which the sockets are closed with 1012.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, metrics: Metrics, *, delay_seconds: float, window_seconds: float
+    ) -> None:
+        self._endpoint = endpoint
+        self._metrics = metrics
+        self._delay_seconds = delay_seconds
+        self._window_seconds = window_seconds
+        self._hurry = asyncio.Event()
+
+    def hurry(self) -> None:
+        """Skip what is left of delay and window."""
+        self._hurry.set()
+
+    async def run(self) -> None:
+        """Go through the whole drain; returns when no socket is left."""
+        self._endpoint.phase = Phase.DRAINING
+        self._metrics.drain_state.set(1)
+        _log.info("drain started", connections=len(self._endpoint.connections))
+        await self._wait(self._delay_seconds)
+        # a handshake that was under way when the drain began has made a socket since
+        leaving = list(self._endpoint.connections)
+        batches = max(1, math.ceil(self._window_seconds / BATCH_SECONDS))
+        for batch in _even_batches(leaving, batches):
+            for connection in batch:
+                connection.close(CloseCode.SERVICE_RESTART)
+            await self._wait(BATCH_SECONDS)
+        await self._let_go()
+        _log.info("drain finished")
+
+    async def _let_go(self) -> None:
+        """Give the clients closed last a moment to answer, then cut."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._endpoint.empty.wait(), CLOSING_SECONDS)
+        for connection in list(self._endpoint.connections):
+            connection.abort()
+
+    async def _wait(self, seconds: float) -> None:
+        if self._hurry.is_set():
+            return
+        try:
+            await asyncio.wait_for(self._hurry.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+def _even_batches(
+    leaving: Sequence[OpenConnection], batches: int
+) -> list[Sequence[OpenConnection]]:
+    """Split into ``batches`` parts whose sizes differ by at most one; empty ones at the end go."""
+    bounds = [round(index * len(leaving) / batches) for index in range(batches + 1)]
+    parts = [leaving[a:b] for a, b in pairwise(bounds)]
+    while parts and not parts[-1]:
+        parts.pop()
+    return parts
+
+
+async def heartbeat(
+    endpoint: Endpoint,
+    readiness: Readiness,
+    metrics: Metrics,
+    observe: Callable[[], None],
+) -> None:
+    """Once a second, for ever: timers, limits, gauges, and how late the event loop is.
+
+    Args:
+        observe: Sets the gauges that belong to other parts.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        before = loop.time()
+        await asyncio.sleep(1)
+        metrics.event_loop_lag.set(max(0.0, loop.time() - before - 1))
+        readiness.beat()
+        endpoint.turn()
+        observe()

@@ -1,0 +1,127 @@
+"""What the gateway writes about itself: one line for each event, never a token, key or payload.
+
+That holds by construction where others choose the words. Libraries put request lines, headers and
+arguments into their messages, and anything may stand in the text of an exception; so of the former only
+the name of the logger is written, and of the latter the type and the places it went through.
+"""
+
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Final, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from gateway.errors import GatewayError
+
+SILENT: Final = ("aiohttp.access", "aiohttp.websocket")
+"""
+Loggers that are off.
+
+``access`` writes the request line, with the token in its query; ``websocket`` writes the subprotocols a
+client offered, among which phoenix.js sends its token. Nothing else of interest comes from them: the
+gateway counts connects and their refusals itself.
+"""
+
+FOREIGN: Final = ("aiohttp", "asyncio", "nats")
+"""
+Libraries whose messages are withheld.
+
+``aiohttp.server`` writes the bytes of HTTP it could not read, ``asyncio`` the arguments of callbacks
+that raised, ``nats`` the addresses it connects to. Their warnings and errors are still seen, with the
+exception's type and place; what is below a warning is not.
+"""
+
+WITHHELD: Final = "message of a library withheld"
+
+
+def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:
+    """Send all events to one stream. May be called again.
+
+    Args:
+        level: ``debug``, ``info``, ``warning`` or ``error``: the least that is written.
+        style: ``json``, ``console``, or ``auto`` for console on a terminal.
+        stream: None for standard error.
+    """
+    stream = stream or sys.stderr
+    terminal = stream.isatty()
+    number = logging.getLevelNamesMapping()[level.upper()]
+    common: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*common, _withhold],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _describe_exception,
+                _console(colors=terminal)
+                if style == "console" or (style == "auto" and terminal)
+                else structlog.processors.JSONRenderer(default=str),
+            ],
+        )
+    )
+    logging.basicConfig(level=number, handlers=[handler], force=True)
+    # When a line cannot be written, logging would print its raw message and arguments instead.
+    logging.raiseExceptions = False
+    for name in FOREIGN:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    for name in SILENT:
+        logging.getLogger(name).disabled = True
+
+
+def _console(*, colors: bool) -> Processor:
+    # The default would show tracebacks with the values of local variables.
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+def _withhold(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    name = str(event.get("logger", ""))
+    if name.partition(".")[0] in FOREIGN:
+        event["event"] = WITHHELD
+        event.pop("positional_args", None)
+    return event
+
+
+def _describe_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    problem = event.pop("exc_info", None)
+    if problem is True:
+        problem = sys.exc_info()[1]
+    elif isinstance(problem, tuple):
+        problem = problem[1]
+    if isinstance(problem, BaseException):
+        event["exception"] = "\n".join(_lines(problem))
+    return event
+
+
+def _lines(problem: BaseException) -> Iterator[str]:
+    """An exception as Python prints it, without the texts of exceptions others raised."""
+    cause = problem.__cause__
+    if cause is None and not problem.__suppress_context__:
+        cause = problem.__context__
+    if cause is not None:
+        yield from _lines(cause)
+        yield "which led to"
+    yield from (line.rstrip("\n") for line in traceback.format_tb(problem.__traceback__))
+    kind = f"{type(problem).__module__}.{type(problem).__qualname__}".removeprefix("builtins.")
+    if isinstance(problem, GatewayError):
+        yield f"{kind}: {problem}"
+    elif isinstance(problem, OSError) and problem.strerror:
+        yield f"{kind}: {problem.strerror}"
+    else:
+        yield kind
+    if isinstance(problem, BaseExceptionGroup):
+        for member in problem.exceptions:
+            yield from _lines(member)

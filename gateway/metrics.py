@@ -1,0 +1,147 @@
+"""Every figure Prometheus scrapes, in one registry; no topic or user is ever a label.
+
+The only module that knows prometheus_client. Parts get either this object or a narrow view of it.
+"""
+
+from typing import Final
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+from gateway import __version__
+
+_FAST_BUCKETS: Final = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+)
+
+
+class Metrics:
+    """All metrics of one replica; attributes are named as the metrics without ``gateway_``."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"gateway_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"gateway_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str) -> Histogram:
+            return Histogram(f"gateway_{name}", text, registry=registry, buckets=_FAST_BUCKETS)
+
+        self.connections = gauge("connections", "Open client connections.", "transport")
+        self.topics = gauge("topics", "Topics with at least one local member.")
+        self.subscriptions = gauge("subscriptions", "Subjects subscribed on the bus.")
+        self.connects = counter(
+            "connects_total", "Handshakes by result and reason.", "result", "reason"
+        )
+        self.disconnects = counter(
+            "disconnects_total", "Ended connections by WebSocket close code.", "code"
+        )
+        self.joins = counter("joins_total", "Joins by result: ok or the reason.", "result")
+        self.messages_received = counter("messages_received_total", "Frames received from clients.")
+        self.messages_delivered = counter(
+            "messages_delivered_total", "Broadcast messages handed to sockets."
+        )
+        self.messages_dropped = counter(
+            "messages_dropped_total", "Messages a socket should have got and did not.", "reason"
+        )
+        self.malformed_frames = counter(
+            "malformed_frames_total", "Client frames that are no Phoenix message."
+        )
+        self.publish_requests = counter(
+            "publish_requests_total", "Publish requests by HTTP status.", "status"
+        )
+        self.publish_to_deliver = histogram(
+            "publish_to_deliver_seconds",
+            "From the publish on any replica to the fan-out here, by the replicas' clocks.",
+        )
+        self.fanout = histogram("fanout_seconds", "From a fan-out's first write to its last.")
+        self.slow_consumers = counter(
+            "slow_consumers_total", "Sockets closed because too much was waiting for them."
+        )
+        self.outbound_buffered = gauge(
+            "outbound_buffered_bytes", "Bytes waiting for clients in this process."
+        )
+        self.bus_connected = gauge("bus_connected", "1 while the bus is connected.")
+        self.bus_reconnects = counter("bus_reconnects_total", "Times the bus came back.")
+        self.bus_pending = gauge("bus_pending_bytes", "Bytes on their way to the bus server.")
+        self.bus_dropped = counter(
+            "bus_dropped_total", "Messages from the bus that could not be used or kept."
+        )
+        self.event_loop_lag = gauge(
+            "event_loop_lag_seconds", "How late the event loop last was, measured once a second."
+        )
+        self.drain_state = gauge("drain_state", "0 serving, 1 draining.")
+        build_info = gauge("build_info", "Version of the gateway.", "version")
+        build_info.labels(__version__).set(1)
+
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The Prometheus text format: body and content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+class FanoutCounters:
+    """What the hub counts, as :class:`gateway.hub.fanout.FanoutMetrics`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._delivered = metrics.messages_delivered.inc
+        self._dropped = metrics.messages_dropped
+        self._passed = metrics.fanout.observe
+
+    def delivered(self, messages: int) -> None:
+        """Messages handed to sockets."""
+        self._delivered(messages)
+
+    def dropped(self, messages: int, reason: str) -> None:
+        """Messages a socket should have got and did not."""
+        self._dropped.labels(reason).inc(messages)
+
+    def passed(self, seconds: float) -> None:
+        """Time from a pass's first write to its last."""
+        self._passed(seconds)
+
+
+class RelayCounters:
+    """What the relay counts, as :class:`gateway.relay.RelayMetrics`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.arrived = metrics.publish_to_deliver.observe
+        self.undecodable = metrics.bus_dropped.inc
+
+
+class BusCounters:
+    """What the bus counts, as :class:`gateway.bus.base.BusMetrics`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.connected = metrics.bus_connected.set
+        self.reconnected = metrics.bus_reconnects.inc
+        self.dropped = metrics.bus_dropped.inc
+        self.pending = metrics.bus_pending.set

@@ -1,0 +1,1 @@
+"""How clients connect: the WebSocket transport of Phoenix Channels, on aiohttp."""

@@ -1,0 +1,128 @@
+"""What all sockets of a replica share: limits, the relay, the timers, and the list of them."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Callable
+from enum import StrEnum
+from itertools import count
+from typing import Protocol
+
+from gateway.auth.admission import Admission
+from gateway.config import Limits
+from gateway.metrics import Metrics
+from gateway.protocol.reasons import CloseCode
+from gateway.relay import Relay
+from gateway.transport.wheel import TimerWheel
+
+AGE_JITTER = 0.1
+"""Share by which connection ages differ, so that clients who came together do not leave together."""
+
+
+class Phase(StrEnum):
+    """What the endpoint does with new clients; the value is the reason a refusal is counted under."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+class OpenConnection(Protocol):
+    """A client connection of any transport."""
+
+    def buffered(self) -> int:
+        """Bytes waiting for the client in this process."""
+
+    def overflowed(self) -> None:
+        """Too much waits: close it as a slow consumer."""
+
+    def close(self, code: CloseCode) -> None:
+        """Close it from the gateway's side. Idempotent."""
+
+    def abort(self) -> None:
+        """Cut the TCP connection now."""
+
+
+class Endpoint:
+    """All sockets of one replica.
+
+    Args:
+        max_age_seconds: After which a connection is moved away; 0 for never.
+        clock: Monotonic seconds.
+
+    Attributes:
+        phase: Whether new clients are let in.
+        joins_in_flight: Joins that wait for the bus now.
+        connections: All open ones.
+        empty: Set while there are none.
+    """
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        relay: Relay,
+        limits: Limits,
+        metrics: Metrics,
+        max_age_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self.admission = admission
+        self.relay = relay
+        self.limits = limits
+        self.metrics = metrics
+        self.clock = clock
+        self.wheel = TimerWheel(clock())
+        self.phase = Phase.STARTING
+        self.joins_in_flight = 0
+        self.connections: set[OpenConnection] = set()
+        self.empty = asyncio.Event()
+        self.empty.set()
+        self.joined = metrics.joins.labels("ok").inc
+        self._max_age_seconds = max_age_seconds
+        self._ids = count()
+        self._id_prefix = secrets.token_urlsafe(9)
+
+    def new_id(self) -> str:
+        """An id no other socket of any replica has or had."""
+        return f"{self._id_prefix}-{next(self._ids):x}"
+
+    def expiry(self, now: float) -> float:
+        """When a connection that begins now is to be moved away; infinity for never."""
+        if not self._max_age_seconds:
+            return float("inf")
+        jitter = random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)  # noqa: S311 -- spreads load, guards nothing
+        return now + self._max_age_seconds * jitter
+
+    def add(self, connection: OpenConnection, transport: str) -> None:
+        """A client connected; ``transport`` is a metric label."""
+        self.connections.add(connection)
+        self.empty.clear()
+        self.metrics.connections.labels(transport).inc()
+
+    def remove(self, connection: OpenConnection, transport: str) -> None:
+        """A client's connection ended."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self.empty.set()
+        self.metrics.connections.labels(transport).dec()
+
+    def refusal(self) -> str | None:
+        """Why a new client is refused for now; None while there is room."""
+        if self.phase is not Phase.SERVING:
+            return self.phase.value
+        if self.limits.connections and len(self.connections) >= self.limits.connections:
+            return "connection_limit"
+        return None
+
+    def turn(self) -> None:
+        """Once a second: timers, and the bound on what waits for all clients together."""
+        self.wheel.turn(self.clock())
+        waiting = {c: size for c in self.connections if (size := c.buffered())}
+        total = sum(waiting.values())
+        self.metrics.outbound_buffered.set(total)
+        for connection in sorted(waiting, key=waiting.__getitem__, reverse=True):
+            if total <= self.limits.outbound_total_bytes:
+                break
+            total -= waiting[connection]
+            connection.overflowed()

@@ -1,0 +1,132 @@
+"""What a client's HTTP request must be before it becomes a socket.
+
+The order is Phoenix's (``Phoenix.Transports.WebSocket``): origin, subprotocol, who it is, protocol
+version, and only then whether it is a WebSocket upgrade at all. A refusal says what, for log and metric;
+the client gets the status alone, as with Phoenix, since browsers show a page neither body nor status.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+from aiohttp import hdrs, web
+
+from gateway.auth.admission import Admission
+from gateway.auth.tokens import Claims
+from gateway.errors import TokenError
+from gateway.transport.framing import V1_FRAMES, V2_FRAMES, WebSocketEncoding
+from gateway.transport.origin import OriginPolicy
+
+SUBPROTOCOL: Final = "phoenix"
+BEARER_SUBPROTOCOL: Final = "base64url.bearer.phx."
+"""phoenix.js 1.8 sends its authToken behind this prefix: base64 of either alphabet, unpadded."""
+
+_BEARER: Final = "bearer "
+_VERSION: Final = re.compile(r"([12])\.0\.(0|[1-9]\d*)")
+_ENCODINGS: Final = {"1": V1_FRAMES, "2": V2_FRAMES}
+_DEFAULT_VERSION: Final = "1.0.0"
+
+
+class Refused(Exception):
+    """The request does not become a socket.
+
+    Attributes:
+        status: 400 no WebSocket request, 403 not allowed, 503 not now.
+        reason: Stable label for log and metric.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """What a handshake settled.
+
+    Attributes:
+        claims: Who it is; None for an anonymous socket.
+        subprotocol: To select in the answer; None where the client offered none but a token.
+    """
+
+    claims: Claims | None
+    encoding: WebSocketEncoding
+    subprotocol: str | None
+
+
+class Handshake:
+    """Checks requests for a socket."""
+
+    def __init__(self, admission: Admission, origins: OriginPolicy) -> None:
+        self._admission = admission
+        self._origins = origins
+
+    def check(self, request: web.Request) -> Accepted:
+        """Go through all checks.
+
+        Raises:
+            Refused: At the first that fails.
+        """
+        if request.method != hdrs.METH_GET:
+            raise Refused(400, "bad_method")
+        if not self._origins.allows(request.headers.get(hdrs.ORIGIN), request.host):
+            raise Refused(403, "origin")
+        subprotocol, protocol_token = _subprotocol(request)
+        token = request.query.get("token") or _authorization(request) or protocol_token
+        try:
+            claims = self._admission.connect(token, request.query.get("user_id"))
+        except TokenError as error:
+            raise Refused(403, error.reason) from None
+        encoding = _encoding(request)
+        if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
+            raise Refused(400, "no_upgrade")
+        return Accepted(claims, encoding, subprotocol)
+
+
+def _encoding(request: web.Request) -> WebSocketEncoding:
+    versions = [value for name, value in request.query.items() if name in ("vsn", "vsn[]")]
+    match = _VERSION.fullmatch(versions[0] if versions else _DEFAULT_VERSION)
+    if match is None:
+        raise Refused(403, "vsn")
+    return _ENCODINGS[match[1]]
+
+
+def _authorization(request: web.Request) -> str | None:
+    header = request.headers.get(hdrs.AUTHORIZATION, "")
+    if header[: len(_BEARER)].lower() == _BEARER:
+        return header[len(_BEARER) :].strip() or None
+    return None
+
+
+def _subprotocol(request: web.Request) -> tuple[str | None, str | None]:
+    """The subprotocol to select and the token among those offered."""
+    token: str | None = None
+    others = []
+    for offer in _offers(request):
+        if offer.startswith(BEARER_SUBPROTOCOL):
+            token = _decode_bearer(offer[len(BEARER_SUBPROTOCOL) :])
+        else:
+            others.append(offer)
+    if not others:
+        return None, token
+    if SUBPROTOCOL not in others:
+        raise Refused(403, "subprotocol")
+    return SUBPROTOCOL, token
+
+
+def _offers(request: web.Request) -> Iterator[str]:
+    for header in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()):
+        for offer in header.split(","):
+            if stripped := offer.strip():
+                yield stripped
+
+
+def _decode_bearer(encoded: str) -> str:
+    standard = encoded.replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise Refused(403, "subprotocol_token") from None

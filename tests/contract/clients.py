@@ -1,0 +1,78 @@
+"""Buses under test, what they told, and the server they are tested against."""
+
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from gateway.bus.base import Bus
+from tests.support.nats import NatsServer
+from tests.support.waiting import eventually
+
+
+class ChangingServer(NatsServer):
+    """A nats-server whose configuration can be changed under way."""
+
+    def login(self, userinfo: str) -> str:
+        """Its address with a user in it."""
+        return self.url.replace("://", f"://{userinfo}@")
+
+    def reload(self, extra: str) -> None:
+        """Have it read other lines of configuration."""
+        config = self.store / "nats.conf"
+        config.write_text(f"listen: 127.0.0.1:{self.port}\n{extra}\n")
+        self._signal(signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A ``bus`` section of the configuration."""
+
+    url: str
+    credentials_file: str = ""
+
+
+class Counters:
+    """What a bus told its metrics."""
+
+    def __init__(self) -> None:
+        self.reconnects = 0
+        self.lost = 0
+        self.bytes_pending = 0
+        self.up = False
+
+    def connected(self, up: bool, /) -> None:
+        self.up = up
+
+    def reconnected(self) -> None:
+        self.reconnects += 1
+
+    def dropped(self, messages: int, /) -> None:
+        self.lost += messages
+
+    def pending(self, size: int, /) -> None:
+        self.bytes_pending = size
+
+
+class Client:
+    """A bus under test.
+
+    Attributes:
+        told: What its listener was told, in order.
+    """
+
+    def __init__(self, bus: Bus, counters: Counters) -> None:
+        self.bus = bus
+        self.counters = counters
+        self.told: list[bool] = []
+        bus.listen(self.told.append)
+
+    async def until(self, *, up: bool, seconds: float = 15.0) -> None:
+        """Wait until its listener was last told so."""
+        await eventually(lambda: self.told[-1:] == [up], seconds, f"bus up: {up}")
+
+
+MakeClient = Callable[[], Client]
+"""Makes buses that hear each other, not started."""
+
+OpenClient = Callable[..., Awaitable[Client]]
+"""Makes and starts buses on NATS, and waits for their connection unless told otherwise."""

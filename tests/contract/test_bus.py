@@ -1,0 +1,278 @@
+"""What every bus promises, whichever it is."""
+
+import asyncio
+
+import pytest
+
+from gateway.bus.subjects import Subjects
+from gateway.errors import BusUnavailable, EnvelopeTooLarge
+from tests.contract.clients import Client, MakeClient
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+async def here(make_client: MakeClient) -> Client:
+    return await started(make_client)
+
+
+@pytest.fixture
+async def there(make_client: MakeClient) -> Client:
+    return await started(make_client)
+
+
+async def started(make_client: MakeClient) -> Client:
+    client = make_client()
+    await client.bus.start()
+    await client.until(up=True)
+    return client
+
+
+async def test_a_message_reaches_all_subscribers_the_publisher_among_them(
+    here: Client, there: Client
+) -> None:
+    heard: list[tuple[str, bytes]] = []
+    await here.bus.subscribe("t.a", lambda body: heard.append(("here", body)))
+    await there.bus.subscribe("t.a", lambda body: heard.append(("there", body)))
+    await there.bus.subscribe("t.b", lambda body: heard.append(("elsewhere", body)))
+    await here.bus.publish("t.a", b"x")
+    await eventually(lambda: len(heard) == 2)
+    await here.bus.publish("t.b", b"y")
+    await eventually(lambda: len(heard) == 3)
+    assert sorted(heard) == [("elsewhere", b"y"), ("here", b"x"), ("there", b"x")]
+
+
+async def test_two_subscriptions_to_one_subject_each_get_a_message(here: Client) -> None:
+    first: list[bytes] = []
+    second: list[bytes] = []
+    subscription = await here.bus.subscribe("t", first.append)
+    await here.bus.subscribe("t", second.append)
+    await here.bus.publish("t", b"1")
+    await eventually(lambda: first == second == [b"1"])
+    subscription.close()
+    await here.bus.publish("t", b"2")
+    await eventually(lambda: second == [b"1", b"2"])
+    assert first == [b"1"]
+
+
+async def test_one_publishers_messages_arrive_in_their_order(here: Client, there: Client) -> None:
+    heard: list[bytes] = []
+    await here.bus.subscribe("t", heard.append)
+
+    async def publish(client: Client, name: bytes) -> None:
+        for number in range(300):
+            await client.bus.publish("t", name + b"%d" % number)
+            if number % 7 == 0:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(publish(here, b"h"), publish(there, b"t"))
+    await eventually(lambda: len(heard) == 600)
+    for name in (b"h", b"t"):
+        expected = [name + b"%d" % number for number in range(300)]
+        assert [body for body in heard if body.startswith(name)] == expected
+
+
+async def test_what_is_published_right_after_a_subscribe_is_never_lost(
+    here: Client, there: Client
+) -> None:
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    for number in range(200):
+        # the publisher keeps its own connection busy, so that nothing is on time by chance
+        await here.bus.publish("noise", bytes(50_000))
+        subscription = await here.bus.subscribe(f"t.{number}", heard.put_nowait)
+        await there.bus.publish(f"t.{number}", b"%d" % number)
+        async with asyncio.timeout(10):
+            assert await heard.get() == b"%d" % number
+        subscription.close()
+
+
+async def test_concurrent_subscribers_are_all_confirmed(here: Client, there: Client) -> None:
+    heard: list[bytes] = []
+
+    async def subscribe_and_publish(number: int) -> None:
+        await here.bus.subscribe(f"t.{number}", heard.append)
+        await there.bus.publish(f"t.{number}", b"%d" % number)
+
+    await asyncio.gather(*(subscribe_and_publish(number) for number in range(200)))
+    await eventually(lambda: len(heard) == 200)
+
+
+async def test_nothing_is_delivered_after_a_close(here: Client, there: Client) -> None:
+    closed: list[bytes] = []
+    open_: list[bytes] = []
+    subscription = await here.bus.subscribe("t", closed.append)
+    await here.bus.subscribe("t", open_.append)
+    await there.bus.publish("t", b"under way")
+    subscription.close()
+    subscription.close()
+    await there.bus.publish("t", b"last")
+    await eventually(lambda: open_ == [b"under way", b"last"])
+    assert closed == []
+
+
+async def test_a_handler_may_close_its_subscription(here: Client) -> None:
+    heard: list[bytes] = []
+    others: list[bytes] = []
+
+    def once(body: bytes) -> None:
+        heard.append(body)
+        subscription.close()
+
+    subscription = await here.bus.subscribe("t", once)
+    await here.bus.subscribe("t", others.append)
+    await here.bus.publish("t", b"1")
+    await here.bus.publish("t", b"2")
+    await eventually(lambda: len(others) == 2)
+    assert heard == [b"1"]
+
+
+async def test_a_subject_can_be_left_and_taken_again_back_to_back(
+    here: Client, there: Client
+) -> None:
+    """The server may learn of both at once; the new subscription must not fall to the old end."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    for number in range(100):
+        subscription = await here.bus.subscribe("t", heard.put_nowait)
+        await there.bus.publish("t", b"%d" % number)
+        async with asyncio.timeout(10):
+            assert await heard.get() == b"%d" % number
+        subscription.close()
+    assert heard.empty()
+
+
+@pytest.mark.parametrize(
+    "topic", ["room:zoé", "a b:\r\nPUB x 0\r\n", "", "*:>", "a.b", "𝄞:%", "R", "r"]
+)
+async def test_any_topic_has_a_subject_of_its_own(here: Client, there: Client, topic: str) -> None:
+    subjects = Subjects("g")
+    heard: list[bytes] = []
+    others: list[bytes] = []
+    await here.bus.subscribe(subjects.topic(topic), heard.append)
+    await here.bus.subscribe(subjects.topic("other"), others.append)
+    await there.bus.publish(subjects.topic("other"), b"o")
+    await there.bus.publish(subjects.topic(topic), b"x")
+    await eventually(lambda: heard == [b"x"])
+    assert others == [b"o"]
+
+
+@pytest.mark.parametrize("subject", ["", "a..b", "a.*", ">", "a b", "a\r\nPUB b 0\r\n"])
+async def test_what_is_no_subject_is_a_mistake(here: Client, subject: str) -> None:
+    with pytest.raises(ValueError, match="not a subject"):
+        await here.bus.subscribe(subject, print)
+    with pytest.raises(ValueError, match="not a subject"):
+        await here.bus.publish(subject, b"")
+
+
+@pytest.mark.parametrize("body", [b"", b"\r\n", b"PING\r\n", bytes(range(256)) * 40])
+async def test_any_bytes_arrive_as_they_are(here: Client, there: Client, body: bytes) -> None:
+    heard: list[bytes] = []
+    await here.bus.subscribe("t", heard.append)
+    await there.bus.publish("t", body)
+    await eventually(lambda: heard == [body])
+
+
+async def test_a_body_above_the_limit_is_refused_and_the_bus_still_works(
+    here: Client, there: Client
+) -> None:
+    heard: list[int] = []
+    await there.bus.subscribe("t", lambda body: heard.append(len(body)))
+    limit = here.bus.max_envelope_bytes
+    with pytest.raises(EnvelopeTooLarge) as caught:
+        await here.bus.publish("t", bytes(limit + 1))
+    assert (caught.value.size, caught.value.limit) == (limit + 1, limit)
+    await here.bus.publish("t", bytes(limit))
+    await eventually(lambda: heard == [limit])
+    assert here.told == [True]
+
+
+async def test_a_handler_that_raises_harms_nobody(here: Client) -> None:
+    heard: list[bytes] = []
+
+    def broken(body: bytes) -> None:
+        raise RuntimeError(body.decode())
+
+    await here.bus.subscribe("t", broken)
+    await here.bus.subscribe("t", heard.append)
+    for number in range(3):
+        await here.bus.publish("t", b"%d" % number)
+    await eventually(lambda: len(heard) == 3)
+    assert here.counters.lost == 3
+    assert here.bus.connected
+
+
+async def test_a_listener_that_raises_harms_nobody(make_client: MakeClient) -> None:
+    client = make_client()
+    told: list[bool] = []
+
+    def broken(_up: bool) -> None:
+        raise RuntimeError
+
+    client.bus.listen(broken)
+    client.bus.listen(told.append)
+    await client.bus.start()
+    await eventually(lambda: told == [True])
+
+
+async def test_what_was_taken_is_delivered_when_the_publisher_closes(
+    here: Client, there: Client
+) -> None:
+    heard: list[bytes] = []
+    await there.bus.subscribe("t", heard.append)
+    for number in range(500):
+        await here.bus.publish("t", b"%d" % number + bytes(1000))
+    await here.bus.close()
+    await eventually(lambda: len(heard) == 500)
+
+
+async def test_nothing_is_taken_before_the_start(make_client: MakeClient) -> None:
+    client = make_client()
+    assert not client.bus.connected
+    with pytest.raises(BusUnavailable):
+        await client.bus.publish("t", b"")
+    with pytest.raises(BusUnavailable):
+        await client.bus.subscribe("t", print)
+    assert client.told == []
+
+
+async def test_nothing_is_taken_or_delivered_after_the_end(here: Client, there: Client) -> None:
+    heard: list[bytes] = []
+    other: list[bytes] = []
+    await here.bus.subscribe("t", heard.append)
+    await there.bus.subscribe("t", other.append)
+    await here.bus.close()
+    await here.bus.close()
+    assert not here.bus.connected
+    assert not here.counters.up
+    assert here.told == [True, False]
+    with pytest.raises(BusUnavailable):
+        await here.bus.publish("t", b"")
+    with pytest.raises(BusUnavailable):
+        await here.bus.subscribe("t", print)
+    await there.bus.publish("t", b"x")
+    await eventually(lambda: other == [b"x"])
+    assert heard == []
+
+
+async def test_a_bus_can_be_closed_without_a_start(make_client: MakeClient) -> None:
+    client = make_client()
+    await client.bus.close()
+    await client.bus.start()
+    assert not client.bus.connected
+
+
+async def test_a_cancelled_subscribe_leaves_no_subscription(here: Client, there: Client) -> None:
+    heard: list[bytes] = []
+    kept: list[bytes] = []
+    tasks = [asyncio.create_task(here.bus.subscribe("t", heard.append)) for _ in range(20)]
+    keeper = asyncio.create_task(here.bus.subscribe("t", kept.append))
+    for turns, task in enumerate(tasks):
+        if turns % 5 == 4:
+            await asyncio.sleep(0)
+        task.cancel()
+    finished = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in finished:
+        if not isinstance(outcome, BaseException):
+            outcome.close()  # it was quicker than the cancelling
+    await keeper
+    await there.bus.publish("t", b"x")
+    await eventually(lambda: kept == [b"x"])
+    assert heard == []

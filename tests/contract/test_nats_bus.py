@@ -1,0 +1,389 @@
+"""What the bus makes of a NATS server that fails, hangs, refuses, changes or is not there."""
+
+import asyncio
+import json
+import time
+import urllib.request
+from typing import Any
+
+import pytest
+import structlog
+
+from gateway.bus import confirmation, nats, open_bus
+from gateway.errors import BusUnavailable, EnvelopeTooLarge, SubscriptionRefused
+from tests.contract.clients import ChangingServer, Client, Counters, OpenClient, Section
+from tests.support.ports import free_port
+from tests.support.waiting import eventually
+
+USERS = """
+authorization {{ users = [
+  {{user: plain, password: secret, permissions: {{
+    subscribe: {{deny: ["t.denied.>", "t.Upper"]}}, publish: {{deny: "t.silent"}} }} }}
+  {{user: {other}, password: secret}}
+] }}
+"""
+
+
+async def publish_until_told(
+    client: Client, *, up: bool, seconds: float = 10.0
+) -> dict[bool, set[int]]:
+    """Publish numbers to ``t`` until the listener is told; which were taken and which were not."""
+    numbers: dict[bool, set[int]] = {True: set(), False: set()}
+    deadline = time.monotonic() + seconds
+    while client.told[-1:] != [up]:
+        assert time.monotonic() < deadline
+        number = len(numbers[True]) + len(numbers[False])
+        try:
+            await client.bus.publish("t", b"%d" % number)
+            numbers[True].add(number)
+        except BusUnavailable:
+            numbers[False].add(number)
+        await asyncio.sleep(0.002)
+    return numbers
+
+
+async def fill(client: Client, body: bytes) -> int:
+    """Publish, each with its number, until the bus takes no more; returns how many it took."""
+    taken = 0
+    while True:
+        try:
+            await client.bus.publish("t", b"%010d" % taken + body)
+        except BusUnavailable as problem:
+            assert client.bus.connected, problem
+            return taken
+        taken += 1
+        await asyncio.sleep(0)
+
+
+def monitored(server: ChangingServer) -> str:
+    """Switch a server's monitoring on; returns its address."""
+    port = free_port()
+    server.extra = f"http: 127.0.0.1:{port}"
+    return f"http://127.0.0.1:{port}/connz?subs=1"
+
+
+async def subjects_on(address: str, prefix: str) -> list[str]:
+    """Subjects the server's clients listen to."""
+
+    def fetch() -> Any:
+        with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310 - loopback
+            return json.load(answer)
+
+    found = await asyncio.to_thread(fetch)
+    return sorted(
+        subject
+        for connection in found["connections"]
+        for subject in connection.get("subscriptions_list", [])
+        if subject.startswith(prefix)
+    )
+
+
+async def test_a_server_that_is_not_there_at_the_start_is_found_when_it_comes(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    client = await open_nats(wait=False)
+    assert not client.bus.connected
+    with pytest.raises(BusUnavailable):
+        await client.bus.publish("t", b"")
+    with pytest.raises(BusUnavailable):
+        await client.bus.subscribe("t", print)
+    await asyncio.sleep(0.3)
+    nats_server.start()
+    await client.until(up=True)
+    heard: list[bytes] = []
+    await client.bus.subscribe("t", heard.append)
+    await client.bus.publish("t", b"x")
+    await eventually(lambda: heard == [b"x"])
+    assert client.told == [True]
+    assert client.counters.reconnects == 0
+
+
+async def test_a_killed_server_costs_only_the_time_it_is_away(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    nats_server.start()
+    here, there = await open_nats(), await open_nats()
+    heard: list[int] = []
+    await there.bus.subscribe("t", lambda body: heard.append(int(body)))
+    left = await there.bus.subscribe("t", lambda body: heard.append(-int(body)))
+    nats_server.kill()
+    numbers = await publish_until_told(here, up=False)
+    await there.until(up=False)
+    left.close()  # also without a server
+    assert here.counters.up is False
+    for number in range(1000, 1010):
+        with pytest.raises(BusUnavailable):
+            await here.bus.publish("t", b"%d" % number)
+    nats_server.start()
+    later = await publish_until_told(here, up=True)
+    await there.until(up=True)
+    await here.bus.publish("t", b"2000")
+    await eventually(lambda: heard[-1:] == [2000])
+    assert set(heard) <= numbers[True] | later[True] | {2000}
+    assert here.told == there.told == [True, False, True]
+    assert here.counters.reconnects == 1
+    assert here.counters.up is True
+
+
+@pytest.mark.slow
+async def test_a_hanging_server_is_noticed_and_forgiven(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    nats_server.start()
+    here, there = await open_nats(), await open_nats()
+    heard: list[int] = []
+    await there.bus.subscribe("t", lambda body: heard.append(int(body)))
+    nats_server.pause()
+    late = asyncio.create_task(there.bus.subscribe("t.late", print))
+    taken = await publish_until_told(here, up=False, seconds=15)
+    with pytest.raises(BusUnavailable):
+        await late
+    with pytest.raises(BusUnavailable):
+        await here.bus.publish("t", b"100000")
+    with pytest.raises(BusUnavailable):
+        await here.bus.subscribe("t", print)
+    nats_server.resume()
+    again = await publish_until_told(here, up=True)
+    await there.until(up=True)
+    await here.bus.publish("t", b"200000")
+    await eventually(lambda: heard[-1:] == [200000])
+    assert set(heard) <= taken[True] | again[True] | {200000}
+    assert here.told == [True, False, True]
+
+
+@pytest.mark.slow
+async def test_a_hanging_server_with_a_full_connection_is_noticed_too(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    """An ordinary close would wait for the server to read what fills the connection."""
+    nats_server.start()
+    client = await open_nats()
+    nats_server.pause()
+    await fill(client, bytes(500_000))
+    await eventually(lambda: client.counters.bytes_pending > nats.MAX_UNSENT_BYTES)
+    await client.until(up=False, seconds=15)
+    await eventually(lambda: client.counters.bytes_pending == 0)
+    nats_server.resume()
+    await client.until(up=True)
+
+
+async def test_a_short_hang_loses_nothing_and_bounds_what_waits(
+    nats_server: ChangingServer, open_nats: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nats, "MAX_UNSENT_BYTES", 2_000_000)
+    nats_server.start()
+    here, there = await open_nats(), await open_nats()
+    heard: list[int] = []
+    await there.bus.subscribe("t", lambda body: heard.append(int(body[:10])))
+    nats_server.pause()
+    taken = await fill(here, bytes(100_000))
+    assert here.bus.connected
+    nats_server.resume()
+    await eventually(lambda: len(heard) == taken)
+    assert heard == list(range(taken))
+    await here.bus.publish("t", b"%010d" % taken)
+    await eventually(lambda: len(heard) == taken + 1)
+    assert here.told == [True]
+
+
+async def test_a_denied_subject_is_refused_and_no_other(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    nats_server.extra = USERS.format(other="other")
+    nats_server.start()
+    client = await open_nats(userinfo="plain:secret")
+    heard: list[bytes] = []
+    outcomes = await asyncio.gather(
+        client.bus.subscribe("t.one", heard.append),
+        client.bus.subscribe("t.denied.one", heard.append),
+        client.bus.subscribe("t.Upper", heard.append),
+        client.bus.subscribe("t.two", heard.append),
+        return_exceptions=True,
+    )
+    refused = [isinstance(outcome, SubscriptionRefused) for outcome in outcomes]
+    assert refused == [False, True, True, False]
+    await client.bus.publish("t.one", b"1")
+    await client.bus.publish("t.two", b"2")
+    await eventually(lambda: heard == [b"1", b"2"])
+    assert client.told == [True]
+
+
+async def test_a_message_the_server_refuses_is_counted(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    nats_server.extra = USERS.format(other="other")
+    nats_server.start()
+    client = await open_nats(userinfo="plain:secret")
+    await client.bus.publish("t.silent", b"")
+    await eventually(lambda: client.counters.lost == 1)
+    assert client.bus.connected
+
+
+async def test_a_user_whose_rights_end_comes_back_when_they_return(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    """The server says so in an error after which nats-py closes its client for good."""
+    nats_server.extra = USERS.format(other="revoked")
+    nats_server.start()
+    client = await open_nats(userinfo="revoked:secret")
+    heard: list[bytes] = []
+    await client.bus.subscribe("t", heard.append)
+    with structlog.testing.capture_logs() as logs:
+        nats_server.reload(USERS.format(other="other"))
+        await client.until(up=False)
+        await eventually(lambda: any("Authorization" in str(entry) for entry in logs))
+        nats_server.reload(USERS.format(other="revoked"))
+        await client.until(up=True)
+    await client.bus.publish("t", b"x")
+    await eventually(lambda: heard == [b"x"])
+    assert "secret" not in str(logs)
+
+
+async def test_a_subscription_a_new_configuration_denies_leaves_the_others_alone(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    nats_server.start()
+    client = await open_nats(userinfo="plain:secret")
+    heard: list[bytes] = []
+    await client.bus.subscribe("t.denied.one", heard.append)
+    await client.bus.subscribe("t.one", heard.append)
+    nats_server.kill()
+    nats_server.extra = USERS.format(other="other")
+    nats_server.start()
+    with structlog.testing.capture_logs() as logs:
+        await client.until(up=False)
+        await client.until(up=True)
+    await client.bus.publish("t.denied.one", b"0")
+    await client.bus.publish("t.one", b"1")
+    await eventually(lambda: heard == [b"1"])
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"].count(
+        "bus took a subscription away"
+    ) == 1
+
+
+async def test_a_limit_lowered_under_way_costs_one_message_at_most(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    """A body above it makes the server close the connection, and nats-py its client for good."""
+    nats_server.start()
+    client = await open_nats()
+    heard: list[bytes] = []
+    await client.bus.subscribe("t", heard.append)
+    assert client.bus.max_envelope_bytes == 1024 * 1024
+    nats_server.reload("max_payload: 1000")
+    await client.bus.publish("t", bytes(2000))
+    await eventually(lambda: client.bus.max_envelope_bytes == 1000 and client.bus.connected)
+    with pytest.raises(EnvelopeTooLarge):
+        await client.bus.publish("t", bytes(2000))
+    print("TOLD", client.told)
+    heard.clear()
+    await client.bus.publish("t", bytes(1000))
+    await eventually(lambda: heard == [bytes(1000)])
+
+
+@pytest.mark.slow
+async def test_fifteen_thousand_subscriptions_stand_again_after_a_restart(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    nats_server.start()
+    here, there = await open_nats(), await open_nats()
+    heard: set[bytes] = set()
+    names = [b"%d" % number for number in range(15_000)]
+    await asyncio.gather(*(here.bus.subscribe(f"t.{int(name)}", heard.add) for name in names))
+    nats_server.kill()
+    await here.until(up=False)
+    nats_server.start()
+    await there.until(up=True)
+    await here.until(up=True)
+    for name in names:
+        await there.bus.publish(f"t.{int(name)}", name)
+    await eventually(lambda: len(heard) == len(names))
+
+
+async def test_listeners_are_told_only_after_all_is_confirmed_again(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    nats_server.start()
+    here, there = await open_nats(), await open_nats()
+    heard: list[int] = []
+    for number in range(50):
+        await here.bus.subscribe(f"t.{number}", lambda body: heard.append(int(body)))
+    nats_server.kill()
+    await here.until(up=False)
+    await there.until(up=False)
+    nats_server.start()
+    await there.until(up=True)
+    await here.until(up=True)
+    for number in range(50):
+        await there.bus.publish(f"t.{number}", b"%d" % number)
+    await eventually(lambda: heard == list(range(50)))
+
+
+async def test_a_first_subscription_is_held_until_a_cluster_knows_of_it(
+    nats_server: ChangingServer, open_nats: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmation, "SPREAD_SECONDS", 0.2)
+    nats_server.extra = 'server_name: one\ncluster { name: c, listen: "127.0.0.1:-1", routes: ["nats://127.0.0.1:1"] }'
+    nats_server.start()
+    client = await open_nats()
+    started = time.monotonic()
+    await client.bus.subscribe("t", print)
+    assert time.monotonic() - started >= 0.2
+
+
+async def test_a_cancelled_subscribe_is_undone_on_the_server(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    address = monitored(nats_server)
+    nats_server.start()
+    client = await open_nats()
+    kept = await client.bus.subscribe("t.kept", print)
+    for turns in range(8):
+        task = asyncio.create_task(client.bus.subscribe(f"t.{turns}", print))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if task.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            task.result().close()
+    await client.bus.subscribe("t.last", print)
+    assert await subjects_on(address, "t.") == ["t.kept", "t.last"]
+    kept.close()
+    await client.bus.subscribe("t.very-last", print)
+    assert await subjects_on(address, "t.") == ["t.last", "t.very-last"]
+
+
+async def test_a_bus_that_never_met_its_server_can_be_closed() -> None:
+    """A server that accepts and then says nothing is the worst of them."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    for port in (silent.sockets[0].getsockname()[1], free_port()):
+        counters = Counters()
+        bus = open_bus(Section(f"nats://127.0.0.1:{port}"), metrics=counters, name="test")
+        await bus.start()
+        await asyncio.sleep(0.1)  # into the attempt
+        async with asyncio.timeout(5):
+            await bus.close()
+        assert not counters.up
+    silent.close()
+    for writer in writers:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_password_for_a_tls_address_is_never_sent_in_clear(
+    nats_server: ChangingServer,
+) -> None:
+    nats_server.start()
+    url = nats_server.login("me:secret").replace("nats:", "tls:")
+    with structlog.testing.capture_logs() as logs:
+        bus = open_bus(Section(url), metrics=Counters(), name="test")
+        await bus.start()
+        await eventually(lambda: any("SecureConn" in str(entry) for entry in logs))
+        await bus.close()
+    assert "secret" not in str(logs)

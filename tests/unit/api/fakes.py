@@ -1,0 +1,155 @@
+"""What the API stands on, as fakes that remember what they were asked."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestClient
+
+
+@dataclass(frozen=True)
+class Key:
+    """One configured key."""
+
+    name: str
+    key: str
+    scopes: tuple[str, ...]
+
+
+@dataclass
+class Api:
+    """``[api]``."""
+
+    keys: tuple[Key, ...] = (
+        Key("publisher", "publish-key", ("publish",)),
+        Key("reader", "read-key", ("read",)),
+        Key("manager", "manage-key", ("manage",)),
+        Key("all", "schlüssel", ("publish", "read", "manage")),
+    )
+
+
+@dataclass
+class Limits:
+    """``[limits]``."""
+
+    max_message_bytes: int = 1000
+
+
+@dataclass
+class Config:
+    """As much of the configuration as the API reads."""
+
+    api: Api = field(default_factory=Api)
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass
+class RecordingRelay:
+    """Remembers what was published; fails for the topics it is told to."""
+
+    published: list[tuple[str, str, bytes]] = field(default_factory=list)
+    failures: dict[str, Exception] = field(default_factory=dict)
+    failure: Exception | None = None
+
+    async def publish(self, topic: str, event: str, payload: bytes) -> None:
+        failure = self.failure or self.failures.get(topic)
+        if failure is not None:
+            raise failure
+        self.published.append((topic, event, payload))
+
+
+class RoomsOnly:
+    """Rules that know topics beginning with ``room:``, and ``phoenix``."""
+
+    def match(self, topic: str, /) -> object | None:
+        return self if topic.startswith("room:") or topic == "phoenix" else None
+
+
+@dataclass
+class Readiness:
+    """What the replica says of itself."""
+
+    why_not: list[str] = field(default_factory=list)
+    alive: bool = True
+
+    def reasons(self) -> list[str]:
+        return self.why_not
+
+    def live(self) -> bool:
+        return self.alive
+
+
+@dataclass
+class StatusCount:
+    """Counts by status."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    status: str = ""
+
+    def labels(self, status: str, /) -> "StatusCount":
+        return StatusCount(self.counts, status)
+
+    def inc(self) -> None:
+        self.counts[self.status] = self.counts.get(self.status, 0) + 1
+
+
+@dataclass
+class Metrics:
+    """What the API counted."""
+
+    publish_requests: StatusCount = field(default_factory=StatusCount)
+
+    def exposition(self) -> tuple[bytes, str]:
+        return b"up 1\n", "text/plain; version=1.0.0; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer, read whole."""
+
+    status: int
+    media: str
+    headers: Mapping[str, str]
+    json: Any
+
+    @classmethod
+    async def of(cls, response: ClientResponse) -> "Answer":
+        body = json.loads(await response.read())
+        return cls(response.status, response.content_type, response.headers, body)
+
+    @property
+    def slug(self) -> str:
+        """The problem's kind."""
+        assert self.media == "application/problem+json"
+        assert self.json["status"] == self.status
+        return str(self.json["type"]).removeprefix("urn:gateway:problem:")
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields the problem names."""
+        return [error["field"] for error in self.json.get("errors", [])]
+
+
+@dataclass
+class Gateway:
+    """The API's surroundings, and a client of it."""
+
+    app: web.Application
+    client: TestClient[web.Request, web.Application]
+    config: Config
+    relay: RecordingRelay
+    readiness: Readiness
+    metrics: Metrics
+
+    async def post(self, path: str, data: bytes | str | io.BytesIO, **headers: str) -> "Answer":
+        """POST with the publisher's key unless the headers say otherwise."""
+        sent = {"X-API-Key": "publish-key", "Content-Type": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.client.post(path, data=data, headers=sent) as response:
+            return await Answer.of(response)
+
+
+Json = dict[str, "object"]

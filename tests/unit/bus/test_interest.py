@@ -1,0 +1,443 @@
+import asyncio
+import selectors
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from gateway.bus.base import Handler, Listener
+from gateway.bus.interest import Interest
+from gateway.bus.subjects import Subjects
+from gateway.errors import BusUnavailable, SubscriptionRefused
+
+LINGER = 2.0
+WAIT = 5.0
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """An event loop that, when it has nothing to do, jumps to its next timer."""
+
+    def __init__(self) -> None:
+        self.jumped = 0.0
+        super().__init__(JumpingSelector(self))
+
+    def time(self) -> float:
+        return super().time() + self.jumped
+
+
+class JumpingSelector(selectors.DefaultSelector):
+    def __init__(self, loop: JumpingLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        assert timeout is not None, "the test waits for what nothing will bring"
+        self._loop.jumped += max(0.0, timeout)
+        return super().select(0)
+
+
+class FakeSubscription:
+    def __init__(self, bus: "FakeBus", subject: str) -> None:
+        self._bus = bus
+        self._subject = subject
+        self.closed = False
+
+    def close(self) -> None:
+        assert not self.closed, "closed twice"
+        self.closed = True
+        self._bus.standing.remove(self._subject)
+
+
+class FakeBus:
+    """A bus that answers when it is told to.
+
+    Attributes:
+        asked: Every subject anybody subscribed to, in order.
+        standing: Subjects with a subscription now.
+        gate: Awaited by each subscribe.
+    """
+
+    max_envelope_bytes = 1000
+
+    def __init__(self, *, connected: bool = True) -> None:
+        self.connected = connected
+        self.asked: list[str] = []
+        self.standing: list[str] = []
+        self.handlers: dict[str, Handler] = {}
+        self.gate: Callable[[], Awaitable[object]] | None = None
+        self._listeners: list[Listener] = []
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+    async def publish(self, subject: str, body: bytes) -> None: ...
+
+    async def subscribe(self, subject: str, handler: Handler) -> FakeSubscription:
+        self.asked.append(subject)
+        if not self.connected:
+            raise BusUnavailable("down")
+        if self.gate is not None:
+            await self.gate()
+        self.standing.append(subject)
+        self.handlers[subject] = handler
+        return FakeSubscription(self, subject)
+
+    def listen(self, listener: Listener) -> None:
+        self._listeners.append(listener)
+
+    def turn(self, *, up: bool, tell: bool = True) -> None:
+        self.connected = up
+        if tell:
+            for listener in self._listeners:
+                listener(up)
+
+
+class Heard(list[tuple[str, bytes]]):
+    def deliver(self, topic: str, body: bytes) -> None:
+        self.append((topic, body))
+
+
+def interest_in(bus: FakeBus, heard: Heard | None = None) -> Interest:
+    deliver = (heard if heard is not None else Heard()).deliver
+    return Interest(bus, Subjects("g"), deliver, linger_seconds=LINGER, wait_seconds=WAIT)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(main)
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def test_the_first_acquire_subscribes_and_messages_come_with_their_topic() -> None:
+    async def main() -> None:
+        bus, heard = FakeBus(), Heard()
+        interest = interest_in(bus, heard)
+        await interest.acquire("a:b")
+        bus.handlers["g.topic.a.b"](b"x")
+        assert heard == [("a:b", b"x")]
+        assert interest.topics == 1
+
+    run(main())
+
+
+def test_concurrent_acquirers_share_one_subscription() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        answer = asyncio.Event()
+        bus.gate = answer.wait
+        tasks = [asyncio.create_task(interest.acquire("t")) for _ in range(5)]
+        await settle()
+        assert not any(task.done() for task in tasks)
+        answer.set()
+        await asyncio.gather(*tasks)
+        assert bus.asked == ["g.topic.t"]
+        for _ in range(5):
+            interest.release("t")
+        with pytest.raises(KeyError):
+            interest.release("t")
+
+    run(main())
+
+
+def test_nothing_is_acquired_at_once_before_it_is_confirmed() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        assert not interest.try_acquire("t")
+        assert bus.asked == []
+        answer = asyncio.Event()
+        bus.gate = answer.wait
+        first = asyncio.create_task(interest.acquire("t"))
+        await settle()
+        assert not interest.try_acquire("t")
+        answer.set()
+        await first
+        assert interest.try_acquire("t")
+        bus.turn(up=False)
+        assert not interest.try_acquire("t")
+
+    run(main())
+
+
+def test_the_last_release_unsubscribes_after_the_linger_time() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        await interest.acquire("t")
+        await interest.acquire("t")
+        interest.release("t")
+        await asyncio.sleep(LINGER * 2)
+        assert bus.standing == ["g.topic.t"]
+        interest.release("t")
+        await asyncio.sleep(LINGER * 0.9)
+        assert bus.standing == ["g.topic.t"]
+        assert interest.topics == 1
+        await asyncio.sleep(LINGER * 0.2)
+        assert bus.standing == []
+        assert interest.topics == 0
+
+    run(main())
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_acquire_while_it_lingers_keeps_the_subscription(at_once: bool) -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        await interest.acquire("t")
+        interest.release("t")
+        await asyncio.sleep(LINGER / 2)
+        if at_once:
+            assert interest.try_acquire("t")
+        else:
+            await interest.acquire("t")
+        await asyncio.sleep(LINGER * 2)
+        assert bus.standing == bus.asked == ["g.topic.t"]
+        interest.release("t")
+        await asyncio.sleep(LINGER * 1.1)
+        assert bus.standing == []
+
+    run(main())
+
+
+def test_an_acquire_after_the_linger_time_subscribes_again() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        for _ in range(2):
+            await interest.acquire("t")
+            interest.release("t")
+            await asyncio.sleep(LINGER * 1.1)
+        assert bus.asked == ["g.topic.t"] * 2
+        assert bus.standing == []
+
+    run(main())
+
+
+def test_a_wait_for_the_bus_keeps_a_lingering_subscription() -> None:
+    """Else it ends under the waiter, who would then hold a topic nothing arrives for."""
+
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        await interest.acquire("t")
+        interest.release("t")
+        bus.turn(up=False)
+        waiter = asyncio.create_task(interest.acquire("t"))
+        await asyncio.sleep(LINGER * 1.5)
+        bus.turn(up=True)
+        await waiter
+        assert bus.standing == ["g.topic.t"]
+        interest.release("t")
+        await asyncio.sleep(LINGER * 1.1)
+        assert bus.standing == []
+
+    run(main())
+
+
+def test_a_release_while_another_waits_keeps_the_topic_for_it() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        await interest.acquire("t")
+        bus.turn(up=False)
+        waiter = asyncio.create_task(interest.acquire("t"))
+        await settle()
+        interest.release("t")
+        await asyncio.sleep(LINGER * 1.5)
+        bus.turn(up=True)
+        await waiter
+        assert bus.standing == bus.asked == ["g.topic.t"]
+
+    run(main())
+
+
+def test_a_cancelled_first_acquire_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        answer = asyncio.Event()
+        bus.gate = answer.wait
+        first = asyncio.create_task(interest.acquire("t"))
+        await settle()
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        with pytest.raises(KeyError):
+            interest.release("t")
+        answer.set()
+        await settle()
+        assert bus.standing == ["g.topic.t"]
+        await asyncio.sleep(LINGER * 1.1)
+        assert bus.standing == []
+        assert interest.topics == 0
+
+    run(main())
+
+
+def test_a_cancelled_acquirer_does_not_disturb_the_others() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        answer = asyncio.Event()
+        bus.gate = answer.wait
+        first = asyncio.create_task(interest.acquire("t"))
+        second = asyncio.create_task(interest.acquire("t"))
+        await settle()
+        first.cancel()
+        answer.set()
+        await second
+        interest.release("t")
+        with pytest.raises(KeyError):
+            interest.release("t")
+
+    run(main())
+
+
+def test_a_refusal_reaches_all_who_wait_and_the_next_one_asks_again() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+
+        async def refuse() -> None:
+            await settle()
+            raise SubscriptionRefused("t")
+
+        bus.gate = refuse
+        outcomes = await asyncio.gather(
+            *(interest.acquire("t") for _ in range(3)), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in outcomes] == [SubscriptionRefused] * 3
+        assert bus.asked == ["g.topic.t"]
+        assert interest.topics == 0
+        bus.gate = None
+        await interest.acquire("t")
+        assert bus.standing == ["g.topic.t"]
+
+    run(main())
+
+
+def test_a_bus_that_is_down_is_waited_for_so_long_and_no_longer() -> None:
+    async def main() -> None:
+        bus = FakeBus(connected=False)
+        interest = interest_in(bus)
+        started = await now()
+        with pytest.raises(BusUnavailable):
+            await interest.acquire("t")
+        assert await now() - started == pytest.approx(WAIT, abs=0.5)
+        assert bus.asked == []
+        with pytest.raises(KeyError):
+            interest.release("t")
+
+    run(main())
+
+
+def test_each_acquirer_waits_its_own_time() -> None:
+    async def main() -> None:
+        bus = FakeBus(connected=False)
+        interest = interest_in(bus)
+        early = asyncio.create_task(interest.acquire("t"))
+        await asyncio.sleep(WAIT * 0.8)
+        late = asyncio.create_task(interest.acquire("t"))
+        await asyncio.sleep(WAIT * 0.4)
+        with pytest.raises(BusUnavailable):
+            await early
+        bus.turn(up=True)
+        await late
+        assert bus.standing == ["g.topic.t"]
+
+    run(main())
+
+
+def test_a_bus_that_comes_back_is_subscribed_to() -> None:
+    async def main() -> None:
+        bus = FakeBus(connected=False)
+        interest = interest_in(bus)
+        waiters = [asyncio.create_task(interest.acquire("t")) for _ in range(3)]
+        await asyncio.sleep(WAIT / 2)
+        bus.turn(up=True)
+        await asyncio.gather(*waiters)
+        assert bus.asked == ["g.topic.t"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("tell", [True, False])
+def test_a_bus_lost_during_the_subscribe_is_tried_again_when_it_is_back(tell: bool) -> None:
+    """``connected`` may be false a moment before the listeners hear of it."""
+
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+
+        async def break_down() -> None:
+            bus.turn(up=False, tell=tell)
+            raise BusUnavailable("lost")
+
+        bus.gate = break_down
+        waiters = [asyncio.create_task(interest.acquire("t")) for _ in range(3)]
+        await asyncio.sleep(WAIT / 2)
+        assert bus.asked == ["g.topic.t"]
+        bus.gate = None
+        bus.turn(up=True)
+        await asyncio.gather(*waiters)
+        assert bus.asked == ["g.topic.t"] * 2
+        assert bus.standing == ["g.topic.t"]
+        assert interest.topics == 1
+
+    run(main())
+
+
+def test_a_bus_that_refuses_while_connected_is_not_asked_in_circles() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+
+        async def fail() -> None:
+            raise BusUnavailable("no")
+
+        bus.gate = fail
+        with pytest.raises(BusUnavailable):
+            await interest.acquire("t")
+        assert bus.asked == ["g.topic.t"]
+
+    run(main())
+
+
+def test_a_subscription_stands_through_a_reconnect_and_is_waited_for() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        await interest.acquire("t")
+        bus.turn(up=False)
+        second = asyncio.create_task(interest.acquire("t"))
+        await settle()
+        assert not second.done()
+        bus.turn(up=True)
+        await second
+        assert bus.asked == ["g.topic.t"]
+
+    run(main())
+
+
+def test_topics_are_counted_apart() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        for topic in ("a", "b", "a:b"):
+            await interest.acquire(topic)
+        assert interest.topics == 3
+        interest.release("b")
+        await asyncio.sleep(LINGER * 1.1)
+        assert interest.topics == 2
+        assert sorted(bus.standing) == ["g.topic.a", "g.topic.a.b"]
+
+    run(main())

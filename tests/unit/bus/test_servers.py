@@ -1,0 +1,83 @@
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from gateway.bus import open_bus, servers
+from gateway.bus.memory import MemoryBus
+from gateway.bus.servers import Servers
+from gateway.errors import ConfigError
+
+
+def test_addresses_carry_no_user_information() -> None:
+    found = Servers("nats://me:s%3Acret@a:4222, nats://b:4223", "")
+    assert found.urls == ("nats://a:4222", "nats://b:4223")
+    assert found.login == {"user": "me", "password": "s:cret"}
+
+
+def test_a_lone_user_is_a_token() -> None:
+    assert Servers("tls://t0ken@a", "").login == {"token": "t0ken"}
+
+
+def test_no_user_is_no_login() -> None:
+    assert Servers("nats://[::1]:4222", "").login == {}
+
+
+def test_advertised_servers_come_after_the_configured_ones_and_once() -> None:
+    found = Servers("tls://a:4222,tls://b:4222", "")
+    assert found.with_advertised(["c:4222", "a:4222"]) == [
+        "tls://a:4222",
+        "tls://b:4222",
+        "tls://c:4222",
+    ]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "a:4222", "http://a", "nats://", "nats://a:port", "nats://a,", "memory://,nats://a"]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"bus\.url"):
+        Servers(url, "")
+
+
+def test_a_refused_address_is_not_quoted() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Servers("http://me:secret@a", "")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_holds_no_credentials_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nats-py would search its end for ever."""
+    monkeypatch.setattr(servers, "find_spec", lambda name: ModuleSpec(name, None))
+    path = tmp_path / "user.creds"
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Servers("nats://a", str(path))
+    path.write_text("nothing")
+    with pytest.raises(ConfigError, match="is no NATS credentials file"):
+        Servers("nats://a", str(path))
+    path.write_text("-----BEGIN NATS USER JWT-----\n-----BEGIN USER NKEY SEED-----\n")
+    assert Servers("nats://a", str(path)).login == {"user_credentials": str(path)}
+
+
+def test_credentials_need_a_package_that_may_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match="nkeys"):
+        Servers("nats://a", str(tmp_path))
+
+
+def test_the_memory_bus_needs_no_server() -> None:
+    class Metrics:
+        def connected(self, up: bool, /) -> None: ...
+        def reconnected(self) -> None: ...
+        def dropped(self, messages: int, /) -> None: ...
+        def pending(self, size: int, /) -> None: ...
+
+    class Config:
+        url = "memory://"
+        credentials_file = ""
+
+    assert isinstance(open_bus(Config(), metrics=Metrics(), name="r"), MemoryBus)

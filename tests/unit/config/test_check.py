@@ -1,0 +1,383 @@
+"""What is refused, and what is only doubted."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Channel, Config, load_config
+from gateway.config.check import missing_files, warnings
+from gateway.errors import ConfigError
+
+SECRET = "hunter2-hunter2-hunter2-hunter2-hunter2"
+
+
+def load(toml: str) -> Config:
+    """Read TOML by way of flags."""
+    assignments = []
+    for section, table in tomllib.loads(toml).items():
+        if section == "channels":
+            assignments.append(f"channels={json.dumps(table)}")
+            continue
+        for key, value in table.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            assignments.append(f"{section}.{key}={text}")
+    return load_config(environ={}, assignments=assignments)
+
+
+def refused(toml: str) -> list[str]:
+    """The keys that are complained about, and never a secret."""
+    with pytest.raises(ConfigError) as caught:
+        load(toml)
+    assert "hunter2" not in str(caught.value)
+    return [problem.split(": ")[0] for problem in caught.value.problems]
+
+
+def key(name: str, value: str, scopes: str = '["publish"]') -> str:
+    """One API key in TOML."""
+    return f'[[api.keys]]\nname = "{name}"\nkey = "{value}"\nscopes = {scopes}\n'
+
+
+def channel(pattern: str, more: str = "") -> str:
+    """One channel rule in TOML."""
+    return f'[[channels]]\npattern = "{pattern}"\n{more}\n'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "4000",
+        ":4000",
+        "host",
+        "host:",
+        "host:x",
+        "host:65536",
+        "::1:4000",
+        "[::1]",
+        "[x]:1",
+        "a b:1",
+    ],
+)
+def test_a_bad_listen_address_is_refused(value: str) -> None:
+    assert refused(f'[server]\npublic = "{value}"') == ["server.public"]
+
+
+@pytest.mark.parametrize(
+    "value", ["0.0.0.0:4000", "[::1]:4000", "[::]:0", "localhost:1", "gateway.internal:80"]
+)
+def test_a_listen_address_may_be(value: str) -> None:
+    assert load(f'[server]\npublic = "{value}"').server.public == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "memory",
+        "redis://h:6379",
+        "nats://",
+        "nats://u:hunter2@",
+        "u:hunter2@host:4222",
+        "nats://a:4222,",
+        "nats://a:4222,memory://",
+        "http://u:hunter2@a, nats://b",
+        "nats://u:hunter2,x@h:99999",
+        "nats://u:hun@hunter2@h:x",
+    ],
+)
+def test_a_bad_bus_url_is_refused_without_its_password(value: str) -> None:
+    assert refused(f'[bus]\nurl = "{value}"') == ["bus.url"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["memory://", "nats://h", "nats://u:hunter2@a:4222, tls://b:4222", "nats://token@[::1]:4222"],
+)
+def test_a_bus_url_may_be(value: str) -> None:
+    assert load(f'[bus]\nurl = "{value}"').bus.url == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://",
+        "app.example.com",
+        "https://a/path",
+        "//*",
+        "//a.*",
+        "https://u:p@a",
+        "//a:0",
+        "//a:99999",
+    ],
+)
+def test_a_bad_origin_is_refused(value: str) -> None:
+    assert refused(f'[server]\nallowed_origins = ["*", "{value}"]') == ["server.allowed_origins[1]"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["*", "https://app.example.com", "http://localhost:3000", "//*.example.com", "//[::1]:80"],
+)
+def test_an_origin_may_be(value: str) -> None:
+    assert load(f'[server]\nallowed_origins = ["{value}"]').server.allowed_origins == (value,)
+
+
+@pytest.mark.parametrize("value", ["10.0.0.1/8", "10.0.0.0/33", "proxy", ""])
+def test_what_is_no_network_is_refused(value: str) -> None:
+    assert refused(f'[server]\ntrusted_proxies = ["{value}"]') == ["server.trusted_proxies[0]"]
+
+
+@pytest.mark.parametrize("value", ["", "*", "a.b", "a b", "ä"])
+def test_a_prefix_that_is_no_token_is_refused(value: str) -> None:
+    assert refused(f'[bus]\nprefix = "{value}"') == ["bus.prefix"]
+
+
+@pytest.mark.parametrize(
+    "value", ["", "*room", "room:*:a", "room:**", "user:{sub", "user:sub}", "user:{}", "user:{a b}",
+              "user:{{sub}}", "user:x{sub}", "user:{sub}x", "user:{sub}{id}", "user:{sub}*"]
+)  # fmt: skip
+def test_a_bad_pattern_is_refused(value: str) -> None:
+    assert refused(channel(value)) == ["channels[0].pattern"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["*", "room:*", "room*", "lobby", "user:{sub}", "user:{sub}:*", "{org}:user:{sub}:inbox"],
+)
+def test_a_pattern_may_be(value: str) -> None:
+    assert load(channel(value)).channels[0].pattern == value
+
+
+@pytest.mark.parametrize(
+    ("toml", "key"),
+    [
+        ("[limits]\nmax_message_bytes = 0", "limits.max_message_bytes"),
+        ("[limits]\nmax_message_bytes = -1", "limits.max_message_bytes"),
+        ("[limits]\nmax_message_bytes = 1.5", "limits.max_message_bytes"),
+        ("[limits]\nmax_message_bytes = true", "limits.max_message_bytes"),
+        ("[limits]\nmax_message_bytes = 'x'", "limits.max_message_bytes"),
+        ("[limits]\nidle_timeout_seconds = 0", "limits.idle_timeout_seconds"),
+        ("[drain]\ndelay_seconds = -1", "drain.delay_seconds"),
+        ("[server]\nreuse_port = 'yes'", "server.reuse_port"),
+        ("[server]\nallowed_origins = {}", "server.allowed_origins"),
+        ("[log]\nformat = 'xml'", "log.format"),
+        ("[auth]\nsecrets = ['hunter2', '']", "auth.secrets[1]"),
+        ("[auth]\nsecrets = [['hunter2']]", "auth.secrets[0]"),
+        ("[auth]\nsecrets = {a = 'hunter2'}", "auth.secrets"),
+        (key("", "a"), "api.keys[0].name"),
+        (key("a", ""), "api.keys[0].key"),
+        (key("a", "hunter2 x"), "api.keys[0].key"),
+        (key("a", "b", "[]"), "api.keys[0].scopes"),
+        (key("a", "b", '["admin"]'), "api.keys[0].scopes[0]"),
+        ("[api]\nkeys = ['hunter2']", "api.keys[0]"),
+        ("[api]\nkeys = {key = 'hunter2'}", "api.keys"),
+        ("[[channels]]\npush = 'deny'", "channels[0].pattern"),
+        (channel("a", "push = 'allow'"), "channels[0].push"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(toml: str, key: str) -> None:
+    assert refused(toml) == [key]
+
+
+@pytest.mark.parametrize(
+    ("toml", "problem"),
+    [
+        (
+            "[server]\ntls_certificate = 'c.pem'",
+            'server.tls_key: "" is not allowed; server.tls_certificate is set: set both or none',
+        ),
+        (
+            "[server]\ntls_key = 'k.pem'",
+            'server.tls_certificate: "" is not allowed; server.tls_key is set: set both or none',
+        ),
+        (
+            "[server]\ninternal = '0.0.0.0:4000'",
+            'server.internal: "0.0.0.0:4000" is not allowed; it must not be the address of server.public',
+        ),
+        (
+            "[bus]\ncredentials_file = 'x'",
+            "bus.credentials_file: is set, but bus.url names no NATS server",
+        ),
+        (
+            key("a", "hunter2") + key("a", "b"),
+            'api.keys[1].name: "a" is not allowed; api.keys[0] has that name',
+        ),
+        (
+            key("a", "hunter2") + key("b", "hunter2"),
+            "api.keys[1].key: *** is not allowed; api.keys[0] has the same key",
+        ),
+        (
+            channel("a") + channel("b") + channel("a"),
+            'channels[2].pattern: "a" is not allowed; channels[0] has that pattern',
+        ),
+        (
+            "[limits]\nmax_message_bytes = 2000000",
+            "limits.outbound_buffer_bytes: 1048576 is not allowed;"
+            " allowed: at least limits.max_message_bytes, 2000000",
+        ),
+        (
+            "[limits]\noutbound_total_bytes = 1000",
+            "limits.outbound_total_bytes: 1000 is not allowed;"
+            " allowed: at least limits.outbound_buffer_bytes, 1048576",
+        ),
+        (
+            "[drain]\ndelay_seconds = 1800\nwindow_seconds = 3600",
+            "drain.window_seconds: 3600 is not allowed; with drain.delay_seconds it makes 5400,"
+            " allowed: 3600",
+        ),
+    ],
+)  # fmt: skip
+def test_an_impossible_combination_is_refused(toml: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(toml)
+
+    assert caught.value.problems == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("toml", "problem"),
+    [
+        (
+            channel("a", "join = 'upstream'"),
+            'channels[0].join: "upstream" is not available in this version;'
+            " available: anyone, authenticated",
+        ),
+        (
+            channel("a", "join = 'token'"),
+            'channels[0].join: "token" is not available in this version;'
+            " available: anyone, authenticated",
+        ),
+        (
+            channel("a", "push = 'upstream'"),
+            'channels[0].push: "upstream" is not available in this version; available: deny, broadcast',
+        ),
+        (
+            channel("a", "presence = true"),
+            "channels[0].presence: true is not available in this version; available: false",
+        ),
+        (
+            channel("a", "presence = 'count'"),
+            'channels[0].presence: "count" is not available in this version; available: false',
+        ),
+        (
+            channel("a", "history = { messages = 1 }"),
+            'channels[0].history: {"messages":1} is not available in this version;'
+            " available: leaving it away",
+        ),
+    ],
+)
+def test_a_mode_of_a_later_version_is_refused_by_name(toml: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(toml)
+
+    assert caught.value.problems == (f"{problem} (from --set)",)
+
+
+@pytest.mark.parametrize("section", ["sessions", "history", "presence", "upstream"])
+@pytest.mark.parametrize("form", ["file", "variable", "flag"])
+def test_a_section_of_a_later_version_is_refused_by_name(
+    tmp_path: Path, section: str, form: str
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[{section}]\nsecrets = ['hunter2']\n" if form == "file" else "")
+    environ = {f"GATEWAY_{section.upper()}__SECRETS": "hunter2"} if form == "variable" else {}
+    assignments = [f"{section}.secrets=hunter2"] if form == "flag" else []
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, environ=environ, assignments=assignments)
+
+    [problem] = caught.value.problems
+    assert section in problem
+    assert "is not available in this version" in problem
+    assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize("line", ["jwks_url = 'https://u:hunter2@h'", "public_keys = ['hunter2']"])
+def test_a_key_of_a_later_version_is_refused_without_its_value(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(f"[auth]\n{line}\n")
+
+    with pytest.raises(ConfigError, match="is not available in this version") as caught:
+        load_config(file, environ={})
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_what_leaves_a_later_mode_off_is_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("[auth]\njwks_url = ''\npublic_keys = []\n" + channel("a", "presence = false"))
+
+    assert load_config(file, environ={}).channels == (Channel(pattern="a"),)
+
+
+SOUND: dict[str, Any] = {
+    "auth.secrets": [SECRET],
+    "api.keys": [{"name": "a", "key": SECRET, "scopes": ["publish"]}],
+    "channels": [{"pattern": "a"}],
+}
+
+
+def doubts(**changed: object) -> list[str]:
+    """The warnings for a sound configuration with changes; ``__`` in a name is a dot."""
+    settings = SOUND | {name.replace("__", "."): value for name, value in changed.items()}
+    assignments = [f"{name}={json.dumps(value)}" for name, value in settings.items()]
+    found = list(warnings(load_config(environ={}, assignments=assignments)))
+    assert "hunter2" not in str(found)
+    return found
+
+
+def test_a_sound_configuration_is_not_doubted() -> None:
+    assert doubts() == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "start"),
+    [
+        ({"auth__secrets": [SECRET, "hunter2"]}, "auth.secrets[1]: is shorter than 32 bytes"),
+        ({"auth__secrets": []}, "auth.secrets: is empty and auth.allow_anonymous is false"),
+        ({"api__keys": []}, "api.keys: is empty, so the API answers 401"),
+        ({"channels": []}, "channels: is empty"),
+        ({"limits__idle_timeout_seconds": 30}, "limits.idle_timeout_seconds: 30 closes clients"),
+        ({"drain__window_seconds": 25}, "drain: takes 30 seconds"),
+    ],
+)
+def test_what_was_hardly_meant_is_doubted(changed: dict[str, object], start: str) -> None:
+    [warning] = doubts(**changed)
+
+    assert warning.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "never"),
+    [
+        (["room:*", "room:1"], {1: 0}),
+        (["*", "a", "user:{sub}"], {1: 0, 2: 0}),
+        (["room:*", "room:vip:*"], {1: 0}),
+        (["user:*", "user:{sub}"], {1: 0}),
+        (["user:{sub}", "user:{id}"], {1: 0}),
+        (["room:1", "room:*"], {}),
+        (["room:*", "roomy", "rooms:*"], {}),
+        (["user:{sub}", "user:{sub}:*"], {}),
+        (["user:{sub}:*", "user:{sub}"], {}),
+    ],
+)
+def test_a_rule_behind_a_more_general_one_is_doubted(
+    patterns: list[str], never: dict[int, int]
+) -> None:
+    found = doubts(channels=[{"pattern": pattern} for pattern in patterns])
+
+    assert found == [
+        f'channels[{late}].pattern: "{patterns[late]}" never matches,'
+        f' as channels[{early}], "{patterns[early]}", matches first'
+        for late, early in never.items()
+    ]
+
+
+def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
+    there = tmp_path / "cert.pem"
+    there.touch()
+    config = load(f"[server]\ntls_certificate = '{there}'\ntls_key = '/nowhere/key.pem'")
+
+    assert list(missing_files(config)) == ['server.tls_key: "/nowhere/key.pem" is not a file']

@@ -1,0 +1,72 @@
+"""Secrets in what is shown."""
+
+import pytest
+
+from gateway.config import load_with_origins
+from gateway.config.keys import KEYS
+from gateway.config.masking import masked, shown
+from gateway.config.show import effective
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("memory://", "memory://"),
+        ("nats://host:4222", "nats://host:4222"),
+        ("nats://u:p@host:4222", "nats://***@host:4222"),
+        ("nats://token@host", "nats://***@host"),
+        ("nats://u:p@a,tls://u:p@b", "nats://***@a,tls://***@b"),
+        ("nats://u:p@ss@host", "nats://***@host"),
+        ("nats://u:p,q@host", "nats://***@host"),
+        ("nats://u:p/q?r#s@host", "nats://***@host"),
+        ("u:p@host", "***@host"),
+    ],
+)
+def test_user_information_is_masked_in_addresses(url: str, expected: str) -> None:
+    assert masked(url, KEYS["bus.url"].shape) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("auth.secrets", [], []),
+        ("auth.secrets", ["a", "b"], ["***", "***"]),
+        ("auth.secrets", "a", "***"),
+        ("auth.secrets", {"a": "b"}, "***"),
+        ("auth.secrets", ["a", ["b"]], ["***", "***"]),
+        ("bus.url", ["nats://u:p@h"], "***"),
+        (
+            "api.keys",
+            [{"name": "n", "key": "k", "scopes": ["read"], "kye": "k"}],
+            [{"name": "n", "key": "***", "scopes": ["read"], "kye": "***"}],
+        ),
+        ("api.keys", {"a": {"name": "n", "key": "k"}}, "***"),
+        ("server.replica", "a", "a"),
+    ],
+)
+def test_secrets_are_masked_whatever_their_shape(
+    path: str, value: object, expected: object
+) -> None:
+    assert masked(value, KEYS[path].shape) == expected
+
+
+def test_a_long_value_is_cut_in_messages() -> None:
+    assert len(shown("x" * 1000, KEYS["server.replica"].shape)) < 100
+
+
+def test_the_effective_configuration_shows_no_secret() -> None:
+    loaded = load_with_origins(
+        environ={
+            "GATEWAY_BUS__URL": "nats://u:hunter2@h",
+            "GATEWAY_AUTH__SECRETS": '["hunter2"]',
+            "GATEWAY_API__KEYS": '[{"name": "a", "key": "hunter2", "scopes": ["read"]}]',
+        }
+    )
+
+    shown = {path: (value, origin) for path, value, origin in effective(loaded)}
+
+    assert list(shown) == list(KEYS)
+    assert "hunter2" not in str(shown)
+    assert shown["bus.url"] == ("nats://***@h", "GATEWAY_BUS__URL")
+    assert shown["auth.secrets"] == (["***"], "GATEWAY_AUTH__SECRETS")
+    assert shown["api.keys"][0] == [{"name": "a", "key": "***", "scopes": ["read"]}]

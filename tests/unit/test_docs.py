@@ -1,0 +1,66 @@
+"""The documents keep up with the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import gateway
+from gateway.metrics import Metrics
+from gateway.protocol.reasons import CloseCode, Reason
+
+ROOT = Path(__file__).parents[2]
+PROTOCOL = (ROOT / "docs/protocol.md").read_text()
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+
+
+def rows(text: str) -> set[str]:
+    """First cells of all table rows that are code."""
+    return set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
+
+
+def test_every_reason_is_explained() -> None:
+    section = PROTOCOL.split("## Reasons")[1].split("\n## ")[0]
+
+    assert rows(section) == {reason.value for reason in Reason}
+
+
+@pytest.mark.parametrize("code", CloseCode)
+def test_every_close_code_is_explained(code: CloseCode) -> None:
+    assert re.search(rf"^\| {code.value} \|", PROTOCOL, re.MULTILINE)
+
+
+def test_every_metric_is_explained_with_its_labels() -> None:
+    section = OPERATIONS.split("## Metrics")[1]
+    documented = {
+        name: set(re.findall(r"`([a-z_]+)`", labels))
+        for name, labels in re.findall(r"^\| `([a-z_]+)` \|([^|]*)\|", section, re.MULTILINE)
+    }
+    metrics = Metrics()
+    exported = {}
+    for metric in vars(metrics).values():
+        name = getattr(metric, "_name", None)
+        if name is not None:
+            suffix = "_total" if metric._type == "counter" else ""
+            exported[name.removeprefix("gateway_") + suffix] = set(metric._labelnames)
+    exported["build_info"] = {"version"}
+
+    assert documented == exported
+
+
+def test_the_changelog_knows_this_version_or_what_comes() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+
+    assert "## Unreleased" in changelog or f"## {gateway.__version__}" in changelog
+
+
+@pytest.mark.parametrize("document", sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/*.md")))
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", [ROOT / "ARCHITECTURE.md"])
+def test_modules_named_in_the_architecture_exist(document: Path) -> None:
+    for name in re.findall(r"`([a-z_]+(?:/[a-z_0-9]+)*\.py)`", document.read_text()):
+        assert (ROOT / "gateway" / name).exists() or (ROOT / name).exists(), name

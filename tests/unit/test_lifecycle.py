@@ -1,0 +1,133 @@
+"""Readiness and the drain."""
+
+import asyncio
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.lifecycle import Drain, Readiness, _even_batches
+from gateway.metrics import Metrics
+from gateway.protocol.reasons import CloseCode
+from gateway.transport.endpoint import Endpoint, Phase
+
+
+class FakeConnection:
+    """A connection that ends when it is closed, unless it is deaf."""
+
+    def __init__(self, endpoint: "FakeEndpoint", *, deaf: bool = False) -> None:
+        self.endpoint = endpoint
+        self.deaf = deaf
+        self.codes: list[CloseCode] = []
+        self.aborted = False
+
+    def buffered(self) -> int:
+        return 0
+
+    def overflowed(self) -> None:
+        raise AssertionError
+
+    def close(self, code: CloseCode) -> None:
+        self.codes.append(code)
+        if not self.deaf:
+            self.end()
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.end()
+
+    def end(self) -> None:
+        self.endpoint.connections.discard(self)
+        if not self.endpoint.connections:
+            self.endpoint.empty.set()
+
+
+class FakeEndpoint:
+    """As much of an endpoint as lifecycle sees."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.SERVING
+        self.connections: set[FakeConnection] = set()
+        self.empty = asyncio.Event()
+
+    def refusal(self) -> str | None:
+        return None if self.phase is Phase.SERVING else self.phase.value
+
+
+class BusState(msgspec.Struct):
+    """A bus that is up or down."""
+
+    connected: bool = True
+
+
+def drain_of(endpoint: FakeEndpoint, *, delay: float = 0, window: float = 0) -> Drain:
+    """A drain of a fake endpoint."""
+    return Drain(as_endpoint(endpoint), Metrics(), delay_seconds=delay, window_seconds=window)
+
+
+def as_endpoint(fake: FakeEndpoint) -> Endpoint:
+    """A fake in an endpoint's place."""
+    return fake  # type: ignore[return-value]  # it has what lifecycle uses
+
+
+def readiness_of(endpoint: FakeEndpoint, bus: BusState) -> Readiness:
+    """The readiness of a fake endpoint."""
+    return Readiness(as_endpoint(endpoint), bus)
+
+
+async def test_ready_is_serving_on_a_connected_bus() -> None:
+    endpoint, bus = FakeEndpoint(), BusState()
+    readiness = readiness_of(endpoint, bus)
+    assert readiness.reasons() == []
+
+    bus.connected = False
+    assert readiness.reasons() == ["bus_down"]
+    endpoint.phase = Phase.DRAINING
+    assert readiness.reasons() == ["draining", "bus_down"]
+
+
+async def test_a_drain_turns_new_clients_away_before_it_closes_anybody() -> None:
+    endpoint = FakeEndpoint()
+    connection = FakeConnection(endpoint)
+    endpoint.connections.add(connection)
+    drain = drain_of(endpoint, delay=3600)
+    task = asyncio.create_task(drain.run())
+    await asyncio.sleep(0)
+
+    assert endpoint.phase is Phase.DRAINING
+    assert connection.codes == []
+    drain.hurry()
+    await task
+    assert connection.codes == [CloseCode.SERVICE_RESTART]
+
+
+async def test_hurrying_skips_the_window_too() -> None:
+    endpoint = FakeEndpoint()
+    connections = [FakeConnection(endpoint) for _ in range(50)]
+    endpoint.connections |= set(connections)
+    drain = drain_of(endpoint, window=3600)
+    drain.hurry()
+    await drain.run()
+
+    assert all(connection.codes == [CloseCode.SERVICE_RESTART] for connection in connections)
+
+
+async def test_who_does_not_answer_is_cut_off_at_the_end() -> None:
+    endpoint = FakeEndpoint()
+    deaf = FakeConnection(endpoint, deaf=True)
+    endpoint.connections.add(deaf)
+    await drain_of(endpoint).run()
+
+    assert deaf.codes == [CloseCode.SERVICE_RESTART]
+    assert deaf.aborted
+
+
+@given(st.integers(0, 500), st.integers(1, 300))
+def test_batches_are_even_and_leave_nobody_out(count: int, batches: int) -> None:
+    leaving = list(range(count))
+    parts = _even_batches(leaving, batches)  # type: ignore[arg-type]  # any items will do
+
+    assert [item for part in parts for item in part] == leaving
+    assert len(parts) <= batches
+    assert all(len(part) in {count // batches, count // batches + 1} for part in parts[:-1])
+    assert not parts or parts[-1]
