@@ -14,8 +14,6 @@ from typing import Final, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from gateway.errors import GatewayError
-
 SILENT: Final = ("aiohttp.access", "aiohttp.websocket")
 """
 Loggers that are off.
@@ -33,6 +31,9 @@ Libraries whose messages are withheld.
 that raised, ``nats`` the addresses it connects to. Their warnings and errors are still seen, with the
 exception's type and place; what is below a warning is not.
 """
+
+OWN_ERRORS: Final = "gateway.errors"
+"""Module of the exceptions whose text is our own, and may be written."""
 
 WITHHELD: Final = "message of a library withheld"
 
@@ -116,7 +117,7 @@ def _lines(problem: BaseException) -> Iterator[str]:
         yield "which led to"
     yield from (line.rstrip("\n") for line in traceback.format_tb(problem.__traceback__))
     kind = f"{type(problem).__module__}.{type(problem).__qualname__}".removeprefix("builtins.")
-    if isinstance(problem, GatewayError):
+    if type(problem).__module__ == OWN_ERRORS:
         yield f"{kind}: {problem}"
     elif isinstance(problem, OSError) and problem.strerror:
         yield f"{kind}: {problem.strerror}"

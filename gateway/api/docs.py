@@ -11,12 +11,7 @@ from gateway.api.openapi import Json, document
 
 _TEMPLATE: Final = Path(__file__).with_name("docs.html")
 
-_BOUNDS: Final = (
-    ("minLength", "at least {} characters"),
-    ("maxLength", "at most {} characters"),
-    ("minItems", "at least {} items"),
-    ("maxItems", "at most {} items"),
-)
+_BOUNDS: Final = (("minLength", "maxLength", "characters"), ("minItems", "maxItems", "items"))
 
 
 def page() -> str:
@@ -74,7 +69,11 @@ def _kind(schema: Json) -> Markup:
 
 def _bounds(schema: Json) -> str:
     """The limits of a schema in words."""
-    return ", ".join(text.format(schema[key]) for key, text in _BOUNDS if key in schema)
+    return ", ".join(
+        f"{schema.get(least, 0)} to {schema[most]:,} {what}"
+        for least, most, what in _BOUNDS
+        if most in schema
+    )
 
 
 def _pretty(value: Any) -> str:  # noqa: ANN401 - any JSON

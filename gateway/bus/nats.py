@@ -138,10 +138,10 @@ class _Client(Client):
         return super()._connect_command()
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        await super()._process_info(info, initial_connection)
-        # a server can change its mind while connected, which nats-py does not look at
+        # a server may change its mind while connected, which nats-py does not look at
         self._max_payload = info.get("max_payload", self._max_payload)
         self.advertised = info.get("connect_urls") or self.advertised
+        await super()._process_info(info, initial_connection)
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes

@@ -60,6 +60,8 @@ class RemoteBus:
     @property
     def max_envelope_bytes(self) -> int:
         """The server's ``max_payload``; bodies travel without headers."""
+        if self._link is not None and self._link.usable:
+            self._max_payload = self._link.max_payload
         return self._max_payload
 
     async def start(self) -> None:
@@ -73,20 +75,17 @@ class RemoteBus:
             return
         self._closed = True
         link = self._link
-        if link is not None and link.usable:
-            drain = asyncio.create_task(link.drain())
-            lost = asyncio.create_task(link.lost.wait())
-            await asyncio.wait(
-                (drain, lost), timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED
-            )
-            drain.cancel()
-            lost.cancel()
-        for subscription in tuple(self._subscriptions):
-            subscription.close()
-        if link is not None:
-            link.fail("closed")
+        try:
+            if link is not None and link.usable:
+                await _drain(link)
+        finally:
+            for subscription in tuple(self._subscriptions):
+                subscription.close()
+            if link is not None:
+                link.fail("closed")
+            if self._keeper is not None:
+                self._keeper.cancel()
         if self._keeper is not None:
-            self._keeper.cancel()
             await asyncio.wait((self._keeper,))
 
     async def subscribe(self, subject: str, handler: Handler) -> RemoteSubscription:
@@ -168,3 +167,11 @@ class RemoteBus:
             self._metrics.dropped(1)
         if (held := self._throttle.admit(event)) is not None:
             _log.warning(event, problem=f"{type(problem).__name__}: {problem}", held=held)
+
+
+async def _drain(link: NatsLink) -> None:
+    """Wait until the server has what was taken, the link is lost, or it takes too long."""
+    ends = (asyncio.create_task(link.drain()), asyncio.create_task(link.lost.wait()))
+    await asyncio.wait(ends, timeout=CLOSE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    for end in ends:
+        end.cancel()

@@ -22,6 +22,7 @@ _DEV: Final = """
     API key  {key}
 
     curl http://{internal}/v1/publish -H 'Authorization: Bearer {key}' \\
+      -H 'Content-Type: application/json' \\
       -d '{{"topic": "room:demo", "event": "message", "payload": {{"body": "hello"}}}}'
 """
 

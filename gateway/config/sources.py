@@ -139,5 +139,6 @@ def _unknown_variable(name: str) -> str:
     if problem := later(path):
         return f"{problem} (from {name})"
     secret_files = [env + _SECRET_FILE for env, key in BY_ENV.items() if key.shape.holds_secret]
-    near = nearest(name, (*BY_ENV, *secret_files))
-    return f"{name}: unknown key" + (f"; did you mean {near}?" if near else "")
+    known = [variable.removeprefix(PREFIX) for variable in (*BY_ENV, *secret_files)]
+    near = nearest(name.removeprefix(PREFIX), known)  # what all have in common would make all alike
+    return f"{name}: unknown key" + (f"; did you mean {PREFIX}{near}?" if near else "")

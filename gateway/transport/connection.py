@@ -214,14 +214,15 @@ class Connection:
             del self._joining[ask.attempt]
             return self._socket.subscribe_failed(ask.topic, ask.attempt, Reason.RATE_LIMITED)
         task = asyncio.create_task(self._wait_for_bus(ask))
+        # Counted here and not in the task: a task that is cancelled before its first step never runs.
+        endpoint.joins_in_flight += 1
+        task.add_done_callback(endpoint.join_waited)
         self._joining[ask.attempt].task = task
         return []
 
     async def _wait_for_bus(self, ask: Subscribe) -> None:
-        endpoint = self._endpoint
-        endpoint.joins_in_flight += 1
         try:
-            await endpoint.relay.subscribe(ask.topic)
+            await self._endpoint.relay.subscribe(ask.topic)
         except BusError:
             failed = Reason.BUS_UNAVAILABLE
         except Exception:  # noqa: BLE001 -- top of this task: logged, and the client is told
@@ -230,8 +231,6 @@ class Connection:
         else:
             await self._perform(self._socket.subscribed(ask.topic, ask.attempt))
             return
-        finally:
-            endpoint.joins_in_flight -= 1
         self._joining.pop(ask.attempt, None)
         await self._perform(self._socket.subscribe_failed(ask.topic, ask.attempt, failed))
 

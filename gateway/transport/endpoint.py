@@ -115,6 +115,10 @@ class Endpoint:
             return "connection_limit"
         return None
 
+    def join_waited(self, _: "asyncio.Task[None]") -> None:
+        """A join that waited for the bus is decided, or was given up."""
+        self.joins_in_flight -= 1
+
     def turn(self) -> None:
         """Once a second: timers, and the bound on what waits for all clients together."""
         self.wheel.turn(self.clock())

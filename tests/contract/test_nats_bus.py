@@ -4,12 +4,15 @@ import asyncio
 import json
 import time
 import urllib.request
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
 from gateway.bus import confirmation, nats, open_bus
+from gateway.bus.base import Subscription
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, SubscriptionRefused
 from tests.contract.clients import ChangingServer, Client, Counters, OpenClient, Section
 from tests.support.ports import free_port
@@ -22,6 +25,13 @@ authorization {{ users = [
   {{user: {other}, password: secret}}
 ] }}
 """
+
+
+CLUSTER = """
+server_name: one
+cluster { name: c, listen: "127.0.0.1:-1", routes: ["nats://127.0.0.1:1"] }
+"""
+"""With JetStream a cluster must have another member, even if that is never there."""
 
 
 async def publish_until_told(
@@ -48,11 +58,19 @@ async def fill(client: Client, body: bytes) -> int:
     while True:
         try:
             await client.bus.publish("t", b"%010d" % taken + body)
-        except BusUnavailable as problem:
-            assert client.bus.connected, problem
+        except BusUnavailable:
             return taken
         taken += 1
         await asyncio.sleep(0)
+
+
+async def unanswered(client: Client) -> asyncio.Task[Subscription]:
+    """A subscribe for which a stopped server has no answer; it may live a moment after the signal."""
+    while True:
+        task = asyncio.create_task(client.bus.subscribe("t.late", print))
+        done, _ = await asyncio.wait((task,), timeout=0.5)
+        if not done:
+            return task
 
 
 def monitored(server: ChangingServer) -> str:
@@ -134,10 +152,11 @@ async def test_a_hanging_server_is_noticed_and_forgiven(
     heard: list[int] = []
     await there.bus.subscribe("t", lambda body: heard.append(int(body)))
     nats_server.pause()
-    late = asyncio.create_task(there.bus.subscribe("t.late", print))
+    late = await unanswered(there)
     taken = await publish_until_told(here, up=False, seconds=15)
     with pytest.raises(BusUnavailable):
-        await late
+        async with asyncio.timeout(5):
+            await late
     with pytest.raises(BusUnavailable):
         await here.bus.publish("t", b"100000")
     with pytest.raises(BusUnavailable):
@@ -271,11 +290,13 @@ async def test_a_limit_lowered_under_way_costs_one_message_at_most(
     await client.bus.subscribe("t", heard.append)
     assert client.bus.max_envelope_bytes == 1024 * 1024
     nats_server.reload("max_payload: 1000")
-    await client.bus.publish("t", bytes(2000))
-    await eventually(lambda: client.bus.max_envelope_bytes == 1000 and client.bus.connected)
+    while client.told == [True]:  # until the new configuration is read
+        with suppress(BusUnavailable):
+            await client.bus.publish("t", bytes(2000))
+        await asyncio.sleep(0.01)
+    await eventually(lambda: client.bus.connected and client.bus.max_envelope_bytes == 1000)
     with pytest.raises(EnvelopeTooLarge):
         await client.bus.publish("t", bytes(2000))
-    print("TOLD", client.told)
     heard.clear()
     await client.bus.publish("t", bytes(1000))
     await eventually(lambda: heard == [bytes(1000)])
@@ -319,16 +340,58 @@ async def test_listeners_are_told_only_after_all_is_confirmed_again(
     await eventually(lambda: heard == list(range(50)))
 
 
+async def test_a_cluster_is_one_bus_and_its_members_stand_in_for_each_other(
+    nats_server: ChangingServer, open_nats: OpenClient, tmp_path: Path
+) -> None:
+    """The first client knows of one server only, and hears of the other from it."""
+    other = ChangingServer(tmp_path / "other")
+    routes = (free_port(), free_port())
+    for name, server, (mine, peer) in (
+        ("one", nats_server, routes),
+        ("two", other, routes[::-1]),
+    ):
+        server.extra = f"""
+server_name: {name}
+cluster {{ name: c, listen: "127.0.0.1:{mine}", routes: ["nats://127.0.0.1:{peer}"] }}
+"""
+        server.start()
+    try:
+        here = await open_nats()
+        there = Client(open_bus(Section(other.url), metrics=Counters(), name="test"), Counters())
+        await there.bus.start()
+        await there.until(up=True)
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        await here.bus.subscribe("t", heard.put_nowait)
+
+        async def arrives(body: bytes) -> None:
+            """Until the servers have found each other, nothing does."""
+            async with asyncio.timeout(15):
+                while heard.empty():
+                    await there.bus.publish("t", body)
+                    await asyncio.sleep(0.05)
+
+        await arrives(b"1")
+        nats_server.kill()
+        await here.until(up=False)
+        await here.until(up=True)
+        while not heard.empty():
+            heard.get_nowait()
+        await arrives(b"2")
+        await there.bus.close()
+    finally:
+        other.kill()
+
+
 async def test_a_first_subscription_is_held_until_a_cluster_knows_of_it(
     nats_server: ChangingServer, open_nats: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(confirmation, "SPREAD_SECONDS", 0.2)
-    nats_server.extra = 'server_name: one\ncluster { name: c, listen: "127.0.0.1:-1", routes: ["nats://127.0.0.1:1"] }'
+    nats_server.extra = CLUSTER
     nats_server.start()
     client = await open_nats()
     started = time.monotonic()
     await client.bus.subscribe("t", print)
-    assert time.monotonic() - started >= 0.2
+    assert time.monotonic() - started > 0.15
 
 
 async def test_a_cancelled_subscribe_is_undone_on_the_server(
@@ -352,6 +415,27 @@ async def test_a_cancelled_subscribe_is_undone_on_the_server(
     kept.close()
     await client.bus.subscribe("t.very-last", print)
     assert await subjects_on(address, "t.") == ["t.last", "t.very-last"]
+
+
+async def test_a_limit_the_server_tells_of_later_counts() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"max_payload":5000,"version":"2.15.1"}\r\n')
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b'PONG\r\nINFO {"max_payload":1000}\r\n')
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    bus = open_bus(Section(f"nats://127.0.0.1:{port}"), metrics=Counters(), name="test")
+    await bus.start()
+    await eventually(lambda: bus.max_envelope_bytes == 1000)
+    with pytest.raises(EnvelopeTooLarge):
+        await bus.publish("t", bytes(1001))
+    await bus.close()
+    server.close()
+    await server.wait_closed()
 
 
 async def test_a_bus_that_never_met_its_server_can_be_closed() -> None:

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[2] / "gateway"
 
 LAYERS = [
-    {"cli", "__main__"},
+    {"__main__"},
+    {"cli"},
     {"app"},
     {"api", "lifecycle", "demo"},
     {"transport"},

@@ -7,6 +7,7 @@ from gateway.bus import open_bus, servers
 from gateway.bus.memory import MemoryBus
 from gateway.bus.servers import Servers
 from gateway.errors import ConfigError
+from tests.unit.bus.counters import Ignored
 
 
 def test_addresses_carry_no_user_information() -> None:
@@ -70,14 +71,8 @@ def test_credentials_need_a_package_that_may_be_missing(
 
 
 def test_the_memory_bus_needs_no_server() -> None:
-    class Metrics:
-        def connected(self, up: bool, /) -> None: ...
-        def reconnected(self) -> None: ...
-        def dropped(self, messages: int, /) -> None: ...
-        def pending(self, size: int, /) -> None: ...
-
     class Config:
         url = "memory://"
         credentials_file = ""
 
-    assert isinstance(open_bus(Config(), metrics=Metrics(), name="r"), MemoryBus)
+    assert isinstance(open_bus(Config(), metrics=Ignored(), name="r"), MemoryBus)

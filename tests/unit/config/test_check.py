@@ -214,18 +214,18 @@ def test_a_value_out_of_range_is_refused(toml: str, key: str) -> None:
         ),
         (
             "[limits]\nmax_message_bytes = 2000000",
-            "limits.outbound_buffer_bytes: 1048576 is not allowed;"
-            " allowed: at least limits.max_message_bytes, 2000000",
+            ("limits.outbound_buffer_bytes: 1048576 is not allowed;"
+            " allowed: at least limits.max_message_bytes, 2000000"),
         ),
         (
             "[limits]\noutbound_total_bytes = 1000",
-            "limits.outbound_total_bytes: 1000 is not allowed;"
-            " allowed: at least limits.outbound_buffer_bytes, 1048576",
+            ("limits.outbound_total_bytes: 1000 is not allowed;"
+            " allowed: at least limits.outbound_buffer_bytes, 1048576"),
         ),
         (
             "[drain]\ndelay_seconds = 1800\nwindow_seconds = 3600",
-            "drain.window_seconds: 3600 is not allowed; with drain.delay_seconds it makes 5400,"
-            " allowed: 3600",
+            ("drain.window_seconds: 3600 is not allowed; with drain.delay_seconds it makes 5400,"
+            " allowed: 3600"),
         ),
     ],
 )  # fmt: skip
@@ -241,13 +241,17 @@ def test_an_impossible_combination_is_refused(toml: str, problem: str) -> None:
     [
         (
             channel("a", "join = 'upstream'"),
-            'channels[0].join: "upstream" is not available in this version;'
-            " available: anyone, authenticated",
+            (
+                'channels[0].join: "upstream" is not available in this version;'
+                " available: anyone, authenticated"
+            ),
         ),
         (
             channel("a", "join = 'token'"),
-            'channels[0].join: "token" is not available in this version;'
-            " available: anyone, authenticated",
+            (
+                'channels[0].join: "token" is not available in this version;'
+                " available: anyone, authenticated"
+            ),
         ),
         (
             channel("a", "push = 'upstream'"),
@@ -263,8 +267,10 @@ def test_an_impossible_combination_is_refused(toml: str, problem: str) -> None:
         ),
         (
             channel("a", "history = { messages = 1 }"),
-            'channels[0].history: {"messages":1} is not available in this version;'
-            " available: leaving it away",
+            (
+                'channels[0].history: {"messages":1} is not available in this version;'
+                " available: leaving it away"
+            ),
         ),
     ],
 )

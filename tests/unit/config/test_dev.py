@@ -35,7 +35,9 @@ def test_without_it_nothing_is_open() -> None:
 
     assert not config.dev
     assert not config.auth.allow_anonymous
-    assert config.channels == config.api.keys == config.auth.secrets == ()
+    assert not config.channels
+    assert not config.api.keys
+    assert not config.auth.secrets
 
 
 def test_what_was_configured_stays() -> None:
@@ -99,5 +101,5 @@ def test_any_loopback_address_will_do(address: str) -> None:
 
 
 def test_what_is_no_list_of_keys_is_refused_all_the_same() -> None:
-    with pytest.raises(ConfigError, match="api.keys"):
+    with pytest.raises(ConfigError, match="a list of tables"):
         dev(GATEWAY_API__KEYS='{"key": "hunter2"}')

@@ -248,8 +248,10 @@ def test_an_unknown_variable_is_refused_with_the_nearest(
         ),
         (
             "limits.connections=many",
-            'limits.connections: "many" is not allowed;'
-            " allowed: a whole number from 0 to 1,000,000,000 (from --set)",
+            (
+                'limits.connections: "many" is not allowed;'
+                " allowed: a whole number from 0 to 1,000,000,000 (from --set)"
+            ),
         ),
     ],
 )

@@ -69,4 +69,4 @@ def test_the_effective_configuration_shows_no_secret() -> None:
     assert "hunter2" not in str(shown)
     assert shown["bus.url"] == ("nats://***@h", "GATEWAY_BUS__URL")
     assert shown["auth.secrets"] == (["***"], "GATEWAY_AUTH__SECRETS")
-    assert shown["api.keys"][0] == [{"name": "a", "key": "***", "scopes": ["read"]}]
+    assert shown["api.keys"][0] == [{"name": "a", "key": "***", "scopes": ("read",)}]

@@ -1,0 +1,31 @@
+import structlog
+
+from gateway.bus.delivery import Delivery, Throttle
+from tests.unit.bus.counters import Ignored
+
+
+def test_a_throttle_lets_each_kind_through_once_in_a_while() -> None:
+    now = 100.0
+    throttle = Throttle(5.0, lambda: now)
+    assert throttle.admit("a") == 0
+    assert throttle.admit("b") == 0
+    assert [throttle.admit("a"), throttle.admit("a")] == [None, None]
+    now = 104.9
+    assert throttle.admit("a") is None
+    now = 105.0
+    assert throttle.admit("a") == 3
+    assert throttle.admit("a") is None
+
+
+def test_a_failing_handler_is_logged_once_in_a_while_and_without_the_payload() -> None:
+    def broken(body: bytes) -> None:
+        raise RuntimeError(body.decode())
+
+    delivery = Delivery(Ignored())
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(1000):
+            delivery.message("t", broken, b"private")
+    assert len(logs) == 1
+    assert "private" not in str(logs)
+    assert __file__ in logs[0]["at"]
+    assert logs[0]["subject"] == "t"

@@ -1,0 +1,160 @@
+"""Looking at a configuration: check-config and config."""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+from typer.testing import Result
+
+from tests.conftest import StartNats
+from tests.support.ports import free_port
+
+Invoke = Callable[..., Result]
+RunProcess = Callable[..., CompletedProcess[str]]
+
+SECRET = "hunter2-hunter2-hunter2-hunter2-hunter2"
+FILE = f"""
+[auth]
+secrets = ["{SECRET}"]
+[[api.keys]]
+name = "backend"
+key = "{SECRET}"
+scopes = ["publish"]
+[[channels]]
+pattern = "room:*"
+push = "broadcast"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """A configuration nothing is wrong with."""
+    path = tmp_path / "gateway.toml"
+    path.write_text(FILE)
+    return str(path)
+
+
+def test_a_sound_configuration_passes_without_warnings(invoke: Invoke, file: str) -> None:
+    result = invoke("check-config", "--config", file)
+
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        0,
+        "the configuration can be used\n",
+        "",
+    )
+
+
+def test_warnings_are_told_and_do_no_harm(invoke: Invoke, file: str) -> None:
+    result = invoke("check-config", "--config", file, "--set", 'auth.secrets=["hunter2"]')
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: auth.secrets[0]: is shorter than 32 bytes")
+    assert "hunter2" not in result.output
+
+
+def test_all_that_is_wrong_is_told_line_by_line(invoke: Invoke, file: str) -> None:
+    result = invoke(
+        "check-config", "--config", file, "--set", "log.levl=x", "--set", "log.format=xml"
+    )
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        "error: log.levl: unknown key; did you mean log.level?",
+        'error: log.format: "xml" is not allowed; allowed: auto, json, console (from --set)',
+    ]
+
+
+def test_a_file_that_is_missing_is_told(invoke: Invoke, file: str) -> None:
+    result = invoke(
+        "check-config", "--config", file, "--set", "server.tls_key=/nowhere/k",
+        "--set", "server.tls_certificate=/nowhere/c",
+    )  # fmt: skip
+
+    assert result.exit_code == 2
+    assert 'server.tls_key: "/nowhere/k" is not a file' in result.stderr
+
+
+def test_the_rule_of_a_topic_is_told(invoke: Invoke, file: str) -> None:
+    result = invoke("check-config", "--config", file, "--topic", "room:42")
+
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == (
+        'topic "room:42" hits channels[0], "room:*":'
+        " join authenticated, push broadcast, echo true, slow_consumer disconnect"
+    )
+
+
+@pytest.mark.parametrize("topic", ["lobby", "phoenix"])
+def test_a_topic_without_a_rule_is_a_failure(invoke: Invoke, file: str, topic: str) -> None:
+    result = invoke("check-config", "--config", file, "--topic", topic)
+
+    assert result.exit_code == 1
+    assert "hits no channel rule" in result.stderr
+
+
+def test_the_reserved_topic_hits_no_rule_even_where_all_are_open(invoke: Invoke) -> None:
+    assert invoke("check-config", "--dev", "--topic", "phoenix").exit_code == 1
+
+
+def test_the_memory_bus_needs_no_connection(invoke: Invoke, file: str) -> None:
+    result = invoke("check-config", "--config", file, "--connect")
+
+    assert result.exit_code == 0
+    assert "the bus is in memory" in result.stdout
+
+
+def test_the_bus_is_tried_and_its_limit_compared(
+    run_process: RunProcess, file: str, start_nats: StartNats
+) -> None:
+    url = start_nats("max_payload: 32768").url
+    arguments = ("check-config", "--config", file, "--connect", "--set", f"bus.url={url}")
+
+    refused = run_process(*arguments)
+    accepted = run_process(*arguments, "--set", "limits.max_message_bytes=28672")
+
+    assert refused.returncode == 2
+    assert (
+        "limits.max_message_bytes: 65536 is not allowed; allowed: at most 28672" in refused.stderr
+    )
+    assert accepted.returncode == 0
+    assert "takes messages of 28672 bytes" in accepted.stdout
+
+
+def test_a_bus_that_is_away_is_a_failure_that_shows_no_password(
+    run_process: RunProcess, file: str
+) -> None:
+    url = f"nats://user:hunter2@127.0.0.1:{free_port()}"
+
+    result = run_process("check-config", "--config", file, "--connect", "--set", f"bus.url={url}")
+
+    assert result.returncode == 1
+    assert "error: no connection to the bus within 5 seconds" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_values_are_shown_with_their_origin_and_without_secrets(
+    invoke: Invoke, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_BUS__URL", "nats://user:hunter2@host:4222")
+
+    result = invoke("config", "--config", file, "--set", "limits.connections=7")
+
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 0
+    assert 'bus.url = "nats://***@host:4222"  # GATEWAY_BUS__URL' in lines
+    assert "limits.connections = 7  # --set" in lines
+    assert f'auth.secrets = ["***"]  # {file}' in lines
+    assert 'log.level = "info"  # default' in lines
+    assert "hunter2" not in result.output
+    assert tomllib.loads(result.stdout)["api"]["keys"][0]["key"] == "***"
+
+
+@pytest.mark.parametrize(
+    ("form", "start"), [("toml", "# Every key"), ("markdown", "\n## `[server]`")]
+)
+def test_the_documentation_of_all_keys_is_printed(invoke: Invoke, form: str, start: str) -> None:
+    assert invoke("config", "--reference", form).stdout.startswith(start)
