@@ -79,6 +79,13 @@ def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
     for name in SILENT:
         logging.getLogger(name).disabled = True
+    logging.getLogger("aiohttp.server").addFilter(_is_ours_to_know)
+
+
+def _is_ours_to_know(record: logging.LogRecord) -> bool:
+    """Not so what clients send that is no HTTP: it is answered 400, and anybody could fill the log."""
+    problem = record.exc_info[1] if record.exc_info else None
+    return type(problem).__module__ != "aiohttp.http_exceptions"
 
 
 def _console(*, colors: bool) -> Processor:

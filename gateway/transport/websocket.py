@@ -125,6 +125,8 @@ class WebSocketTransport:
             elif kind is WSMsgType.BINARY:
                 received()
                 await connection.binary(message.data)
+            if connection.buffered() > endpoint.limits.outbound_buffer_bytes:
+                connection.overflowed()  # replies and pongs pile up too, if nobody reads them
             frames += 1
             if pause := rate.spend(now):
                 await asyncio.sleep(pause)

@@ -48,8 +48,10 @@ DIFFERENT = {
     "bad frame: missing payload",
     "bad binary: kind 1; truncated",
     "ping non-map payloads to a joined channel",
-    "POST /publish with a payload that is not a map (this subscriber present),"
-    " with missing keys, with no JSON",
+    (
+        "POST /publish with a payload that is not a map (this subscriber present),"
+        " with missing keys, with no JSON"
+    ),
     ("1.0.0", "broadcast of a binary payload to this version"),
 }
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -85,6 +85,24 @@ async def test_a_reader_that_stops_is_closed_at_its_bound_and_others_get_everyth
     assert gateway.metric("messages_dropped_total", reason="slow_consumer") >= 1
     assert (await reader.heartbeat())[4]["status"] == "ok"
     await reader.close()
+
+
+async def test_a_client_that_asks_and_never_reads_the_answers_is_closed_too(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = start_gateway({"limits": {"outbound_buffer_bytes": 64 * KIB}})
+    with DeafClient(gateway) as deaf:
+
+        def ask() -> None:
+            with suppress(OSError):  # the gateway cuts the connection at some point
+                for ref in range(100_000):
+                    deaf.send(f'[null,"{ref}","phoenix","heartbeat",{{}}]')
+
+        await asyncio.to_thread(ask)
+        await eventually(lambda: gateway.metric("slow_consumers_total") == 1)
+        await eventually(
+            lambda: gateway.metric("connections", transport="websocket") == 0, within=20
+        )
 
 
 async def test_a_rule_may_drop_messages_of_a_slow_reader_instead(

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 import structlog
+from aiohttp.http_exceptions import BadStatusLine
 
 from gateway import log
 from gateway.errors import BusUnavailable
@@ -132,6 +133,14 @@ def test_a_library_is_heard_without_its_words(name: str, style: str) -> None:
     assert "ValueError" in stream.getvalue()
     assert "in fail" in stream.getvalue()
     assert SECRET not in stream.getvalue().replace("SECRET", "")
+
+
+def test_broken_http_does_not_fill_the_log() -> None:
+    stream = start(level="debug")
+
+    logging.getLogger("aiohttp.server").error("bad", exc_info=BadStatusLine(SECRET))
+
+    assert stream.getvalue() == ""
 
 
 @pytest.mark.parametrize("style", ["json", "console"])

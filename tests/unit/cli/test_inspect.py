@@ -56,13 +56,13 @@ def test_warnings_are_told_and_do_no_harm(invoke: Invoke, file: str) -> None:
 
 def test_all_that_is_wrong_is_told_line_by_line(invoke: Invoke, file: str) -> None:
     result = invoke(
-        "check-config", "--config", file, "--set", "log.levl=x", "--set", "log.format=xml"
+        "check-config", "--config", file, "--set", "log.levels=x", "--set", "log.format=xml"
     )
 
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        "error: log.levl: unknown key; did you mean log.level?",
+        "error: log.levels: unknown key; did you mean log.level?",
         'error: log.format: "xml" is not allowed; allowed: auto, json, console (from --set)',
     ]
 

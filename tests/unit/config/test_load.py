@@ -188,7 +188,7 @@ def test_a_secret_in_place_of_a_file_name_is_not_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("[server]\npublick = 1", "server.publick: unknown key; did you mean server.public?"),
+        ("[server]\npublics = 1", "server.publics: unknown key; did you mean server.public?"),
         ("[serve]\npublic = 1", "serve: unknown section; did you mean server?"),
         (
             "[server]\nconnections = 1",
@@ -218,7 +218,10 @@ def test_an_unknown_key_is_refused_with_the_nearest(
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("GATEWAY_LOG__LEVL", "GATEWAY_LOG__LEVL: unknown key; did you mean GATEWAY_LOG__LEVEL?"),
+        (
+            "GATEWAY_LOG__LEVELS",
+            "GATEWAY_LOG__LEVELS: unknown key; did you mean GATEWAY_LOG__LEVEL?",
+        ),
         (
             "GATEWAY_AUTH__SECRET_FILE",
             "GATEWAY_AUTH__SECRET_FILE: unknown key; did you mean GATEWAY_AUTH__SECRETS_FILE?",
@@ -239,7 +242,7 @@ def test_an_unknown_variable_is_refused_with_the_nearest(
 @pytest.mark.parametrize(
     ("assignment", "expected"),
     [
-        ("log.levl=info", "log.levl: unknown key; did you mean log.level?"),
+        ("log.levels=info", "log.levels: unknown key; did you mean log.level?"),
         ("auth.secrets", "--set: must be section.key=value"),
         (SECRET, "--set: must be section.key=value"),
         (
