@@ -19,6 +19,7 @@ from gateway.bus import open_bus
 from gateway.bus.subjects import Subjects
 from gateway.config import Config
 from gateway.config.address import parse_address
+from gateway.config.check import ENVELOPE_ROOM_BYTES
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
@@ -30,9 +31,6 @@ from gateway.transport.listener import BACKLOG, open_listener
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
 from gateway.transport.websocket import WebSocketTransport
-
-ENVELOPE_ROOM_BYTES = 4096
-"""What an envelope needs beside the message: names, filters and headers."""
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """

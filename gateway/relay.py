@@ -16,6 +16,7 @@ from gateway.bus.subjects import Subjects
 from gateway.hub.broadcast import Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
+from gateway.protocol.reserved import is_reserved_event
 
 LINGER_SECONDS = 2.0
 """
@@ -134,6 +135,11 @@ class Relay:
         except EnvelopeError as problem:
             self._metrics.undecodable()
             _log.warning("envelope dropped", problem=str(problem))
+            return
+        if is_reserved_event(envelope.event):
+            # Whoever wrote to the bus is no gateway, or no well-behaved one.
+            self._metrics.undecodable()
+            _log.warning("envelope dropped", problem="reserved event")
             return
         self._metrics.arrived(max(0.0, self._clock() - envelope.published_at))
         self._fanout.send(

@@ -1,0 +1,95 @@
+"""From the bus to the hub: what is passed on, and what is not."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.bus.envelope import Envelope, encode
+from gateway.bus.memory import MemoryBus
+from gateway.bus.subjects import Subjects
+from gateway.hub.broadcast import Broadcast
+from gateway.hub.registry import Registry
+from gateway.relay import Relay
+
+TOPIC = "room:1"
+NOW = 1000.0
+
+
+class Recording:
+    """The hub, the relay's metrics and the bus's in one."""
+
+    def __init__(self) -> None:
+        self.sent: list[Broadcast] = []
+        self.delays: list[float] = []
+        self.dropped_messages = 0
+
+    def send(self, message: Broadcast) -> None:
+        self.sent.append(message)
+
+    def arrived(self, seconds: float) -> None:
+        self.delays.append(seconds)
+
+    def undecodable(self) -> None:
+        self.dropped_messages += 1
+
+    def connected(self, up: bool, /) -> None: ...
+    def reconnected(self) -> None: ...
+    def dropped(self, messages: int, /) -> None: ...
+    def pending(self, size: int, /) -> None: ...
+
+
+@pytest.fixture
+async def parts() -> Any:
+    """A relay on a memory bus, its recording, and the bus."""
+    recording = Recording()
+    bus = MemoryBus(metrics=recording)
+    relay = Relay(
+        bus=bus,
+        subjects=Subjects("p"),
+        registry=Registry(),
+        fanout=recording,  # type: ignore[arg-type]  # it has what the relay uses
+        metrics=recording,
+        clock=lambda: NOW,
+    )
+    await bus.start()
+    await relay.subscribe(TOPIC)
+    yield relay, recording, bus
+    await bus.close()
+
+
+async def test_a_publish_comes_back_from_the_bus_as_a_broadcast(parts: Any) -> None:
+    relay, recording, _ = parts
+    await relay.publish(TOPIC, "e", b'{ "a":1}', exclude_sessions=("s",))
+    await asyncio.sleep(0)
+
+    assert recording.sent == [Broadcast(TOPIC, "e", b'{ "a":1}', excluded=frozenset({"s"}))]
+    assert recording.delays == [0.0]
+
+
+@pytest.mark.parametrize("event", ["phx_close", "chan_reply_1", "presence_state"])
+async def test_a_reserved_event_from_the_bus_is_dropped_and_counted(parts: Any, event: str) -> None:
+    _, recording, bus = parts
+    await bus.publish("p.topic.room.1", encode(Envelope(event, b"{}", False, NOW)))
+    await asyncio.sleep(0)
+
+    assert recording.sent == []
+    assert recording.dropped_messages == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"noise", b"\x09" * 40])
+async def test_what_is_no_envelope_is_dropped_and_counted(parts: Any, data: bytes) -> None:
+    _, recording, bus = parts
+    await bus.publish("p.topic.room.1", data)
+    await asyncio.sleep(0)
+
+    assert recording.sent == []
+    assert recording.dropped_messages == 1
+
+
+async def test_a_publisher_whose_clock_is_ahead_counts_as_no_delay(parts: Any) -> None:
+    _, recording, bus = parts
+    await bus.publish("p.topic.room.1", encode(Envelope("e", b"{}", False, NOW + 60)))
+    await asyncio.sleep(0)
+
+    assert recording.delays == [0.0]
