@@ -15,6 +15,7 @@ from gateway.errors import TokenError
 SECRET = "a secret that is long enough for HS256!!"
 OTHER = "another secret, also long enough for it!"
 NOW = int(time.time())
+HOUR = 3600  # parameters are made at collection, long before the last test runs
 
 
 class Settings(msgspec.Struct):
@@ -29,7 +30,7 @@ class Settings(msgspec.Struct):
 
 def signed(secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     """A token with good claims but for those given; None takes a claim away."""
-    payload = {"sub": "42", "iat": NOW, "exp": NOW + 60} | claims
+    payload = {"sub": "42", "iat": NOW, "exp": NOW + HOUR} | claims
     payload = {name: value for name, value in payload.items() if value is not None}
     return jwt.encode(payload, secret, algorithm=algorithm)
 
@@ -50,7 +51,7 @@ def forged(payload: str) -> str:
 def test_a_good_token_says_who_it_is() -> None:
     claims = TokenVerifier(Settings()).verify(signed())
 
-    assert (claims.user, claims.expires_at, claims.named) == ("42", NOW + 60, {"sub": "42"})
+    assert (claims.user, claims.expires_at, claims.named) == ("42", NOW + HOUR, {"sub": "42"})
 
 
 def test_claims_that_patterns_ask_for_are_kept_when_they_are_strings() -> None:
@@ -63,14 +64,14 @@ def test_all_secrets_verify_and_the_first_signs() -> None:
     verifier = TokenVerifier(Settings(secrets=(OTHER, SECRET)))
 
     assert verifier.verify(signed(SECRET)).user == "42"
-    assert verifier.verify(mint(OTHER, sub="7", ttl_seconds=60, now=NOW)).user == "7"
+    assert verifier.verify(mint(OTHER, sub="7", ttl_seconds=HOUR, now=NOW)).user == "7"
 
 
 def test_a_minted_token_carries_what_it_was_given() -> None:
     token = mint(
         SECRET,
         sub="42",
-        ttl_seconds=60,
+        ttl_seconds=HOUR,
         now=NOW,
         device={"id": "phone"},
         topics=["room:*"],
@@ -93,7 +94,7 @@ def test_a_minted_token_carries_what_it_was_given() -> None:
         (signed(OTHER), "token_signature"),
         (signed(algorithm="HS384"), "token_algorithm"),
         (signed(algorithm="HS512"), "token_algorithm"),
-        (jwt.encode({"sub": "42", "iat": NOW, "exp": NOW + 60}, "", "none"), "token_algorithm"),
+        (jwt.encode({"sub": "42", "iat": NOW, "exp": NOW + HOUR}, "", "none"), "token_algorithm"),
         (raw({"alg": "none"}, json.dumps({"sub": "42"})), "token_algorithm"),
         (raw({"alg": "None"}, json.dumps({"sub": "42"})), "token_algorithm"),
         (raw({"alg": "RS256"}, json.dumps({"sub": "42"}), "c2ln"), "token_algorithm"),
@@ -105,9 +106,9 @@ def test_a_minted_token_carries_what_it_was_given() -> None:
         (signed(sub=""), "token_claims"),
         (signed(sub="x" * 256), "token_claims"),
         (forged('{"sub":42,"iat":1,"exp":9999999999}'), "token_claims"),
-        (forged(f'{{"sub":"42","iat":{NOW},"exp":"{NOW + 60}"}}'), "token_claims"),
+        (forged(f'{{"sub":"42","iat":{NOW},"exp":"{NOW + HOUR}"}}'), "token_claims"),
         (forged(f'{{"sub":"42","iat":{NOW},"exp":1e400}}'), "token_malformed"),
-        (forged(f'{{"sub":"42","iat":true,"exp":{NOW + 60}}}'), "token_lifetime"),
+        (forged(f'{{"sub":"42","iat":true,"exp":{NOW + HOUR}}}'), "token_lifetime"),
         (forged("[]"), "token_malformed"),
         (forged("{"), "token_malformed"),
         (forged("[" * 5000), "token_malformed"),

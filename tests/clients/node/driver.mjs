@@ -1,0 +1,172 @@
+// Plays one scenario with one client package against a gateway and reports what it saw, a JSON
+// object a line. The packages are used as published: nothing of them is replaced or patched.
+//
+//   node driver.mjs PACKAGE SCENARIO URL [OPTIONS]
+//
+// OPTIONS is JSON: params, authToken and heartbeatIntervalMs go to the Socket; "topic" is what the
+// scenario joins; "v1": true makes a phoenix package speak version 1.
+// Exit status: 0 the scenario came to its end, 1 something went wrong, 3 it did not end in time.
+
+import WebSocket from "ws";
+
+const WITHIN_MS = 30_000;
+const [name, scenario, url, json = "{}"] = process.argv.slice(2);
+const { topic, v1 = false, ...options } = JSON.parse(json);
+
+const module = await import(name);
+const { Socket } = module.Socket ? module : module.default;
+
+function report(saw, details = {}) {
+  process.stdout.write(JSON.stringify({ saw, ...details }) + "\n");
+}
+
+// The packages kept the option `vsn` and gave up the old serializer with it; this is that one.
+const VERSION_1 = {
+  vsn: "1.0.0",
+  encode: (message, callback) => callback(JSON.stringify(message)),
+  decode: (text, callback) => callback(JSON.parse(text)),
+};
+
+function connect() {
+  const socket = new Socket(url, { transport: WebSocket, ...(v1 ? VERSION_1 : {}), ...options });
+  socket.connect();
+  return socket;
+}
+
+/** The raw messages a socket gets, from now on. */
+function messagesOf(socket) {
+  const messages = [];
+  socket.onMessage((message) => messages.push(message));
+  return messages;
+}
+
+function answerTo(push) {
+  return new Promise((resolve, reject) => {
+    push.receive("ok", resolve);
+    push.receive("error", (answer) => reject(Object.assign(new Error("refused"), { answer })));
+    push.receive("timeout", () => reject(new Error("no answer in time")));
+  });
+}
+
+function next(channel, event) {
+  return new Promise((resolve) => channel.on(event, resolve));
+}
+
+async function join(socket, name = topic) {
+  const channel = socket.channel(name, {});
+  const response = await answerTo(channel.join());
+  return { channel, response };
+}
+
+const scenarios = {
+  /** Connects and joins. */
+  async join() {
+    const socket = connect();
+    socket.onOpen(() => report("open"));
+    const { response } = await join(socket);
+    report("joined", { response });
+  },
+
+  /** Joins what it may not. */
+  async refused() {
+    const socket = connect();
+    const channel = socket.channel(topic, {});
+    const { answer } = await answerTo(channel.join()).catch((error) => error);
+    channel.leave(); // or it would try again for ever
+    report("refused", { answer });
+  },
+
+  /** Two clients; one pushes, both get it. */
+  async talk() {
+    const [alice, bob] = await Promise.all([connect(), connect()].map((socket) => join(socket)));
+    const echo = next(alice.channel, "said");
+    const heard = next(bob.channel, "said");
+    const payload = { text: "grüß Gott 🙂", n: 1 };
+    report("reply", { response: await answerTo(alice.channel.push("said", payload)) });
+    report("echo", { payload: await echo });
+    report("heard", { payload: await heard });
+  },
+
+  /** Two clients; one pushes bytes, both get them. */
+  async binary() {
+    const [alice, bob] = await Promise.all([connect(), connect()].map((socket) => join(socket)));
+    const echo = next(alice.channel, "blob");
+    const heard = next(bob.channel, "blob");
+    const bytes = Uint8Array.from({ length: 256 }, (_, index) => index);
+    report("reply", { response: await answerTo(alice.channel.push("blob", bytes.buffer)) });
+    for (const [who, payload] of [["echo", await echo], ["heard", await heard]]) {
+      report(who, { buffer: payload instanceof ArrayBuffer, bytes: [...new Uint8Array(payload)] });
+    }
+  },
+
+  /** Leaves; what is said afterwards does not come. */
+  async leave() {
+    const socket = connect();
+    const { channel } = await join(socket);
+    const { channel: witness } = await join(connect());
+    const closed = new Promise((resolve) => channel.onClose(resolve));
+    await answerTo(channel.leave());
+    await closed;
+    report("left");
+    const messages = messagesOf(socket);
+    const heard = next(witness, "said");
+    await answerTo(witness.push("said", {}));
+    await heard;
+    // the gateway answers in order: had it sent the message here, it would have come by now
+    await join(socket, `${topic}:later`);
+    report("afterwards", { heard: messages.filter((m) => m.event === "said").length });
+  },
+
+  /** Joins a topic a second time on the same socket. */
+  async duplicate() {
+    const socket = connect();
+    const { channel: first } = await join(socket);
+    const closed = new Promise((resolve) => first.onClose(resolve));
+    first.on("said", () => report("old channel heard"));
+    const { channel: second } = await join(socket);
+    await closed;
+    report("first closed");
+    const messages = messagesOf(socket);
+    const heard = next(second, "said");
+    await answerTo(second.push("said", {}));
+    await heard;
+    await answerTo(second.push("other", {}));
+    report("second heard", { times: messages.filter((m) => m.event === "said").length });
+  },
+
+  /** Stays for three heartbeats. */
+  async heartbeat() {
+    const socket = connect();
+    let answers = 0;
+    const enough = new Promise((resolve, reject) => {
+      socket.onClose((event) => reject(new Error(`closed with ${event.code}`)));
+      socket.onMessage((message) => {
+        if (message.topic !== "phoenix") return;
+        report("heartbeat", { payload: message.payload });
+        if (++answers === 3) resolve();
+      });
+    });
+    await join(socket);
+    await enough;
+  },
+
+  /** Reports all that happens, until the event "end". */
+  async listen() {
+    const socket = connect();
+    socket.onClose((event) => report("closed", { code: event.code }));
+    const channel = socket.channel(topic, {});
+    const end = next(channel, "end");
+    channel.on("said", (payload) => report("said", { payload }));
+    channel.join().receive("ok", () => report("joined"));
+    await end;
+  },
+};
+
+setTimeout(() => {
+  report("timeout", { after_ms: WITHIN_MS });
+  process.exit(3);
+}, WITHIN_MS).unref();
+
+await scenarios[scenario]();
+report("end");
+process.exit(0);
