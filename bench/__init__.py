@@ -1,0 +1,1 @@
+"""Measurements of Gateway beside other servers: ``python -m bench``."""

@@ -1,0 +1,175 @@
+"""The clients: all of a server's in one process of their own, which checks every byte it is sent."""
+
+import contextlib
+import multiprocessing
+import os
+import select
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from bench.servers import Server
+from bench.wire import PING, PONG, TEXT, LoadError, Wire, masked, split, unmasked
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+BROADCAST_SECONDS: Final = 30.0
+"""Time one broadcast may take to reach everybody."""
+
+JOIN_SECONDS: Final = 0.05
+"""Time a client may take to join, on average."""
+
+_READ_BYTES: Final = 4096
+_QUIET_SECONDS: Final = 0.1
+
+
+class Clients:
+    """All clients of a server, within their process."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._frame = unmasked(server.message)
+        self._epoll = select.epoll()
+        self._received: dict[int, int] = {}  # descriptor -> messages
+        self._partial: dict[int, bytes] = {}  # descriptor -> bytes of a frame that is not all there
+        self._wanted = 0
+
+    def join(self, count: int) -> None:
+        """Connect and join so many clients, one after another."""
+        for number in range(count):
+            wire = Wire(self._server.port)
+            try:
+                self._server.join(wire, number)
+                descriptor = wire.detach()
+            except BaseException:
+                wire.close()
+                raise
+            self._received[descriptor] = 0
+            self._epoll.register(descriptor, select.EPOLLIN)
+
+    def deliver(self, broadcasts: int) -> None:
+        """Publish so many messages, each when all clients have the one before."""
+        request = self._server.publish()
+        wire = Wire(self._server.publish_port)
+        with contextlib.closing(wire):
+            for _ in range(broadcasts):
+                self._wanted += 1
+                wire.post(request)
+                self._collect()
+                wire.posted()
+        self._read(_QUIET_SECONDS)  # fails if anybody gets a message too many
+
+    def close(self) -> None:
+        for descriptor in self._received:
+            os.close(descriptor)
+        self._received.clear()
+        self._epoll.close()
+
+    def _collect(self) -> None:
+        """Read until everybody has the message.
+
+        It never sleeps meanwhile: the kernel would charge the server for waking this process, which is
+        no part of serving clients on other machines.
+        """
+        missing = len(self._received)
+        deadline = time.monotonic() + BROADCAST_SECONDS
+        while missing:
+            missing -= self._read(0)
+            if missing and time.monotonic() > deadline:
+                raise LoadError(f"{missing} of {len(self._received)} clients lack a message")
+
+    def _read(self, seconds: float) -> int:
+        """Read what there is, waiting so long for some; returns how many clients got the message."""
+        frame, received, partial = self._frame, self._received, self._partial
+        got = 0  # at most one message each: the next is published when all have this one
+        for descriptor, _ in self._epoll.poll(seconds, 1024):
+            data = os.read(descriptor, _READ_BYTES)
+            if data == frame and descriptor not in partial:
+                messages = 1
+            elif data:
+                messages = self._parse(descriptor, partial.pop(descriptor, b"") + data)
+            else:
+                raise LoadError("a client was closed by the server")
+            if messages:
+                received[descriptor] += messages
+                if received[descriptor] != self._wanted:
+                    raise LoadError("a client got a message too many")
+                got += 1
+        return got
+
+    def _parse(self, descriptor: int, data: bytes) -> int:
+        """The slow way: frames in pieces, pings, and whatever should not be there."""
+        messages = 0
+        while (found := split(data)) is not None:
+            opcode, payload, data = found
+            if opcode == TEXT and payload == self._server.message:
+                messages += 1
+            elif opcode == TEXT and (answer := self._server.answer(payload)) is not None:
+                os.write(descriptor, masked(TEXT, answer))
+            elif opcode == PING:
+                os.write(descriptor, masked(PONG, payload))
+            else:
+                raise LoadError(f"unexpected frame {opcode}: {payload[:200]!r}")
+        if data:
+            self._partial[descriptor] = data
+        return messages
+
+
+class Load:
+    """The clients' process, seen from the benchmark; entering starts it, leaving ends it."""
+
+    def __init__(self, server: Server) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, remote = context.Pipe()
+        self._process = context.Process(target=_serve, args=(server, remote), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pipe.close()
+        self._process.join(5.0)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(5.0)
+
+    def join(self, count: int) -> None:
+        """Connect and join so many clients; returns when all have joined."""
+        self._call("join", count, 30.0 + count * JOIN_SECONDS)
+
+    def deliver(self, broadcasts: int) -> None:
+        """Publish so many messages; returns when every client has got each of them."""
+        self._call("deliver", broadcasts, BROADCAST_SECONDS * 2 + broadcasts)
+
+    def _call(self, name: str, argument: int, seconds: float) -> None:
+        self._pipe.send((name, argument))
+        if not self._pipe.poll(seconds):
+            raise LoadError(f"{name} takes more than {seconds:.0f} s")
+        try:
+            failure = self._pipe.recv()
+        except EOFError:
+            raise LoadError("the clients' process ended") from None
+        if failure:
+            raise LoadError(failure)
+
+
+def _serve(server: Server, pipe: "Connection[str, tuple[str, int]]") -> None:
+    """Do what comes through the pipe until it is closed; answers with "" or with what went wrong."""
+    clients = Clients(server)
+    calls = {"join": clients.join, "deliver": clients.deliver}
+    with contextlib.closing(clients), contextlib.suppress(EOFError, KeyboardInterrupt):
+        while True:
+            name, argument = pipe.recv()
+            try:
+                calls[name](argument)
+            except (LoadError, OSError) as error:
+                pipe.send(f"{name}: {type(error).__name__}: {error}")
+            else:
+                pipe.send("")

@@ -1,0 +1,66 @@
+"""From figures to a table: medians over the rounds, and ratios within a round."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from bench.scenarios import Figures, Scale
+from bench.servers import BASELINE, PAYLOAD_BYTES
+
+README: Final = Path(__file__).parent / "README.md"
+BEGIN: Final = "<!-- figures: begin -->"
+END: Final = "<!-- figures: end -->"
+
+_HEAD: Final = (
+    f"| server | CPU µs a delivery | user | kernel | ratio to {BASELINE} | KiB a connection |\n"
+    "|---|--:|--:|--:|--:|--:|\n"
+)
+
+Results = Mapping[str, Sequence[Figures]]
+"""Server -> its figures, one entry a round."""
+
+
+def table(results: Results, scale: Scale, rounds: int) -> str:
+    """The report as Markdown."""
+    lines = [_HEAD, *(_row(name, results) for name in results)]
+    lines.append(
+        f"\n{scale.connections:,} connections, {PAYLOAD_BYTES} byte payload, medians of {rounds} "
+        f"{'round' if rounds == 1 else 'rounds'}, {scale.broadcasts * scale.connections:,} deliveries"
+        f" each; in brackets the lowest and highest ratio of a round.\n"
+    )
+    return "".join(lines)
+
+
+def _row(name: str, results: Results) -> str:
+    rounds = results[name]
+
+    def middle(figure: str) -> float:
+        return median(figures[figure] for figures in rounds)
+
+    return (
+        f"| {name} | {middle('cpu_us'):.2f} | {middle('user_us'):.2f} | {middle('kernel_us'):.2f} "
+        f"| {_ratio(name, results)} | {middle('resident_kib'):.1f} |\n"
+    )
+
+
+def _ratio(name: str, results: Results) -> str:
+    """CPU of a delivery beside the baseline's of the same round: median, lowest and highest."""
+    if BASELINE not in results:
+        return "-"
+    ratios = [
+        mine["cpu_us"] / base["cpu_us"]
+        for mine, base in zip(results[name], results[BASELINE], strict=True)
+    ]
+    return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def write(text: str) -> None:
+    """Put the table between its markers in the README."""
+    page = README.read_text()
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        sys.exit(f"bench: {README.name} lacks {BEGIN} or {END}")
+    README.write_text(f"{before}{begin}\n{text}{end}{after}")

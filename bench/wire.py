@@ -1,0 +1,117 @@
+"""One client's connection while it joins: blocking, with a time limit on every wait."""
+
+import os
+import socket
+import struct
+
+TIMEOUT_SECONDS = 20.0
+TEXT = 0x1
+PING = 0x9
+PONG = 0xA
+
+
+class LoadError(Exception):
+    """A client did not get what it should, so there is nothing to report."""
+
+
+def masked(opcode: int, payload: bytes) -> bytes:
+    """A client's frame of at most 65,535 bytes, with a mask of zeros: valid, and free to make."""
+    length = len(payload)
+    if length < 126:
+        return struct.pack("!BBI", 0x80 | opcode, 0x80 | length, 0) + payload
+    return struct.pack("!BBHI", 0x80 | opcode, 0x80 | 126, length, 0) + payload
+
+
+def unmasked(payload: bytes) -> bytes:
+    """A server's text frame of at most 65,535 bytes, as it must arrive."""
+    length = len(payload)
+    if length < 126:
+        return struct.pack("!BB", 0x80 | TEXT, length) + payload
+    return struct.pack("!BBH", 0x80 | TEXT, 126, length) + payload
+
+
+def split(data: bytes) -> tuple[int, bytes, bytes] | None:
+    """The first whole frame of a server: opcode, payload and what follows it; None if it is not all there."""
+    if len(data) < 2:
+        return None
+    length, start = data[1], 2
+    if length == 126:
+        if len(data) < 4:
+            return None
+        length, start = int.from_bytes(data[2:4], "big"), 4
+    elif length > 126:
+        raise LoadError("a frame of more than 65,535 bytes")
+    end = start + length
+    return (data[0] & 0x0F, data[start:end], data[end:]) if len(data) >= end else None
+
+
+class Wire:
+    """A TCP connection to a port of loopback."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
+        self.rest = b""
+
+    def upgrade(self, path: str) -> None:
+        """Become a WebSocket."""
+        self.socket.sendall(
+            b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            % path.encode()
+        )
+        head = self._head()
+        if not head.startswith(b"HTTP/1.1 101"):
+            raise LoadError(f"no upgrade: {head[:200]!r}")
+
+    def post(self, request: bytes) -> None:
+        """Send a whole HTTP request; :meth:`posted` reads the answer."""
+        self.socket.sendall(request)
+
+    def posted(self) -> None:
+        """Wait for the answer to a request; it must be of the 200s."""
+        head = self._head()
+        if not head.startswith(b"HTTP/1.1 20"):
+            raise LoadError(f"not published: {head[:200]!r}")
+        length = 0
+        for line in head.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        while len(self.rest) < length:
+            self._more()
+        self.rest = self.rest[length:]
+
+    def send(self, text: bytes) -> None:
+        """Send a text message."""
+        self.socket.sendall(masked(TEXT, text))
+
+    def receive(self) -> bytes:
+        """The next text message."""
+        while (found := split(self.rest)) is None:
+            self._more()
+        opcode, payload, self.rest = found
+        if opcode != TEXT:
+            raise LoadError(f"unexpected frame {opcode}: {payload[:200]!r}")
+        return payload
+
+    def detach(self) -> int:
+        """The descriptor, non-blocking, once the client has joined."""
+        if self.rest:
+            raise LoadError(f"more than the join's answer: {self.rest[:200]!r}")
+        descriptor = self.socket.detach()
+        os.set_blocking(descriptor, False)
+        return descriptor
+
+    def close(self) -> None:
+        self.socket.close()
+
+    def _head(self) -> bytes:
+        while b"\r\n\r\n" not in self.rest:
+            self._more()
+        head, _, self.rest = self.rest.partition(b"\r\n\r\n")
+        return head
+
+    def _more(self) -> None:
+        data = self.socket.recv(4096)
+        if not data:
+            raise LoadError(f"closed by the server after {self.rest[:200]!r}")
+        self.rest += data
