@@ -40,6 +40,13 @@ Python's 700 would look at a growing heap of sockets some hundred times a second
 here is in a cycle.
 """
 
+REQUEST_SECONDS = 15
+"""
+How long a connection may wait before its request is whole, the first or the next.
+
+aiohttp's default is an hour, for which a client that sends half a header would keep a descriptor.
+"""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -175,7 +182,13 @@ class Gateway:
     async def _listen(
         self, app: web.Application, address: str, tls: ssl.SSLContext | None
     ) -> web.AppRunner:
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1,
+            keepalive_timeout=REQUEST_SECONDS,
+        )
         await runner.setup()
         host, port = parse_address(address)
         reuse_port = self._config.server.reuse_port and app is self._public

@@ -18,6 +18,7 @@ MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """A batch of 1,000 messages of 16 KiB."""
 
 _JSON: Final = "application/json"
+_ENCODINGS: Final = ("identity", "gzip", "deflate")
 _NAMED: Final = {
     "Object missing required field": "is missing",
     "Object contains unknown field": "is not known here",
@@ -30,9 +31,12 @@ async def read(request: web.Request) -> bytes:
     """The body of a request that says it is JSON, or says nothing.
 
     Raises:
-        Refusal: Another media type (415), or the body did not arrive whole (400).
+        Refusal: Another media type or an unknown encoding (415), or the body did not arrive whole (400).
         aiohttp.web.HTTPRequestEntityTooLarge: Above the application's bound.
     """
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() not in _ENCODINGS:
+        # aiohttp would hand over the body as it is, and it would be read as JSON
+        raise refusal(UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding may be {', '.join(_ENCODINGS)}.")
     stated = request.headers.get(hdrs.CONTENT_TYPE)
     if stated not in (None, _JSON) and request.content_type != _JSON:
         raise refusal(UNSUPPORTED_MEDIA_TYPE, f"Send it with Content-Type: {_JSON}.")

@@ -142,6 +142,8 @@ class Interest:
     async def _subscribe_once(self, topic: _Topic) -> None:
         if topic.attempt is None:
             topic.attempt = asyncio.create_task(self._subscribe(topic))
+            # if all who waited were cancelled, nobody else would look at what became of it
+            topic.attempt.add_done_callback(lambda task: task.cancelled() or task.exception())
         # shielded, because others may wait for it too
         await asyncio.shield(topic.attempt)
 

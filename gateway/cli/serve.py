@@ -1,5 +1,7 @@
 """``gateway serve``: run a replica until it is told to stop."""
 
+import signal
+import sys
 from typing import Final
 
 import typer
@@ -29,6 +31,8 @@ _DEV: Final = """
 
 def serve(*, config: ConfigFile = None, dev: Dev = False, assignments: Assignments = None) -> None:
     """Run a replica of the gateway until SIGTERM or Ctrl-C; a second one hurries it."""
+    # Until the event loop listens for it; as process 1 of a container it would have no effect at all.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     loaded = read_config(config, dev, assignments)
     if missing := list(missing_files(loaded.config)):
         raise ConfigError(*missing)

@@ -39,7 +39,11 @@ class Outlet(Protocol):
         """How broadcasts are encoded for it."""
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the transport; never waits. Bytes leave in the order written."""
+        """Hand bytes to the transport; never waits. Bytes leave in the order written.
+
+        Raises:
+            RuntimeError: The connection is gone and its owner was not told yet (uvloop).
+        """
 
     def buffered(self) -> int:
         """Bytes that were written and not yet taken by the kernel."""

@@ -125,22 +125,31 @@ class Fanout:
     def _turn(self) -> None:
         """One slice; topics take turns, so a big one does not hold up the others."""
         budget = SLICE_WRITES
-        while self._active and budget > 0:
-            topic = self._active.popleft()
-            current = self._passes.get(topic)
+        try:
+            while self._active and budget > 0:
+                budget -= self._slice(self._active.popleft(), budget)
+        finally:
+            # whatever went wrong with one message, the others still have to go
+            self._scheduled = bool(self._active)
+            if self._scheduled:
+                self._call_soon(self._turn)
+
+    def _slice(self, topic: Topic, budget: int) -> int:
+        """Go on with a topic's pass, or begin one; returns how many members were looked at."""
+        current = self._passes.pop(topic, None)
+        looked = 0
+        try:
             if current is None:
-                current = self._passes[topic] = self._begin(topic)
-            budget -= self._advance(current, budget)
+                current = self._begin(topic)
+            looked = self._advance(current, budget)
             if current.position < len(current.members):
+                self._passes[topic] = current
+            else:
+                self._metrics.passed(self._clock() - current.started)
+        finally:
+            if topic in self._passes or topic.waiting:
                 self._active.append(topic)
-                continue
-            self._metrics.passed(self._clock() - current.started)
-            del self._passes[topic]
-            if topic.waiting:
-                self._active.append(topic)
-        self._scheduled = bool(self._active)
-        if self._scheduled:
-            self._call_soon(self._turn)
+        return looked
 
     def _begin(self, topic: Topic) -> _Pass:
         waiting = topic.waiting
@@ -185,12 +194,17 @@ class Fanout:
                 self._metrics.dropped(missed, "no_binary")
             if not messages:
                 continue
-            if outlet.buffered() > limit:
-                self._metrics.dropped(messages, "slow_consumer")
-                if not member.drops:
-                    outlet.overflowed()
+            try:
+                if outlet.buffered() > limit:
+                    self._metrics.dropped(messages, "slow_consumer")
+                    if not member.drops:
+                        outlet.overflowed()
+                    continue
+                outlet.write(chunk)
+            except RuntimeError:
+                # Its connection is gone, and whoever ends its membership has not had a turn yet.
+                self._metrics.dropped(messages, "disconnected")
                 continue
-            outlet.write(chunk)
             delivered += messages
         if delivered:
             self._metrics.delivered(delivered)

@@ -79,6 +79,11 @@ class Socket:
         if channel is not None and (channel.state is not ChannelState.JOINED or channel.held):
             if channel.hold(message):
                 return []
+            if message.event == JOIN:
+                # with its own join_ref: phoenix.js passes over a reply that has another's
+                reason = Reason.RATE_LIMITED
+                reply = error_reply(message.join_ref, message.ref, channel.topic, reason)
+                return [RefuseJoin(reply, reason)]
             return [_refusal(channel, message, Reason.RATE_LIMITED)]
         return self._handle(message, channel)
 

@@ -25,7 +25,7 @@ from gateway.protocol.messages import Undecodable
 from gateway.protocol.reasons import CloseCode, Reason
 from gateway.protocol.socket import Socket
 from gateway.transport.endpoint import Endpoint
-from gateway.transport.framing import WebSocketEncoding, close_frame
+from gateway.transport.framing import PONG, WebSocketEncoding, close_frame, frame
 
 CLOSE_GRACE_SECONDS: Final = 5.0
 """How long a client has to answer a close frame before its TCP connection is cut."""
@@ -92,7 +92,8 @@ class Connection:
         self.claims = claims
         self.heard_at = endpoint.clock()
         self.close_code: CloseCode | None = None
-        # Fan-out calls these for every message: bound methods, so nothing of ours is in between.
+        # Fan-out calls these for every message: bound methods, so nothing of ours is in between. All
+        # others use _send: uvloop's write raises when the connection is gone.
         self.write = transport.write
         self.buffered = transport.get_write_buffer_size
         self._endpoint = endpoint
@@ -127,7 +128,7 @@ class Connection:
             return
         self.close_code = code
         self.release()
-        self.write(close_frame(code))
+        self._send(close_frame(code))
         self._endpoint.wheel.add(self, self._endpoint.clock() + CLOSE_GRACE_SECONDS)
 
     def overflowed(self) -> None:
@@ -136,6 +137,10 @@ class Connection:
             return
         self._endpoint.metrics.slow_consumers.inc()
         self.close(CloseCode.TRY_AGAIN_LATER)
+
+    def pong(self, data: bytes) -> None:
+        """Answer a ping (RFC 6455 section 5.5.3)."""
+        self._send(frame(PONG, data))
 
     def abort(self) -> None:
         """Cut the TCP connection now, whatever still waits for it."""
@@ -163,6 +168,11 @@ class Connection:
             return None
         return self._next_look()
 
+    def _send(self, data: bytes) -> None:
+        """Write, if there is still somebody to read it."""
+        if not self._transport.is_closing():
+            self.write(data)
+
     def _next_look(self) -> float:
         return min(self._expires_at, self.heard_at + self._endpoint.limits.idle_timeout_seconds)
 
@@ -176,7 +186,7 @@ class Connection:
         for effect in effects:
             match effect:
                 case Send():
-                    self.write(self.encoding.outgoing(effect.message))
+                    self._send(self.encoding.outgoing(effect.message))
                 case Forward():
                     effects += await self._forward(effect)
                 case Authorize():
@@ -189,7 +199,7 @@ class Connection:
                     effects += self._socket.resume(effect.topic, effect.attempt)
                 case RefuseJoin():
                     self._endpoint.metrics.joins.labels(effect.reason.value).inc()
-                    self.write(self.encoding.outgoing(effect.message))
+                    self._send(self.encoding.outgoing(effect.message))
                 case Unsubscribe():
                     self._unsubscribe(effect)
                 case Close():

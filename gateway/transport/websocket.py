@@ -9,7 +9,7 @@ from aiohttp import WSMsgType, hdrs, web
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.connection import Connection
 from gateway.transport.endpoint import Endpoint
-from gateway.transport.framing import PONG, close_frame, frame
+from gateway.transport.framing import close_frame
 from gateway.transport.handshake import Handshake, Refused
 from gateway.transport.peer import PeerAddress
 from gateway.transport.rate import RateLimit
@@ -109,7 +109,7 @@ class WebSocketTransport:
             message = await ws.receive()
             kind = message.type
             if kind is WSMsgType.CLOSE:
-                if connection.close_code is None:
+                if connection.close_code is None and not transport.is_closing():
                     transport.write(close_frame(CloseCode.NORMAL))
                 return int(message.data or 1005)
             if kind in (WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR):
@@ -118,7 +118,7 @@ class WebSocketTransport:
                 continue  # sent before the client saw the close frame
             connection.heard_at = now = clock()
             if kind is WSMsgType.PING:
-                connection.write(frame(PONG, bytes(message.data)))
+                connection.pong(bytes(message.data))
             elif kind is WSMsgType.TEXT:
                 received()
                 await connection.text(message.data)

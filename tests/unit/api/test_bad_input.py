@@ -202,6 +202,12 @@ async def test_other_media_types_are_415(gateway: Gateway, media: str) -> None:
     assert (answer.status, answer.slug) == (415, "unsupported-media-type")
 
 
+async def test_an_unknown_encoding_is_415(gateway: Gateway) -> None:
+    answer = await gateway.post(PUBLISH, b"{}", Content_Encoding="foo")
+
+    assert (answer.status, answer.slug) == (415, "unsupported-media-type")
+
+
 async def test_media_type_may_have_parameters(gateway: Gateway) -> None:
     answer = await gateway.post(PUBLISH, b"", Content_Type="Application/JSON; charset=utf-8")
 

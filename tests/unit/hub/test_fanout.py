@@ -368,3 +368,48 @@ def test_every_member_gets_exactly_what_was_sent_while_it_was_one(
         assert screen.shown == expected[screen]
     for screen in gone:
         assert expected[screen].startswith(screen.shown)
+
+
+def test_a_connection_that_is_gone_keeps_nobody_else_from_a_message(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transport of uvloop raises once it is closed, and the hub may see that before its owner."""
+    first, _ = hub.join("first")
+    gone, _ = hub.join("gone")
+    last, _ = hub.join("last")
+
+    def closed(data: bytes) -> None:
+        raise RuntimeError(f"the handler is closed, {len(data)} bytes are lost")
+
+    monkeypatch.setattr(gone, "write", closed)
+    hub.send("a")
+    hub.loop.run()
+    hub.send("b")
+    hub.loop.run()
+
+    assert first.writes == last.writes == [b"a;", b"b;"]
+    assert hub.counted.missed == [(1, "disconnected")] * 2
+    assert hub.counted.messages == 4
+
+
+def test_a_message_that_cannot_be_encoded_keeps_no_other_from_being_sent(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen, _ = hub.join("a")
+    other, _ = hub.join("b", "room:2")
+    encode = hub.encoding.broadcast
+
+    def broken(message: Broadcast) -> bytes | None:
+        if message.event == "bad":
+            raise KeyError(message.event)
+        return encode(message)
+
+    monkeypatch.setattr(hub.encoding, "broadcast", broken)
+    hub.send("bad")
+    hub.send("good", topic="room:2")
+    with pytest.raises(KeyError):
+        hub.loop.run()
+    hub.send("after")
+    hub.loop.run()
+
+    assert (screen.writes, other.writes) == ([b"after;"], [b"good;"])
