@@ -1,18 +1,15 @@
 """The clients: all of a server's in one process of their own, which checks every byte it is sent."""
 
 import contextlib
-import multiprocessing
 import os
 import select
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from functools import partial
+from typing import Final
 
+from bench.remote import Remote
 from bench.servers import Server
 from bench.wire import PING, PONG, TEXT, LoadError, Wire, masked, split, unmasked
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
 
 BROADCAST_SECONDS: Final = 30.0
 """Time one broadcast may take to reach everybody."""
@@ -55,9 +52,9 @@ class Clients:
         with contextlib.closing(wire):
             for _ in range(broadcasts):
                 self._wanted += 1
-                wire.post(request)
+                wire.ask(request)
                 self._collect()
-                wire.posted()
+                wire.answered()
         self._read(_QUIET_SECONDS)  # fails if anybody gets a message too many
 
     def close(self) -> None:
@@ -116,60 +113,16 @@ class Clients:
         return messages
 
 
-class Load:
+class Load(Remote[Clients]):
     """The clients' process, seen from the benchmark; entering starts it, leaving ends it."""
 
     def __init__(self, server: Server) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, remote = context.Pipe()
-        self._process = context.Process(target=_serve, args=(server, remote), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._process.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._pipe.close()
-        self._process.join(5.0)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join(5.0)
+        super().__init__(partial(Clients, server))
 
     def join(self, count: int) -> None:
         """Connect and join so many clients; returns when all have joined."""
-        self._call("join", count, 30.0 + count * JOIN_SECONDS)
+        self.call(30.0 + count * JOIN_SECONDS, Clients.join, count)
 
     def deliver(self, broadcasts: int) -> None:
         """Publish so many messages; returns when every client has got each of them."""
-        self._call("deliver", broadcasts, BROADCAST_SECONDS * 2 + broadcasts)
-
-    def _call(self, name: str, argument: int, seconds: float) -> None:
-        self._pipe.send((name, argument))
-        if not self._pipe.poll(seconds):
-            raise LoadError(f"{name} takes more than {seconds:.0f} s")
-        try:
-            failure = self._pipe.recv()
-        except EOFError:
-            raise LoadError("the clients' process ended") from None
-        if failure:
-            raise LoadError(failure)
-
-
-def _serve(server: Server, pipe: "Connection[str, tuple[str, int]]") -> None:
-    """Do what comes through the pipe until it is closed; answers with "" or with what went wrong."""
-    clients = Clients(server)
-    calls = {"join": clients.join, "deliver": clients.deliver}
-    with contextlib.closing(clients), contextlib.suppress(EOFError, KeyboardInterrupt):
-        while True:
-            name, argument = pipe.recv()
-            try:
-                calls[name](argument)
-            except (LoadError, OSError) as error:
-                pipe.send(f"{name}: {type(error).__name__}: {error}")
-            else:
-                pipe.send("")
+        self.call(BROADCAST_SECONDS * 2 + broadcasts, Clients.deliver, broadcasts)

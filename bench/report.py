@@ -10,8 +10,6 @@ from bench.scenarios import Figures, Scale
 from bench.servers import BASELINE, PAYLOAD_BYTES
 
 README: Final = Path(__file__).parent / "README.md"
-BEGIN: Final = "<!-- figures: begin -->"
-END: Final = "<!-- figures: end -->"
 
 _HEAD: Final = (
     f"| server | CPU µs a delivery | user | kernel | ratio to {BASELINE} | KiB a connection |\n"
@@ -56,11 +54,12 @@ def _ratio(name: str, results: Results) -> str:
     return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def write(text: str) -> None:
-    """Put the table between its markers in the README."""
+def write(name: str, text: str) -> None:
+    """Put the table of a part between that part's markers in the README."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     page = README.read_text()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        sys.exit(f"bench: {README.name} lacks {BEGIN} or {END}")
+    before, found_begin, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        sys.exit(f"bench: {README.name} lacks {begin} or {end}")
     README.write_text(f"{before}{begin}\n{text}{end}{after}")

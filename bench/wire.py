@@ -32,17 +32,40 @@ def unmasked(payload: bytes) -> bytes:
 
 def split(data: bytes) -> tuple[int, bytes, bytes] | None:
     """The first whole frame of a server: opcode, payload and what follows it; None if it is not all there."""
+    found = head(data)
+    if found is None:
+        return None
+    opcode, start, length = found
+    end = start + length
+    return (opcode, data[start:end], data[end:]) if len(data) >= end else None
+
+
+def head(data: bytes) -> tuple[int, int, int] | None:
+    """The head of a server's frame: opcode, its own length and the payload's; None if it is not all there."""
     if len(data) < 2:
         return None
     length, start = data[1], 2
-    if length == 126:
-        if len(data) < 4:
+    if length > 125:
+        start = 4 if length == 126 else 10
+        if len(data) < start:
             return None
-        length, start = int.from_bytes(data[2:4], "big"), 4
-    elif length > 126:
-        raise LoadError("a frame of more than 65,535 bytes")
-    end = start + length
-    return (data[0] & 0x0F, data[start:end], data[end:]) if len(data) >= end else None
+        length = int.from_bytes(data[2:start], "big")
+    return data[0] & 0x0F, start, length
+
+
+def upgrade(path: str) -> bytes:
+    """The HTTP request that asks for a WebSocket."""
+    return (
+        b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        % path.encode()
+    )
+
+
+def check_upgraded(answer: bytes) -> None:
+    """Make sure that the head of an HTTP response lets a WebSocket begin."""
+    if not answer.startswith(b"HTTP/1.1 101"):
+        raise LoadError(f"no upgrade: {answer[:200]!r}")
 
 
 class Wire:
@@ -54,31 +77,26 @@ class Wire:
 
     def upgrade(self, path: str) -> None:
         """Become a WebSocket."""
-        self.socket.sendall(
-            b"GET %b HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-            % path.encode()
-        )
-        head = self._head()
-        if not head.startswith(b"HTTP/1.1 101"):
-            raise LoadError(f"no upgrade: {head[:200]!r}")
+        self.socket.sendall(upgrade(path))
+        check_upgraded(self._head())
 
-    def post(self, request: bytes) -> None:
-        """Send a whole HTTP request; :meth:`posted` reads the answer."""
+    def ask(self, request: bytes) -> None:
+        """Send a whole HTTP request; :meth:`answered` reads the answer."""
         self.socket.sendall(request)
 
-    def posted(self) -> None:
-        """Wait for the answer to a request; it must be of the 200s."""
-        head = self._head()
-        if not head.startswith(b"HTTP/1.1 20"):
-            raise LoadError(f"not published: {head[:200]!r}")
+    def answered(self) -> bytes:
+        """Wait for the answer to a request, which must be of the 200s; returns its body."""
+        start = self._head()
+        if not start.startswith(b"HTTP/1.1 20"):
+            raise LoadError(f"request refused: {start[:200]!r}")
         length = 0
-        for line in head.lower().split(b"\r\n"):
+        for line in start.lower().split(b"\r\n"):
             if line.startswith(b"content-length:"):
                 length = int(line.partition(b":")[2])
         while len(self.rest) < length:
             self._more()
-        self.rest = self.rest[length:]
+        body, self.rest = self.rest[:length], self.rest[length:]
+        return body
 
     def send(self, text: bytes) -> None:
         """Send a text message."""
@@ -107,8 +125,8 @@ class Wire:
     def _head(self) -> bytes:
         while b"\r\n\r\n" not in self.rest:
             self._more()
-        head, _, self.rest = self.rest.partition(b"\r\n\r\n")
-        return head
+        start, _, self.rest = self.rest.partition(b"\r\n\r\n")
+        return start
 
     def _more(self) -> None:
         data = self.socket.recv(4096)

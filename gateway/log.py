@@ -85,7 +85,7 @@ def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:
 def _is_ours_to_know(record: logging.LogRecord) -> bool:
     """Not so what clients send that is no HTTP: it is answered 400, and anybody could fill the log."""
     problem = record.exc_info[1] if record.exc_info else None
-    return type(problem).__module__ != "aiohttp.http_exceptions"
+    return type(problem).__module__ not in {"aiohttp.http_exceptions", "zlib"}
 
 
 def _console(*, colors: bool) -> Processor:

@@ -53,6 +53,11 @@ class Metrics:
             return Histogram(f"gateway_{name}", text, registry=registry, buckets=_FAST_BUCKETS)
 
         self.connections = gauge("connections", "Open client connections.", "transport")
+        self.sessions = gauge("sessions", "Connections of known users that have joined a topic.")
+        self.replicas = gauge("replicas", "Replicas on the bus, this one included.", "state")
+        self.replicas_lost = counter(
+            "replicas_lost_total", "Replicas that fell silent without a farewell."
+        )
         self.topics = gauge("topics", "Topics with at least one local member.")
         self.subscriptions = gauge("subscriptions", "Subjects subscribed on the bus.")
         self.connects = counter(

@@ -4,16 +4,24 @@ Everything goes by way of the bus, also for members on the publisher's own repli
 one replica's messages in one order.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
-from gateway.bus.base import Bus
-from gateway.bus.envelope import Envelope, EnvelopeError, decode, encode
+from gateway.bus.base import Bus, Unheard
+from gateway.bus.envelope import (
+    Control,
+    Envelope,
+    EnvelopeError,
+    control_in,
+    decode,
+    encode,
+    encode_control,
+)
 from gateway.bus.interest import Interest
 from gateway.bus.subjects import Subjects
-from gateway.hub.broadcast import Broadcast
+from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
 from gateway.protocol.reserved import is_reserved_event
@@ -47,6 +55,9 @@ class Relay:
 
     Args:
         clock: Unix seconds; publish times are compared between replicas.
+
+    Attributes:
+        on_control: Told what gateways say to those who are subscribed to a topic.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class Relay:
         self._fanout = fanout
         self._metrics = metrics
         self._clock = clock
+        self.on_control: Callable[[Control, bytes], None] = lambda _kind, _message: None
         self._interest = Interest(
             bus,
             subjects,
@@ -85,22 +97,22 @@ class Relay:
         payload: bytes,
         *,
         binary: bool = False,
-        exclude_sessions: Iterable[str] = (),
+        audience: Audience | None = None,
     ) -> None:
-        """Send a message to all members of a topic on all replicas, but for the excluded ones.
+        """Send a message to the members of a topic on all replicas.
 
         Args:
             topic: A topic that matches a rule.
             event: Not a reserved one.
             payload: A JSON object in UTF-8, passed on byte for byte; any bytes when ``binary``.
             binary: Whether only clients that understand binary frames can get it.
-            exclude_sessions: Ids of sockets that must not get it.
+            audience: Which members get it; None for all.
 
         Raises:
             BusUnavailable: Certainly nobody gets it.
             EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
         """
-        envelope = Envelope(event, payload, binary, self._clock(), tuple(exclude_sessions))
+        envelope = Envelope(event, payload, binary, self._clock(), *_filters(audience))
         await self._bus.publish(self._subjects.topic(topic), encode(envelope))
 
     def try_subscribe(self, topic: str) -> bool:
@@ -117,9 +129,9 @@ class Relay:
         """
         await self._interest.acquire(topic)
 
-    def unsubscribe(self, topic: str) -> None:
-        """Undo one :meth:`subscribe`."""
-        self._interest.release(topic)
+    def unsubscribe(self, topic: str, *, linger: bool = True) -> None:
+        """Undo one :meth:`subscribe`; the last one ends the subscription, after a while or at once."""
+        self._interest.release(topic, linger=linger)
 
     def add(self, topic: str, member: Member) -> None:
         """Deliver a topic's messages to a socket, from the next to arrive on."""
@@ -129,7 +141,29 @@ class Relay:
         """Deliver nothing more of a topic to a socket."""
         self._registry.remove(topic, member)
 
+    async def publish_control(
+        self, topic: str, kind: Control, message: bytes, *, unheard: Unheard | None = None
+    ) -> None:
+        """Send a message to all replicas that are subscribed to a topic.
+
+        Args:
+            unheard: Called if there is none.
+
+        Raises:
+            BusError: Nobody gets it.
+        """
+        data = encode_control(kind, message)
+        await self._bus.publish(self._subjects.topic(topic), data, unheard=unheard)
+
+    def send_here(self, topic: str, event: str, payload: bytes) -> None:
+        """Send a message of the gateway's own to the members of a topic on this replica."""
+        self._fanout.send(Broadcast(topic, event, payload))
+
     def _deliver(self, topic: str, data: bytes) -> None:
+        control = control_in(data)
+        if control is not None:
+            self.on_control(*control)
+            return
         try:
             envelope = decode(data)
         except EnvelopeError as problem:
@@ -148,6 +182,26 @@ class Relay:
                 envelope.event,
                 envelope.payload,
                 envelope.binary,
-                frozenset(envelope.exclude_sessions),
+                _audience(envelope),
             )
         )
+
+
+def _filters(audience: Audience | None) -> tuple[tuple[str, ...], ...]:
+    if audience is None:
+        return ()
+    return (
+        tuple(audience.excluded_sessions),
+        tuple(audience.excluded_devices),
+        tuple(audience.device_types),
+    )
+
+
+def _audience(envelope: Envelope) -> Audience | None:
+    if not (envelope.exclude_sessions or envelope.exclude_devices or envelope.device_types):
+        return None
+    return Audience(
+        frozenset(envelope.exclude_sessions),
+        frozenset(envelope.exclude_devices),
+        frozenset(envelope.device_types),
+    )

@@ -2,14 +2,15 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from gateway import __version__
-from gateway.api.operations import OPERATIONS, Operation
+from gateway.api.operation import Operation
+from gateway.api.operations import OPERATIONS
 from gateway.api.problem import MEDIA_TYPE, Kind, Problem
 
 Json: TypeAlias = dict[str, Any]
@@ -71,16 +72,27 @@ def _operation(operation: Operation, schema_of: _Schemas) -> Json:
         described["description"] = operation.description
     if operation.scope is not None:
         described["security"] = [{scheme: [operation.scope]} for scheme in _SECURITY]
-    if operation.headers:
-        described["parameters"] = [
-            {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
-            for name, text in operation.headers.items()
-        ]
+    if parameters := list(_parameters(operation)):
+        described["parameters"] = parameters
     if operation.body is not None:
         content = {"schema": schema_of(operation.body), "example": json.loads(operation.example)}
         described["requestBody"] = {"required": True, "content": {"application/json": content}}
     described["responses"] = _answers(operation, schema_of) | _problems(operation, schema_of)
     return described
+
+
+def _parameters(operation: Operation) -> Iterator[Json]:
+    places = (
+        ("path", operation.segments),
+        ("query", operation.query),
+        ("header", operation.headers),
+    )
+    for place, parameters in places:
+        for name, text in parameters.items():
+            described: Json = {"name": name, "in": place, "description": text}
+            if place == "path":
+                described["required"] = True
+            yield described | {"schema": {"type": "string"}}
 
 
 def _answers(operation: Operation, schema_of: _Schemas) -> Json:

@@ -1,24 +1,9 @@
-"""Every operation of the API: its URL, its scope, and what the OpenAPI document says of it."""
+"""Every operation of the API."""
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Final
 
-import msgspec
-
-from gateway.api.keys import Scope
-from gateway.api.problem import (
-    BUS_UNAVAILABLE,
-    FORBIDDEN,
-    INTERNAL,
-    INVALID,
-    RESERVED,
-    TOO_LARGE,
-    UNAUTHORIZED,
-    UNMATCHED,
-    UNREADABLE,
-    UNSUPPORTED_MEDIA_TYPE,
-    Kind,
-)
+from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Answer, Operation
+from gateway.api.problem import BUS_UNAVAILABLE, INTERNAL, RESERVED, UNMATCHED
 from gateway.api.types import (
     PUBLISH_BODY,
     BatchRequest,
@@ -27,55 +12,7 @@ from gateway.api.types import (
     PublishResponse,
     ReadinessReport,
 )
-
-JSON: Final = "application/json"
-
-_KEY: Final = (UNAUTHORIZED, FORBIDDEN)
-_BODY: Final = (UNREADABLE, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID)
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """One answer that is no problem.
-
-    Attributes:
-        description: When it is given.
-        body: Type of the body; None where ``media`` says all there is.
-        media: Media type of the body.
-        example: A body as JSON.
-    """
-
-    description: str
-    body: Any = None
-    media: str = JSON
-    example: str = ""
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One method of one path.
-
-    Attributes:
-        name: Stable name in camel case, OpenAPI's ``operationId``.
-        scope: What the API key must allow; None where no key is needed.
-        body: Type of the request's body.
-        example: A request body as JSON.
-        headers: Optional request headers and what they do.
-        answers: By status.
-        problems: Kinds it can be refused with, but for those of the router.
-    """
-
-    method: Literal["GET", "POST"]
-    path: str
-    name: str
-    tag: str
-    summary: str
-    description: str = ""
-    scope: Scope | None = None
-    body: Any = None
-    example: str = ""
-    headers: Mapping[str, str] = {}
-    answers: Mapping[int, Answer]
-    problems: tuple[Kind, ...] = (INTERNAL,)
-
+from gateway.api.user_operations import USER_OPERATIONS
 
 PUBLISH: Final = Operation(
     method="POST",
@@ -84,8 +21,9 @@ PUBLISH: Final = Operation(
     tag="Publish",
     summary="Send a message to the members of a topic",
     description="Everybody who has joined the topic on any replica gets the event with the payload, "
-    "byte for byte. With `topics` in place of `topic` each of them gets it, up to 1,000; the answer "
-    "has a result or a problem for each, and is 202 when at least one took it.",
+    "byte for byte. With `topics` in place of `topic` each of them gets it, up to 1,000; with `user` or "
+    "`users` all their devices do, by their personal topics. The answer has a result or a problem for "
+    "each, and is 202 when at least one took it.",
     scope="publish",
     body=PUBLISH_BODY,
     example='{"topic": "room:42", "event": "new_message", "payload": {"text": "hi"}}',
@@ -99,7 +37,7 @@ PUBLISH: Final = Operation(
             example='{"id": "5f0c6fb1", "results": [{"topic": "room:42", "position": null}]}',
         )
     },
-    problems=(*_KEY, *_BODY, RESERVED, UNMATCHED, INTERNAL, BUS_UNAVAILABLE),
+    problems=(*KEY_PROBLEMS, *BODY_PROBLEMS, RESERVED, UNMATCHED, INTERNAL, BUS_UNAVAILABLE),
 )
 
 PUBLISH_BATCH: Final = Operation(
@@ -123,7 +61,7 @@ PUBLISH_BATCH: Final = Operation(
             '"title": "The topic matches no channel rule", "status": 422}}]}',
         )
     },
-    problems=(*_KEY, *_BODY, INTERNAL),
+    problems=(*KEY_PROBLEMS, *BODY_PROBLEMS, INTERNAL),
 )
 
 LIVEZ: Final = Operation(
@@ -181,4 +119,13 @@ DOCS: Final = Operation(
     answers={200: Answer("The page.", media="text/html")},
 )
 
-OPERATIONS: Final = (PUBLISH, PUBLISH_BATCH, LIVEZ, READYZ, METRICS, OPENAPI, DOCS)
+OPERATIONS: Final = (
+    PUBLISH,
+    PUBLISH_BATCH,
+    *USER_OPERATIONS,
+    LIVEZ,
+    READYZ,
+    METRICS,
+    OPENAPI,
+    DOCS,
+)

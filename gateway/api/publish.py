@@ -28,8 +28,10 @@ from gateway.api.types import (
     TargetResult,
     id_faults,
 )
+from gateway.auth.rules import PersonalTopic
 from gateway.errors import BusUnavailable, EnvelopeTooLarge
-from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event
+from gateway.hub.broadcast import Audience
+from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event, name_fits
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
@@ -41,6 +43,8 @@ On the memory bus a publish never waits, so a batch of 1,000 messages for 1,000 
 heartbeats waiting for seconds.
 """
 
+_EVERYBODY: Final = Audience()
+
 _encode = msgspec.json.Encoder().encode
 _message_decoder = msgspec.json.Decoder(PublishRequest)
 _batch_decoder = msgspec.json.Decoder(BatchRequest)
@@ -49,8 +53,10 @@ _batch_decoder = msgspec.json.Decoder(BatchRequest)
 class Relay(Protocol):
     """The way to all members of a topic."""
 
-    async def publish(self, topic: str, event: str, payload: bytes, /) -> None:
-        """Send a message to all members on all replicas.
+    async def publish(
+        self, topic: str, event: str, payload: bytes, /, *, audience: Audience | None
+    ) -> None:
+        """Send a message to the members on all replicas.
 
         Raises:
             BusUnavailable: Certainly nobody gets it.
@@ -69,12 +75,16 @@ class Publisher:
     """The two publish calls.
 
     Args:
+        personal: The topics of users.
         max_payload_bytes: Largest payload; the same bound that a client's frame has.
     """
 
-    def __init__(self, relay: Relay, rules: Rules, *, max_payload_bytes: int) -> None:
+    def __init__(
+        self, relay: Relay, rules: Rules, personal: PersonalTopic, *, max_payload_bytes: int
+    ) -> None:
         self._relay = relay
         self._rules = rules
+        self._personal = personal
         self._max_payload_bytes = max_payload_bytes
 
     async def publish(self, request: web.Request) -> web.Response:
@@ -119,27 +129,44 @@ class Publisher:
             text = f"The payload has {len(payload)} bytes, {self._max_payload_bytes} are allowed."
             raise refusal(TOO_LARGE, text, FieldError("payload", "is too large"))
         message_id = message.id or key or secrets.token_hex(16)
-        if message.topic:
-            result = await self._to(message.topic, "topic", message.event, payload)
-            if result.problem:
-                raise _refused(result.problem)
-            return PublishResponse(message_id, [result])
-        results = await self._to_each(message.topics or [], message.event, payload)
-        return PublishResponse(message_id, results)
-
-    async def _to_each(self, topics: list[str], event: str, payload: bytes) -> list[TargetResult]:
+        audience = _audience(message)
+        targets = self._targets(message)
         results: dict[str, TargetResult] = {}
-        for index, topic in enumerate(topics):
+        for index, (topic, field) in enumerate(targets, 1):
             if topic not in results:
-                results[topic] = await self._to(topic, f"topics[{index}]", event, payload)
-            if index % TURN == TURN - 1:
+                results[topic] = await self._to(topic, field, message.event, payload, audience)
+            if index % TURN == 0:
                 await asyncio.sleep(0)
         problems = [result.problem for result in results.values() if result.problem]
         if len(problems) == len(results):
             raise _refused(*problems)
-        return [results[topic] for topic in topics]
+        return PublishResponse(message_id, [results[topic] for topic, _ in targets])
 
-    async def _to(self, topic: str, field: str, event: str, payload: bytes) -> TargetResult:
+    def _targets(self, message: PublishRequest) -> list[tuple[str, str]]:
+        """The topics of a message, each with the field that names it.
+
+        Raises:
+            Refusal: A user whose personal topic would be too long, so that nobody can be that user.
+        """
+        if message.topic:
+            return [(message.topic, "topic")]
+        if message.topics:
+            return [(topic, f"topics[{index}]") for index, topic in enumerate(message.topics)]
+        if message.user:
+            users = [(message.user, "user")]
+        else:
+            users = [(user, f"users[{index}]") for index, user in enumerate(message.users or ())]
+        targets = [(self._personal.of(user), field) for user, field in users]
+        faults = [
+            FieldError(field, "is too long") for topic, field in targets if not name_fits(topic)
+        ]
+        if faults:
+            raise body.invalid(*faults)
+        return targets
+
+    async def _to(
+        self, topic: str, field: str, event: str, payload: bytes, audience: Audience | None
+    ) -> TargetResult:
         """Send to one topic; ``field`` is where the request names it."""
         if topic == RESERVED_TOPIC:
             fault = FieldError(field, "is the protocol's own topic")
@@ -148,7 +175,7 @@ class Publisher:
             fault = FieldError(field, "matches no channel rule")
             return _failed(topic, problem(UNMATCHED, "Nobody can join this topic.", fault))
         try:
-            await self._relay.publish(topic, event, payload)
+            await self._relay.publish(topic, event, payload, audience=audience)
         except BusUnavailable:
             return _failed(topic, problem(BUS_UNAVAILABLE, "Certainly nobody got the message."))
         except EnvelopeTooLarge as error:
@@ -156,6 +183,15 @@ class Publisher:
             fault = FieldError("payload", "is too large")
             return _failed(topic, problem(TOO_LARGE, text, fault))
         return TargetResult(topic, position=None)
+
+
+def _audience(message: PublishRequest) -> Audience | None:
+    audience = Audience(
+        frozenset(message.exclude_sessions or ()),
+        frozenset(message.exclude_devices or ()),
+        frozenset(message.device_types or ()),
+    )
+    return None if audience == _EVERYBODY else audience
 
 
 def _check(message: PublishRequest, key: str | None) -> None:

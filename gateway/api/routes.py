@@ -1,6 +1,6 @@
 """The whole URL table of the internal listener."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 import msgspec
@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.api import operations as known
+from gateway.api import user_operations as of_users
 from gateway.api.body import MAX_BODY_BYTES
 from gateway.api.docs import page
 from gateway.api.health import Exposition, Health, Readiness
@@ -15,6 +16,9 @@ from gateway.api.keys import ApiKey, Keys, authentication
 from gateway.api.openapi import document
 from gateway.api.problem import problems
 from gateway.api.publish import Publisher, Relay, Rules
+from gateway.api.user_types import ReplicaReport
+from gateway.api.users import Directory, Users
+from gateway.auth.rules import PersonalTopic
 
 _PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -59,14 +63,30 @@ class Metrics(Exposition, Protocol):
 
 
 def build_api(
-    *, config: Config, relay: Relay, rules: Rules, readiness: Readiness, metrics: Metrics
+    *,
+    config: Config,
+    relay: Relay,
+    rules: Rules,
+    personal: PersonalTopic,
+    directory: Directory,
+    replicas: Callable[[], list[ReplicaReport]],
+    readiness: Readiness,
+    metrics: Metrics,
 ) -> web.Application:
     """The application of the internal listener."""
-    publisher = Publisher(relay, rules, max_payload_bytes=config.limits.max_message_bytes)
+    publisher = Publisher(relay, rules, personal, max_payload_bytes=config.limits.max_message_bytes)
+    users = Users(directory, replicas)
     health = Health(readiness, metrics)
-    table: tuple[tuple[known.Operation, Handler], ...] = (
+    table = (
         (known.PUBLISH, publisher.publish),
         (known.PUBLISH_BATCH, publisher.batch),
+        (of_users.USER, users.user),
+        (of_users.USERS_STATUS, users.status),
+        (of_users.SESSIONS, users.sessions),
+        (of_users.CLOSE_SESSIONS, users.close_all),
+        (of_users.CLOSE_SESSION, users.close_one),
+        (of_users.LEAVE_TOPIC, users.leave_topic),
+        (of_users.REPLICAS, users.replicas),
         (known.LIVEZ, health.livez),
         (known.READYZ, health.readyz),
         (known.METRICS, health.metrics),
@@ -81,7 +101,7 @@ def build_api(
             authentication(Keys(config.api.keys), scopes),
         ],
     )
-    add = {"GET": app.router.add_get, "POST": app.router.add_post}
+    add = {"GET": app.router.add_get, "POST": app.router.add_post, "DELETE": app.router.add_delete}
     for operation, handler in table:
         add[operation.method](operation.path, handler)
     app.on_response_prepare.append(_PublishCounter(metrics.publish_requests))

@@ -1,7 +1,6 @@
 """What requests and answers look like: the same types validate bodies and generate the OpenAPI document.
 
-Users as targets and the filters by session, device and type are not known yet: like every unknown field
-they are refused, so that nobody takes them for heeded.
+Unknown fields are refused, so that nobody takes them for heeded.
 """
 
 from typing import Annotated, Any, Final
@@ -21,8 +20,12 @@ MAX_BATCH_MESSAGES: Final = 1000
 MAX_ID_LENGTH: Final = 128
 """Longest message id in characters, all of them printable ASCII."""
 
+MAX_FILTERED: Final = 100
+"""Sessions, devices or types one message can name."""
+
 _BRACE: Final = ord("{")
-_ONE_TARGET: Final = {"oneOf": [{"required": ["topic"]}, {"required": ["topics"]}]}
+_TARGETS: Final = ("topic", "topics", "user", "users")
+_ONE_TARGET: Final = {"oneOf": [{"required": [target]} for target in _TARGETS]}
 
 _Topic = Annotated[
     str,
@@ -55,8 +58,22 @@ _Id = Annotated[
 ]
 
 
+_User = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=MAX_NAME_BYTES,
+        description="A user, `sub` of her token.",
+        examples=["42"],
+    ),
+]
+_Filter = Annotated[
+    list[Annotated[str, Meta(max_length=MAX_ID_LENGTH)]], Meta(max_length=MAX_FILTERED)
+]
+
+
 class PublishRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """One message for all members of one topic, or of each of several."""
+    """One message for the members of one topic or of each of several, or for all devices of users."""
 
     event: _Event
     payload: Annotated[
@@ -80,24 +97,55 @@ class PublishRequest(msgspec.Struct, forbid_unknown_fields=True):
         ]
         | UnsetType
     ) = UNSET
+    user: _User | UnsetType = UNSET
+    users: (
+        Annotated[
+            list[_User],
+            Meta(
+                min_length=1,
+                max_length=MAX_TARGETS,
+                description="Several users in place of `user`; all devices of each get the message "
+                "on the user's personal topic.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    exclude_sessions: (
+        Annotated[_Filter, Meta(description="Ids of sessions that do not get it.")] | UnsetType
+    ) = UNSET
+    exclude_devices: (
+        Annotated[
+            _Filter,
+            Meta(description="Ids of devices that do not get it, whatever session they have."),
+        ]
+        | UnsetType
+    ) = UNSET
+    device_types: (
+        Annotated[
+            _Filter,
+            Meta(description="Only devices of these types get it.", examples=[["phone"]]),
+        ]
+        | UnsetType
+    ) = UNSET
     id: _Id | UnsetType = UNSET
 
     def faults(self) -> list[FieldError]:
         """What the types cannot say; empty when the request is valid."""
         faults = []
-        if self.topic is UNSET:
-            if self.topics is UNSET:
-                faults.append(FieldError("topic", "one of topic and topics is needed"))
-            else:
-                faults += [
-                    FieldError(f"topics[{index}]", _TOO_LONG)
-                    for index, topic in enumerate(self.topics)
-                    if not name_fits(topic)
-                ]
-        elif self.topics is not UNSET:
-            faults.append(FieldError("topics", "only one of topic and topics can be given"))
-        elif not name_fits(self.topic):
+        given = [name for name in _TARGETS if getattr(self, name) is not UNSET]
+        if not given:
+            faults.append(FieldError("topic", f"one of {', '.join(_TARGETS)} is needed"))
+        faults += [
+            FieldError(name, f"only one of {', '.join(_TARGETS)} can be given")
+            for name in given[1:]
+        ]
+        if self.topic is not UNSET and not name_fits(self.topic):
             faults.append(FieldError("topic", _TOO_LONG))
+        faults += [
+            FieldError(f"topics[{index}]", _TOO_LONG)
+            for index, topic in enumerate(self.topics or ())
+            if not name_fits(topic)
+        ]
         if not name_fits(self.event):
             faults.append(FieldError("event", _TOO_LONG))
         # A Raw begins with its first character that is no white space.

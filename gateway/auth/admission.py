@@ -44,6 +44,8 @@ class Admission:
         if token:
             return self._verifier.verify(token)
         if self._believed_user and user_id:
+            if not self._verifier.is_user(user_id):
+                raise TokenError("token_claims")
             return Claims(user_id, float("inf"), {"sub": user_id})
         if self._anonymous:
             return None

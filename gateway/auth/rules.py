@@ -7,9 +7,12 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from gateway.protocol.reserved import MAX_NAME_BYTES
+
 Join: TypeAlias = Literal["anyone", "authenticated"]
 Push: TypeAlias = Literal["deny", "broadcast"]
 SlowConsumer: TypeAlias = Literal["disconnect", "drop"]
+Presence: TypeAlias = bool | Literal["count"]
 
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _MATCH_CACHE: Final = 16_384  # topics in use on a replica are matched over and over
@@ -27,7 +30,33 @@ class ChannelPolicy(Protocol):
     @property
     def echo(self) -> bool: ...
     @property
+    def presence(self) -> Presence: ...
+    @property
     def slow_consumer(self) -> SlowConsumer: ...
+
+
+class PersonalTopic(msgspec.Struct, frozen=True):
+    """The built-in policy of personal topics: only that user, who hears and does not speak.
+
+    Attributes:
+        pattern: ``sessions.personal_topic``: one placeholder, ``{sub}``.
+    """
+
+    pattern: str
+    join: Join = "authenticated"
+    push: Push = "deny"
+    echo: bool = True
+    presence: Presence = False
+    slow_consumer: SlowConsumer = "disconnect"
+
+    @property
+    def max_user_bytes(self) -> int:
+        """Longest ``sub`` in UTF-8 whose topic is a topic."""
+        return MAX_NAME_BYTES - len(self.of("").encode())
+
+    def of(self, user: str) -> str:
+        """A user's own topic."""
+        return self.pattern.replace("{sub}", user)
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -40,6 +69,7 @@ class Rule(msgspec.Struct, frozen=True):
         join: Who may join.
         push: What a client's push does.
         echo: Whether the pusher gets its own broadcast.
+        presence: Whether members see who else is there, or how many.
         slow_consumer: What happens to a socket that is behind.
     """
 
@@ -49,6 +79,7 @@ class Rule(msgspec.Struct, frozen=True):
     join: Join
     push: Push
     echo: bool
+    presence: Presence
     slow_consumer: SlowConsumer
 
     def admits(self, topic: str, claims: Mapping[str, str] | None) -> bool:
@@ -105,5 +136,6 @@ def _compile(channel: ChannelPolicy) -> Rule:
         join=channel.join,
         push=channel.push,
         echo=channel.echo,
+        presence=channel.presence,
         slow_consumer=channel.slow_consumer,
     )

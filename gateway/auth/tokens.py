@@ -9,6 +9,7 @@ import msgspec
 from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 from jwt.warnings import InsecureKeyLengthWarning
 
+from gateway.device import Device, parse_device
 from gateway.errors import TokenError
 
 ALGORITHM: Final = "HS256"
@@ -18,7 +19,8 @@ The one algorithm accepted, whatever the token's header asks for.
 Choosing by the header would let anybody sign with ``none``, or with a public key taken for a secret.
 """
 
-MAX_SUB_BYTES: Final = 255
+MAX_SESSIONS: Final = 10**6
+"""Highest ``max_sessions`` of a token."""
 
 # A short secret is reported once, when the configuration is read, not with every token.
 warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
@@ -63,11 +65,17 @@ class Claims(msgspec.Struct, frozen=True):
         user: ``sub``, the authenticated user.
         expires_at: ``exp``, unix seconds.
         named: The string claims that channel patterns ask for, ``sub`` among them.
+        device: ``device``, the device the token was made for; None where it names none.
+        max_sessions: ``max_sessions``, how many sessions the user may have; None where it does not say.
+        presence: ``presence``, a JSON object others see where the user is present.
     """
 
     user: str
     expires_at: float
     named: dict[str, str]
+    device: Device | None = None
+    max_sessions: int | None = None
+    presence: bytes = b"{}"
 
 
 class TokenVerifier:
@@ -75,11 +83,22 @@ class TokenVerifier:
 
     Args:
         named: Claims to keep for the patterns of channel rules.
+        max_user_bytes: Longest ``sub`` in UTF-8, so that all topics made of it are short enough.
+        max_presence_bytes: Longest claim ``presence`` as JSON.
     """
 
-    def __init__(self, settings: TokenSettings, named: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        settings: TokenSettings,
+        named: Iterable[str] = (),
+        *,
+        max_user_bytes: int,
+        max_presence_bytes: int,
+    ) -> None:
         self._settings = settings
         self._named = sorted({"sub", *named})
+        self._max_user_bytes = max_user_bytes
+        self._max_presence_bytes = max_presence_bytes
 
     def verify(self, token: str) -> Claims:
         """What a token says.
@@ -91,7 +110,7 @@ class TokenVerifier:
         user, issued_at, expires_at = payload["sub"], payload["iat"], payload["exp"]
         if (
             not isinstance(user, str)
-            or not 0 < len(user.encode(errors="replace")) <= MAX_SUB_BYTES
+            or not self.is_user(user)
             or not isinstance(issued_at, int | float)
             or not isinstance(expires_at, int | float)
         ):
@@ -99,7 +118,32 @@ class TokenVerifier:
         if expires_at - issued_at > self._settings.max_token_seconds:
             raise TokenError("token_lifetime")
         named = {name: value for name in self._named if isinstance(value := payload.get(name), str)}
-        return Claims(user, float(expires_at), named)
+        return Claims(
+            user,
+            float(expires_at),
+            named,
+            _device(payload.get("device")),
+            _max_sessions(payload.get("max_sessions")),
+            self._presence(payload.get("presence")),
+        )
+
+    def is_user(self, name: str) -> bool:
+        """Whether a user can be called that: not empty, not too long, and text UTF-8 can carry."""
+        try:
+            return 0 < len(name.encode()) <= self._max_user_bytes
+        except UnicodeEncodeError:  # half a surrogate pair, as of a name that was cut amid an emoji
+            return False
+
+    def _presence(self, value: object) -> bytes:
+        if value is None:
+            return b"{}"
+        try:
+            encoded = msgspec.json.encode(value) if isinstance(value, dict) else b""
+        except UnicodeEncodeError:
+            encoded = b""
+        if not encoded or len(encoded) > self._max_presence_bytes:
+            raise TokenError("token_claims")
+        return encoded
 
     def _decode(self, token: str) -> dict[str, object]:
         settings = self._settings
@@ -149,6 +193,23 @@ def mint(
     optional = {"device": device, "topics": topics, "aud": audience, "iss": issuer}
     payload |= {name: value for name, value in optional.items() if value}
     return jwt.encode(payload, secret, algorithm=ALGORITHM)
+
+
+def _device(value: object) -> Device | None:
+    if value is None:
+        return None
+    try:
+        return parse_device(value)
+    except ValueError:
+        raise TokenError("token_claims") from None
+
+
+def _max_sessions(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SESSIONS:
+        raise TokenError("token_claims")
+    return value
 
 
 def _reason(problem: Exception) -> str:

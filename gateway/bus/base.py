@@ -20,6 +20,9 @@ from typing import Protocol
 Handler = Callable[[bytes], None]
 """Called with the body of each message; must not wait."""
 
+Unheard = Callable[[], None]
+"""Called when a message met no subscriber; must not wait."""
+
 Listener = Callable[[bool], None]
 """Called with whether the bus is connected, each time that changes."""
 
@@ -64,12 +67,34 @@ class Bus(Protocol):
             SubscriptionRefused: The server denies the subject.
         """
 
-    async def publish(self, subject: str, body: bytes) -> None:
+    async def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
         """Hand a message to the server; does not wait for anything.
+
+        Args:
+            unheard: Called soon afterwards if nobody at all is subscribed to the subject, this bus
+                included. Never called when somebody is, nor when the connection breaks.
 
         Raises:
             BusUnavailable: Not connected, or too much is waiting for a server that takes nothing.
             EnvelopeTooLarge: The body is above :attr:`max_envelope_bytes`.
+        """
+
+    async def put(self, bucket: str, key: str, value: bytes) -> None:
+        """Keep a value where it outlives this process, if the bus has such a place.
+
+        Args:
+            bucket: Letters, digits, ``_`` and ``-``.
+            key: The same, and ``=``.
+
+        Raises:
+            BusUnavailable: It may not be kept.
+        """
+
+    async def get(self, bucket: str, key: str) -> bytes | None:
+        """A value that was kept; None when there is none.
+
+        Raises:
+            BusUnavailable: Nobody can say.
         """
 
     def listen(self, listener: Listener) -> None:

@@ -11,8 +11,11 @@
 All numbers are big-endian. Meta is a JSON object, or nothing when there is nothing to say. A later
 release may add keys to it, which an earlier one ignores; what an earlier one must not ignore gets a
 new kind, and a change of this layout a new version.
+
+What gateways say to each other (:class:`Control`) has only version and kind before it.
 """
 
+from enum import IntEnum
 from math import isfinite
 from struct import Struct
 from typing import Final
@@ -23,6 +26,18 @@ VERSION: Final = 1
 
 _TEXT: Final = 1
 _BINARY: Final = 2
+
+
+class Control(IntEnum):
+    """Kinds of messages from gateway to gateway, which no client ever sees."""
+
+    TRACKER = 3
+    REQUEST = 4
+    ANSWER = 5
+
+
+_CONTROLS: Final = frozenset(Control)
+_CONTROL_HEAD_BYTES: Final = 2
 
 _HEADER: Final = Struct(">BBdHI")
 _HEADER_BYTES: Final = _HEADER.size
@@ -51,6 +66,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
         binary: Whether the payload is for clients that understand binary frames only.
         published_at: Unix seconds on the publisher's clock.
         exclude_sessions: Ids of sockets that must not get it.
+        exclude_devices: Ids of devices that must not get it.
+        device_types: The types of device that get it; empty for all.
     """
 
     event: str
@@ -58,10 +75,17 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     binary: bool
     published_at: float
     exclude_sessions: tuple[str, ...] = ()
+    exclude_devices: tuple[str, ...] = ()
+    device_types: tuple[str, ...] = ()
 
 
 class _Meta(msgspec.Struct, omit_defaults=True, gc=False):
     exclude: tuple[str, ...] = ()
+    exclude_devices: tuple[str, ...] = ()
+    device_types: tuple[str, ...] = ()
+
+
+_NO_META: Final = _Meta()
 
 
 _encode_meta = msgspec.json.Encoder().encode
@@ -80,8 +104,8 @@ def encode(envelope: Envelope) -> bytes:
         raise EnvelopeError("event") from None
     if len(event) > _MAX_EVENT_BYTES:
         raise EnvelopeError("event")
-    excluded = envelope.exclude_sessions
-    meta = _encode_meta(_Meta(excluded)) if excluded else b""
+    said = _Meta(envelope.exclude_sessions, envelope.exclude_devices, envelope.device_types)
+    meta = b"" if said == _NO_META else _encode_meta(said)
     kind = _BINARY if envelope.binary else _TEXT
     header = _HEADER.pack(VERSION, kind, envelope.published_at, len(event), len(meta))
     return b"".join((header, event, meta, envelope.payload))
@@ -112,10 +136,30 @@ def decode(data: bytes) -> Envelope:
         event = data[_HEADER_BYTES:event_end].decode()
     except UnicodeDecodeError:
         raise EnvelopeError("event") from None
-    excluded: tuple[str, ...] = ()
+    meta = _NO_META
     if meta_bytes:
         try:
-            excluded = _decode_meta(data[event_end:meta_end]).exclude
+            meta = _decode_meta(data[event_end:meta_end])
         except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
             raise EnvelopeError("meta") from None
-    return Envelope(event, data[meta_end:], kind == _BINARY, published_at, excluded)
+    return Envelope(
+        event,
+        data[meta_end:],
+        kind == _BINARY,
+        published_at,
+        meta.exclude,
+        meta.exclude_devices,
+        meta.device_types,
+    )
+
+
+def encode_control(kind: Control, message: bytes) -> bytes:
+    """A message from gateway to gateway."""
+    return bytes((VERSION, kind)) + message
+
+
+def control_in(data: bytes) -> tuple[Control, bytes] | None:
+    """The message from gateway to gateway in some bytes; None where they are anything else."""
+    if len(data) < _CONTROL_HEAD_BYTES or data[0] != VERSION or data[1] not in _CONTROLS:
+        return None
+    return Control(data[1]), data[_CONTROL_HEAD_BYTES:]

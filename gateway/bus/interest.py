@@ -103,8 +103,8 @@ class Interest:
             known.waiting -= 1
             self._tidy(known)
 
-    def release(self, topic: str) -> None:
-        """Undo one acquire; the last one ends the subscription, after a while.
+    def release(self, topic: str, *, linger: bool = True) -> None:
+        """Undo one acquire; the last one ends the subscription, after a while or at once.
 
         Raises:
             KeyError: Nobody holds the topic, which is the caller's bug.
@@ -114,6 +114,9 @@ class Interest:
             raise KeyError(topic)
         known.holders -= 1
         self._tidy(known)
+        if not linger and known.farewell is not None:
+            known.farewell.cancel()
+            self._leave(known)
 
     def _hold(self, topic: _Topic) -> None:
         topic.holders += 1

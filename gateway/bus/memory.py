@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from gateway.bus.base import BusMetrics, Handler, Listener
+from gateway.bus.base import BusMetrics, Handler, Listener, Unheard
 from gateway.bus.delivery import Delivery
 from gateway.bus.subjects import check
 from gateway.errors import BusUnavailable, EnvelopeTooLarge
@@ -53,10 +53,12 @@ class Exchange:
         if not at_subject:
             del self._subscriptions[subject]
 
-    def send(self, subject: str, body: bytes) -> None:
+    def send(self, subject: str, body: bytes, unheard: Unheard | None = None) -> None:
         """Deliver a message, in the event loop's next turn, to those subscribed now."""
         at_subject = self._subscriptions.get(subject)
         if at_subject is None:
+            if unheard is not None:
+                asyncio.get_running_loop().call_soon(unheard)
             return
         if not self._messages:
             asyncio.get_running_loop().call_soon(self.deliver)
@@ -123,13 +125,21 @@ class MemoryBus:
         self.exchange.add(subject, subscription)
         return subscription
 
-    async def publish(self, subject: str, body: bytes) -> None:
+    async def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
         """See :meth:`gateway.bus.base.Bus.publish`."""
         check(subject)
         self._require_open()
         if len(body) > self._max_envelope_bytes:
             raise EnvelopeTooLarge(len(body), self._max_envelope_bytes)
-        self.exchange.send(subject, body)
+        self.exchange.send(subject, body, unheard)
+
+    async def put(self, bucket: str, key: str, value: bytes) -> None:
+        """See :meth:`gateway.bus.base.Bus.put`."""
+        raise BusUnavailable(f"the memory bus keeps nothing: {bucket}, {key}, {len(value)} bytes")
+
+    async def get(self, bucket: str, key: str) -> bytes | None:
+        """See :meth:`gateway.bus.base.Bus.get`."""
+        raise BusUnavailable(f"the memory bus keeps nothing: {bucket}, {key}")
 
     def listen(self, listener: Listener) -> None:
         """See :meth:`gateway.bus.base.Bus.listen`."""

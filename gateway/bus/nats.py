@@ -17,8 +17,11 @@ from nats import errors
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 
+from gateway.bus.base import Unheard
+from gateway.bus.buckets import Buckets
 from gateway.bus.confirmation import Confirmations
 from gateway.bus.subscription import RemoteSubscription
+from gateway.bus.unheard import UnheardInbox
 from gateway.errors import BusUnavailable, EnvelopeTooLarge
 
 PING_SECONDS: Final = 3
@@ -83,6 +86,7 @@ class _Client(Client):
         super().__init__()
         self._transport = self._tcp = _Transport()
         self._listening: dict[int, RemoteSubscription] = {}
+        self._unheard: UnheardInbox | None = None
         self.advertised: list[str] = []
 
     @property
@@ -105,6 +109,14 @@ class _Client(Client):
             lines.append(f"SUB {subscription.subject}  {self._sid}\r\n")
         if lines:
             self._tcp.write("".join(lines).encode())
+
+    def inbox(self, subject: str, unheard: Unheard) -> str:
+        """Where the server is to say that nobody heard a message to this subject."""
+        if self._unheard is None:
+            self._unheard = UnheardInbox(subject.partition(".")[0])
+            self._sid = self._unheard.number = self._sid + 1
+            self._tcp.write(f"SUB {self._unheard.subject}  {self._sid}\r\n".encode())
+        return self._unheard.expect(unheard)
 
     def forget(self, subscription: RemoteSubscription) -> None:
         """Send an UNSUB, if this connection ever heard of the subscription."""
@@ -149,6 +161,8 @@ class _Client(Client):
         subscription = self._listening.get(sid)
         if subscription is not None:
             subscription.deliver(data)
+        elif self._unheard is not None and sid == self._unheard.number:
+            self._unheard.answered(subject.decode(), headers)
         else:
             await super()._process_msg(sid, subject, reply, data, headers)
 
@@ -168,6 +182,7 @@ class NatsLink:
     def __init__(self, complain: Callable[[str, BaseException], None]) -> None:
         self._client = _Client()
         self.confirmations = Confirmations(self._client)
+        self.buckets = Buckets(self._client)
         self.up = False
         self.lost = asyncio.Event()
         self.reason = ""
@@ -232,7 +247,7 @@ class NatsLink:
         await self._client.connect(**options)
         self._watcher = asyncio.create_task(self._watch(pending), name="nats-bus-watch")
 
-    async def publish(self, subject: str, body: bytes) -> None:
+    async def publish(self, subject: str, body: bytes, unheard: Unheard | None) -> None:
         """Hand a message to the client, which sends it in the event loop's next turn.
 
         Raises:
@@ -245,7 +260,8 @@ class NatsLink:
         if client.unsent_bytes > MAX_UNSENT_BYTES:
             raise BusUnavailable("the NATS server takes no messages at the moment")
         try:
-            await client.publish(subject, body)
+            reply = "" if unheard is None else client.inbox(subject, unheard)
+            await client.publish(subject, body, reply)
         except errors.Error as problem:  # nats-py raises before it takes anything
             raise BusUnavailable(str(problem)) from problem
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from gateway.bus.base import BusConfig, BusMetrics, Handler, Listener
+from gateway.bus.base import BusConfig, BusMetrics, Handler, Listener, Unheard
 from gateway.bus.delivery import QUIET_SECONDS, Delivery, Throttle
 from gateway.bus.nats import NatsLink
 from gateway.bus.servers import Servers
@@ -101,10 +101,18 @@ class RemoteBus:
             raise
         return subscription
 
-    async def publish(self, subject: str, body: bytes) -> None:
+    async def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
         """See :meth:`gateway.bus.base.Bus.publish`."""
         check(subject)
-        await self._require_link().publish(subject, body)
+        await self._require_link().publish(subject, body, unheard)
+
+    async def put(self, bucket: str, key: str, value: bytes) -> None:
+        """See :meth:`gateway.bus.base.Bus.put`."""
+        await self._require_link().buckets.put(bucket, key, value)
+
+    async def get(self, bucket: str, key: str) -> bytes | None:
+        """See :meth:`gateway.bus.base.Bus.get`."""
+        return await self._require_link().buckets.get(bucket, key)
 
     def listen(self, listener: Listener) -> None:
         """See :meth:`gateway.bus.base.Bus.listen`."""

@@ -10,6 +10,7 @@ from gateway.cli.openapi import openapi
 from gateway.cli.options import Commands
 from gateway.cli.publish import publish
 from gateway.cli.serve import serve
+from gateway.cli.sessions import sessions
 from gateway.cli.token import token
 from gateway.cli.watch import watch
 
@@ -48,6 +49,7 @@ app.command("config")(show_config)
 app.command()(token)
 app.command()(publish)
 app.command()(watch)
+app.command()(sessions)
 app.command()(openapi)
 
 

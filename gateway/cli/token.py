@@ -45,10 +45,12 @@ def token(
             f"{ttl} is longer than auth.max_token_seconds, {longest} seconds", param_hint="--ttl"
         )
     # PyJWT takes a tenth of a second to load, which other commands need not spend
-    from gateway.auth.tokens import MAX_SUB_BYTES, mint  # noqa: PLC0415
+    from gateway.auth.rules import PersonalTopic  # noqa: PLC0415
+    from gateway.auth.tokens import mint  # noqa: PLC0415
 
-    if not 0 < len(user.encode()) <= MAX_SUB_BYTES:
-        raise typer.BadParameter(f"must have 1 to {MAX_SUB_BYTES} bytes", param_hint="--user")
+    most = PersonalTopic(settings.sessions.personal_topic).max_user_bytes
+    if not 0 < len(user.encode()) <= most:
+        raise typer.BadParameter(f"must have 1 to {most} bytes", param_hint="--user")
     write(
         mint(
             signing_secret(settings),

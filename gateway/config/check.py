@@ -183,6 +183,20 @@ def warnings(config: Config) -> Iterator[str]:
             f" and is usually {GRACE_SECONDS}"
         )
     yield from _shadowed(config.channels)
+    if not config.dev:
+        yield from _personal(config)
+
+
+def _personal(config: Config) -> Iterator[str]:
+    """Rules for personal topics that let others in than the user herself."""
+    start = config.sessions.personal_topic.partition("{")[0]
+    for index, channel in enumerate(config.channels):
+        pattern = channel.pattern
+        if pattern.endswith("*") and "{" not in pattern and start.startswith(pattern[:-1]):
+            yield (
+                f"channels[{index}].pattern: {pattern} holds for personal topics too"
+                f" (sessions.personal_topic), so others may join them"
+            )
 
 
 def _shadowed(channels: Sequence[Channel]) -> Iterator[str]:

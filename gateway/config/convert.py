@@ -12,13 +12,12 @@ from gateway.config.keys import KEYS, REQUIRED, Shape, keys_of
 from gateway.config.masking import shown
 from gateway.config.sections import CHANNELS, SECTIONS, Section
 
-LATER_SECTIONS: Final = ("sessions", "history", "presence", "upstream")
+LATER_SECTIONS: Final = ("history", "upstream")
 
 LATER_KEYS: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "auth.jwks_url": "",
         "auth.public_keys": [],
-        "channels[].presence": False,
         "channels[].history": None,
     }
 )

@@ -75,6 +75,8 @@ class Shape(msgspec.Struct, frozen=True):
             )
         if self.base is bool:
             return "true or false"
+        if isinstance(self.base, types.UnionType):
+            return 'true, false or "count"'
         if self.base is str:
             return f"a string{self._range()}"
         return f"a {'whole ' if self.base is int else ''}number{self._range()}"
@@ -162,7 +164,7 @@ def _channels() -> Key:
 def _all() -> Iterator[Key]:
     for section, table in SECTIONS.items():
         if (
-            section == "limits"
+            section == "sessions"
         ):  # the file reads best with the rules of channels before their limits
             yield _channels()
         yield from keys_of(table, f"{section}.")

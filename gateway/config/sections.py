@@ -181,12 +181,57 @@ class Channel(Section, frozen=True, kw_only=True):
         _doc("What becomes of a message a client pushes."),
     ] = "deny"
     echo: Annotated[bool, _doc("Whether the pusher gets its own broadcast.")] = True
+    presence: Annotated[
+        bool | Literal["count"],
+        _doc("Whether members see who else is on the topic; with count they see only how many."),
+    ] = False
     slow_consumer: Annotated[
         Literal["disconnect", "drop"],
         _doc(
             "What happens to a client too slow for a message: it is closed, or it misses the message."
         ),
     ] = "disconnect"
+
+
+class Sessions(Section, frozen=True, kw_only=True):
+    """What counts as a user's session, and how many one user may have on all replicas together."""
+
+    personal_topic: Annotated[
+        Annotated[str, _syntax(syntax.personal_topic)],
+        _doc("Topic of a user's own messages, made of her id; only she can join it."),
+    ] = "user:{sub}"
+    max_per_user: Annotated[
+        Count, _doc("Sessions of one user; 0 for no limit. A token's max_sessions comes before it.")
+    ] = 0
+    when_full: Annotated[
+        Literal["refuse", "close_oldest"],
+        _doc("What gives way at the limit: the new session, or the oldest."),
+    ] = "refuse"
+    same_device: Annotated[
+        Literal["keep", "replace"],
+        _doc("Whether a new session of a device replaces that device's earlier one."),
+    ] = "keep"
+    offline_after_seconds: Annotated[
+        Annotated[float, msgspec.Meta(ge=0, le=3600)],
+        _doc("Time without a session after which a user counts as offline."),
+    ] = 3
+    replica_down_after_seconds: Annotated[
+        Annotated[float, msgspec.Meta(ge=1, le=3600)],
+        _doc("Silence after which another replica counts as dead and its sessions are dropped."),
+    ] = 10
+
+
+class Presence(Section, frozen=True, kw_only=True):
+    """Who is on a topic, for channel rules with presence."""
+
+    max_meta_bytes: Annotated[
+        Annotated[int, msgspec.Meta(ge=2, le=65_536)],
+        _doc("Longest meta of one session, as JSON, beside what the gateway itself puts there."),
+    ] = 1024
+    gather_milliseconds: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=60_000)],
+        _doc("Time over which changes of a busy topic are gathered into one presence_diff."),
+    ] = 250
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -262,6 +307,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     auth: Auth = msgspec.field(default_factory=Auth)
     api: Api = msgspec.field(default_factory=Api)
     channels: tuple[Channel, ...] = ()
+    sessions: Sessions = msgspec.field(default_factory=Sessions)
+    presence: Presence = msgspec.field(default_factory=Presence)
     limits: Limits = msgspec.field(default_factory=Limits)
     drain: Drain = msgspec.field(default_factory=Drain)
     log: Log = msgspec.field(default_factory=Log)
@@ -273,6 +320,8 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "bus": Bus,
     "auth": Auth,
     "api": Api,
+    "sessions": Sessions,
+    "presence": Presence,
     "limits": Limits,
     "drain": Drain,
     "log": Log,

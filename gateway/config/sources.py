@@ -119,7 +119,7 @@ def _add(
     if not key.shape.is_text:
         try:
             value = msgspec.json.decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             if key.shape.item is not None:
                 converter.problems.append(
                     f"{key.path}: is not JSON; allowed: {key.shape.allowed()} as JSON (from {origin})"

@@ -50,6 +50,15 @@ def _is_server(url: str) -> bool:
         return False
 
 
+def personal_topic(value: str) -> str | None:
+    """A topic made of a user's id."""
+    if PLACEHOLDER.findall(value) == ["sub"] and not re.search(
+        r"[*{}]", value.replace("{sub}", "")
+    ):
+        return None
+    return "a topic with the placeholder {sub} and no other, such as user:{sub}"
+
+
 def subject_token(value: str) -> str | None:
     """One token of a NATS subject."""
     if _TOKEN.fullmatch(value):

@@ -4,20 +4,45 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.device import Device
+
+
+class Audience(msgspec.Struct, frozen=True, gc=False):
+    """Which members of a topic get a message.
+
+    Attributes:
+        excluded_sessions: Ids of sockets that do not.
+        excluded_devices: Ids of devices whose sockets do not.
+        device_types: The types of device that do; empty for all, those of unknown type included.
+    """
+
+    excluded_sessions: frozenset[str] = frozenset()
+    excluded_devices: frozenset[str] = frozenset()
+    device_types: frozenset[str] = frozenset()
+
+    def admits(self, outlet: "Outlet") -> bool:
+        """Whether a socket gets the message."""
+        device = outlet.device
+        return (
+            outlet.id not in self.excluded_sessions
+            and (not device.id or device.id not in self.excluded_devices)
+            and (not self.device_types or device.type in self.device_types)
+        )
+
 
 class Broadcast(msgspec.Struct, frozen=True, gc=False):
     """One message for the members of a topic.
 
     Attributes:
         payload: A JSON object as the publisher wrote it, or any bytes when ``binary``.
-        excluded: Ids of sockets that must not get it.
+        audience: Who gets it; None for everybody.
     """
 
     topic: str
     event: str
     payload: bytes
     binary: bool = False
-    excluded: frozenset[str] = frozenset()
+    audience: Audience | None = None
 
 
 class Encoding(Protocol):
@@ -32,7 +57,11 @@ class Outlet(Protocol):
 
     @property
     def id(self) -> str:
-        """Id of the socket, as in :attr:`Broadcast.excluded`."""
+        """Id of the socket, as in :attr:`Audience.excluded_sessions`."""
+
+    @property
+    def device(self) -> Device:
+        """The device it is on."""
 
     @property
     def encoding(self) -> Encoding:

@@ -40,7 +40,7 @@ class FanoutMetrics(Protocol):
 class _Pass:
     """One round over the members of a topic with one or more messages."""
 
-    __slots__ = ("encoded", "exclusions", "first", "members", "messages", "position", "started")
+    __slots__ = ("encoded", "first", "members", "messages", "position", "selective", "started")
 
     def __init__(self, topic: Topic, messages: list[Broadcast], first: int, now: float) -> None:
         self.members = list(topic.members)
@@ -48,7 +48,7 @@ class _Pass:
         self.first = first
         self.position = 0
         self.started = now
-        self.exclusions = any(message.excluded for message in messages)
+        self.selective = any(message.audience is not None for message in messages)
         # kind of socket -> number of the first message -> bytes and how many messages they hold
         self.encoded: dict[tuple[Encoding, int], tuple[bytes, int]] = {}
 
@@ -67,8 +67,10 @@ class _Pass:
         wanted = len(self.messages) - start
         if wanted <= 0:
             return b"", 0, 0
-        if self.exclusions:
-            mine = [m for m in self.messages[start:] if outlet.id not in m.excluded]
+        if self.selective:
+            mine = [
+                m for m in self.messages[start:] if m.audience is None or m.audience.admits(outlet)
+            ]
             if len(mine) != wanted:
                 data, count = _join(outlet.encoding, mine)
                 return data, count, len(mine) - count
@@ -172,7 +174,7 @@ class Fanout:
         current.position = start + len(members)
         limit = self._outbound_limit
         delivered = 0
-        plain = not current.exclusions
+        plain = not current.selective
         first = current.first
         encoding: Encoding | None = None
         data, count = b"", 0

@@ -34,6 +34,10 @@ phoenix.js sends nothing before the join's reply, so only impatient clients and 
 """
 
 
+MAX_HELD_BYTES: Final = 256 * 1024
+"""Payloads kept for all channels of one socket; :data:`MAX_HELD` of each would be a lot of memory."""
+
+
 class ChannelState(Enum):
     """Where a channel stands; absent channels have no state."""
 
@@ -53,9 +57,20 @@ class Channel:
         replaced: join_ref of the channel a duplicate join replaced, until its phx_close is sent.
         held: Messages that wait for the decision.
         may_push: Whether the rule lets clients push.
+        shows_presence: Whether others see the client there, which may then change what they see.
     """
 
-    __slots__ = ("attempt", "held", "join_ref", "may_push", "ref", "replaced", "state", "topic")
+    __slots__ = (
+        "attempt",
+        "held",
+        "join_ref",
+        "may_push",
+        "ref",
+        "replaced",
+        "shows_presence",
+        "state",
+        "topic",
+    )
 
     def __init__(self, attempt: int, message: Message) -> None:
         self.attempt = attempt
@@ -66,6 +81,7 @@ class Channel:
         self.replaced: Json | None = None
         self.held: deque[Message] | None = None
         self.may_push = False
+        self.shows_presence = False
 
     def hold(self, message: Message) -> bool:
         """Keep a message until the join is decided; False when too many are kept already."""

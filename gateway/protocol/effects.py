@@ -86,6 +86,19 @@ class Forward(msgspec.Struct, frozen=True, gc=False):
     binary: bool
 
 
+class UpdatePresence(msgspec.Struct, frozen=True, gc=False):
+    """Change what others see of this client; answer with ``push_answered`` quoting attempt and ref.
+
+    Attributes:
+        meta: A JSON object.
+    """
+
+    topic: str
+    attempt: int
+    ref: Json
+    meta: Json
+
+
 class Close(msgspec.Struct, frozen=True, gc=False):
     """Close the whole socket."""
 
@@ -93,5 +106,14 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 
 
 Effect: TypeAlias = (
-    Send | RefuseJoin | Authorize | Subscribe | Activate | Resume | Unsubscribe | Forward | Close
+    Send
+    | RefuseJoin
+    | Authorize
+    | Subscribe
+    | Activate
+    | Resume
+    | Unsubscribe
+    | Forward
+    | UpdatePresence
+    | Close
 )

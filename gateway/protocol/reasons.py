@@ -11,6 +11,7 @@ class Reason(StrEnum):
 
     UNMATCHED_TOPIC = "unmatched topic"
     UNAUTHORIZED = "unauthorized"
+    SESSION_LIMIT = "session limit reached"
     TOO_MANY_CHANNELS = "too many channels joined"
     PUSH_NOT_ALLOWED = "push not allowed"
     MALFORMED = "malformed"
@@ -28,9 +29,11 @@ class CloseCode(IntEnum):
     """
 
     NORMAL = 1000
+    GOING_AWAY = 1001
     IDLE = 1002
     PROTOCOL_ABUSE = 1008
     TOO_BIG = 1009
     INTERNAL_ERROR = 1011
     SERVICE_RESTART = 1012
     TRY_AGAIN_LATER = 1013
+    SESSION_ENDED = 4001

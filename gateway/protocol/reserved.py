@@ -13,6 +13,9 @@ Binary frames carry these lengths in one byte (``Phoenix.Socket.V2.JSONSerialize
 only fits text frames could never be broadcast in binary.
 """
 
+PRESENCE_UPDATE: Final = "presence_update"
+"""The one reserved event a client may push: it changes what others see of it."""
+
 _PREFIXES: Final = ("phx_", "chan_reply_")
 _EVENTS: Final = frozenset(
     {
@@ -21,7 +24,7 @@ _EVENTS: Final = frozenset(
         "presence_count",
         "presence_diff",
         "presence_state",
-        "presence_update",
+        PRESENCE_UPDATE,
     }
 )
 

@@ -7,7 +7,7 @@ Every method takes one input and returns the effects it has, in order. Sources: 
 from collections import deque
 from typing import Final
 
-from gateway.protocol.channel import Channel, ChannelState
+from gateway.protocol.channel import MAX_HELD_BYTES, Channel, ChannelState
 from gateway.protocol.effects import (
     Activate,
     Authorize,
@@ -19,6 +19,7 @@ from gateway.protocol.effects import (
     Send,
     Subscribe,
     Unsubscribe,
+    UpdatePresence,
 )
 from gateway.protocol.messages import (
     EMPTY_OBJECT,
@@ -36,7 +37,7 @@ from gateway.protocol.messages import (
     ok_reply,
 )
 from gateway.protocol.reasons import CloseCode, Reason
-from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event
+from gateway.protocol.reserved import PRESENCE_UPDATE, RESERVED_TOPIC, is_reserved_event
 
 MALFORMED_LIMIT: Final = 10
 """Malformed frames within :data:`MALFORMED_SECONDS` after which a socket is closed with 1008."""
@@ -52,11 +53,12 @@ class Socket:
         max_channels: Channels a client may have at a time, joins under way included.
     """
 
-    __slots__ = ("_attempts", "_channels", "_malformed", "_max_channels")
+    __slots__ = ("_attempts", "_channels", "_held_bytes", "_malformed", "_max_channels")
 
     def __init__(self, *, max_channels: int) -> None:
         self._channels: dict[str, Channel] = {}
         self._attempts = 0
+        self._held_bytes = 0
         self._max_channels = max_channels
         # times of recent malformed frames, made when the first one comes
         self._malformed: deque[float] | None = None
@@ -77,14 +79,11 @@ class Socket:
             return [Send(_answer_phoenix(message))]
         channel = self._channels.get(topic)
         if channel is not None and (channel.state is not ChannelState.JOINED or channel.held):
-            if channel.hold(message):
+            size = self._held_bytes + len(message.payload)
+            if size <= MAX_HELD_BYTES and channel.hold(message):
+                self._held_bytes = size
                 return []
-            if message.event == JOIN:
-                # with its own join_ref: phoenix.js passes over a reply that has another's
-                reason = Reason.RATE_LIMITED
-                reply = error_reply(message.join_ref, message.ref, channel.topic, reason)
-                return [RefuseJoin(reply, reason)]
-            return [_refusal(channel, message, Reason.RATE_LIMITED)]
+            return [_late_refusal(channel, message, Reason.RATE_LIMITED)]
         return self._handle(message, channel)
 
     def _handle(self, message: Message, channel: Channel | None) -> list[Effect]:
@@ -96,6 +95,10 @@ class Socket:
         if channel is None:
             reply = error_reply(NULL, message.ref, encode_json(topic), Reason.UNMATCHED_TOPIC)
             return [Send(reply)]
+        if event == PRESENCE_UPDATE and channel.shows_presence:
+            if message.binary or message.payload[:1] != b"{":
+                return [_refusal(channel, message, Reason.MALFORMED)]
+            return [UpdatePresence(topic, channel.attempt, message.ref, message.payload)]
         # A push is handled whatever its join_ref, as by the captured server: the reply carries the
         # current one, so the client drops what it no longer expects.
         if not channel.may_push or is_reserved_event(event):
@@ -125,7 +128,13 @@ class Socket:
         return effects
 
     def join_decided(
-        self, topic: str, attempt: int, *, refused: Reason | None = None, may_push: bool = False
+        self,
+        topic: str,
+        attempt: int,
+        *,
+        refused: Reason | None = None,
+        may_push: bool = False,
+        shows_presence: bool = False,
     ) -> list[Effect]:
         """The answer to :class:`Authorize`; one for an attempt that is gone has no effect."""
         channel = self._current(topic, attempt, ChannelState.JOINING)
@@ -134,6 +143,7 @@ class Socket:
         if refused is not None:
             return self._refuse_join(topic, channel, refused)
         channel.may_push = may_push
+        channel.shows_presence = shows_presence
         channel.state = ChannelState.SUBSCRIBING
         return [Subscribe(topic, attempt)]
 
@@ -164,6 +174,7 @@ class Socket:
         if channel is None or not channel.held:
             return []
         message = channel.held.popleft()
+        self._held_bytes -= len(message.payload)
         effects = self._handle(message, channel)
         successor = self._channels.get(topic)
         if successor is channel:
@@ -196,6 +207,38 @@ class Socket:
         if refused is None:
             return [Send(ok_reply(channel.join_ref, ref, channel.topic))]
         return [Send(error_reply(channel.join_ref, ref, channel.topic, refused))]
+
+    def push(self, topic: str, attempt: int, event: str, payload: Json) -> list[Effect]:
+        """A message of the gateway's own to this client alone, as ``Phoenix.Channel.push/3``."""
+        channel = self._current(topic, attempt, ChannelState.JOINED)
+        if channel is None:
+            return []
+        message = Outgoing(channel.join_ref, NULL, channel.topic, encode_json(event), payload)
+        return [Send(message)]
+
+    def end(self, topic: str) -> list[Effect]:
+        """The gateway takes the client off a topic; nothing happens if it is not on it."""
+        channel = self._channels.get(topic)
+        if channel is None:
+            return []
+        effects: list[Effect] = []
+        if channel.state is not ChannelState.JOINING:
+            effects.append(Unsubscribe(topic, channel.attempt))
+        if channel.state is not ChannelState.JOINED:
+            waiting, channel.held = channel.held or (), None
+            effects += self._refuse_join(topic, channel, Reason.UNAUTHORIZED)
+            for message in waiting:
+                self._held_bytes -= len(message.payload)
+                effects.append(_late_refusal(channel, message, Reason.UNAUTHORIZED))
+            return effects
+        del self._channels[topic]
+        return [*effects, Send(close_message(channel.join_ref, channel.topic))]
+
+    def end_all(self) -> list[Effect]:
+        """The gateway takes the client off all topics: phoenix.js then has nothing to rejoin."""
+        channels = self._channels.values()
+        closes = [Send(close_message(channel.join_ref, channel.topic)) for channel in channels]
+        return [*self.disconnected(), *closes]
 
     def disconnected(self) -> list[Effect]:
         """The connection is gone: what must be undone."""
@@ -257,12 +300,21 @@ class Socket:
         """What waited for a channel that is gone: a join among it starts a channel, which holds the rest."""
         effects: list[Effect] = []
         for message in ended.held or ():
+            self._held_bytes -= len(message.payload)
             effects += self.receive(message)
         return effects
 
 
 def _refusal(channel: Channel, message: Message, reason: Reason) -> Send:
     return Send(error_reply(channel.join_ref, message.ref, channel.topic, reason))
+
+
+def _late_refusal(channel: Channel, message: Message, reason: Reason) -> Send | RefuseJoin:
+    """The refusal of a message that came, or waited, while the channel's join was not decided."""
+    if message.event != JOIN:
+        return _refusal(channel, message, reason)
+    # with its own join_ref: phoenix.js passes over a reply that has another's
+    return RefuseJoin(error_reply(message.join_ref, message.ref, channel.topic, reason), reason)
 
 
 def _answer_phoenix(message: Message) -> Outgoing:

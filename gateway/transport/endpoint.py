@@ -13,6 +13,8 @@ from gateway.config import Limits
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
 from gateway.relay import Relay
+from gateway.sessions.book import Sessions
+from gateway.sessions.presence import Presences
 from gateway.transport.wheel import TimerWheel
 
 AGE_JITTER = 0.1
@@ -49,6 +51,7 @@ class Endpoint:
     Args:
         max_age_seconds: After which a connection is moved away; 0 for never.
         clock: Monotonic seconds.
+        wall_clock: Unix seconds.
 
     Attributes:
         phase: Whether new clients are let in.
@@ -62,16 +65,22 @@ class Endpoint:
         *,
         admission: Admission,
         relay: Relay,
+        sessions: Sessions,
+        presences: Presences,
         limits: Limits,
         metrics: Metrics,
         max_age_seconds: float,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
     ) -> None:
         self.admission = admission
         self.relay = relay
+        self.sessions = sessions
+        self.presences = presences
         self.limits = limits
         self.metrics = metrics
         self.clock = clock
+        self.wall_clock = wall_clock
         self.wheel = TimerWheel(clock())
         self.phase = Phase.STARTING
         self.joins_in_flight = 0

@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 
 from gateway.auth.admission import Admission
 from gateway.auth.tokens import Claims
+from gateway.device import UNKNOWN, Device, parse_device
 from gateway.errors import TokenError
 from gateway.transport.framing import V1_FRAMES, V2_FRAMES, WebSocketEncoding
 from gateway.transport.origin import OriginPolicy
@@ -49,10 +50,12 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         claims: Who it is; None for an anonymous socket.
+        device: What its token says of the device, else what its query does.
         subprotocol: To select in the answer; None where the client offered none but a token.
     """
 
     claims: Claims | None
+    device: Device
     encoding: WebSocketEncoding
     subprotocol: str | None
 
@@ -80,10 +83,26 @@ class Handshake:
             claims = self._admission.connect(token, request.query.get("user_id"))
         except TokenError as error:
             raise Refused(403, error.reason) from None
+        device = _device(request, claims)
         encoding = _encoding(request)
         if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
             raise Refused(400, "no_upgrade")
-        return Accepted(claims, encoding, subprotocol)
+        return Accepted(claims, device, encoding, subprotocol)
+
+
+def _device(request: web.Request, claims: Claims | None) -> Device:
+    if claims is not None and claims.device is not None:
+        return claims.device
+    query = request.query
+    said = {
+        name: query[f"device_{name}"]
+        for name in ("id", "name", "type")
+        if f"device_{name}" in query
+    }
+    try:
+        return parse_device(said) if said else UNKNOWN
+    except ValueError:
+        raise Refused(403, "device") from None
 
 
 def _encoding(request: web.Request) -> WebSocketEncoding:

@@ -1,12 +1,14 @@
 """The WebSocket transport: from an HTTP request to a socket, and its frames until it ends."""
 
 import asyncio
+import sys
 from typing import Final
 
 import structlog
 from aiohttp import WSMsgType, hdrs, web
 
 from gateway.protocol.reasons import CloseCode
+from gateway.sessions.client import Origin
 from gateway.transport.connection import Connection
 from gateway.transport.endpoint import Endpoint
 from gateway.transport.framing import close_frame
@@ -17,6 +19,9 @@ from gateway.transport.rate import RateLimit
 PATH: Final = "/socket/websocket"
 
 RETRY_AFTER_SECONDS: Final = 5
+
+MAX_USER_AGENT: Final = 256
+"""Characters kept of a client's User-Agent."""
 
 FRAMES_PER_TURN: Final = 64
 """
@@ -71,7 +76,17 @@ class WebSocketTransport:
         metrics.connects.labels("ok", "").inc()
         transport = request.transport
         if transport is not None:  # else the client went away during the handshake
-            connection = Connection(self._endpoint, transport, accepted.encoding, accepted.claims)
+            origin = Origin(
+                "websocket",
+                accepted.encoding.version,
+                self._address(request),
+                # most clients of a replica are of a few kinds
+                sys.intern(_text(request.headers.get(hdrs.USER_AGENT, "")[:MAX_USER_AGENT])),
+                accepted.device,
+            )
+            connection = Connection(
+                self._endpoint, transport, accepted.encoding, accepted.claims, origin
+            )
             await self._run(connection, ws, transport)
         return ws
 
@@ -95,6 +110,7 @@ class WebSocketTransport:
             # Flushes what was written, the close frame included, then ends the TCP connection; aiohttp
             # would otherwise send a close frame of its own.
             transport.close()
+            connection.cut_off_later()
 
     async def _read(
         self, connection: Connection, ws: web.WebSocketResponse, transport: asyncio.Transport
@@ -119,12 +135,9 @@ class WebSocketTransport:
             connection.heard_at = now = clock()
             if kind is WSMsgType.PING:
                 connection.pong(bytes(message.data))
-            elif kind is WSMsgType.TEXT:
+            elif kind in (WSMsgType.TEXT, WSMsgType.BINARY):
                 received()
-                await connection.text(message.data)
-            elif kind is WSMsgType.BINARY:
-                received()
-                await connection.binary(message.data)
+                await connection.receive(message.data)
             if connection.buffered() > endpoint.limits.outbound_buffer_bytes:
                 connection.overflowed()  # replies and pongs pile up too, if nobody reads them
             frames += 1
@@ -137,3 +150,8 @@ class WebSocketTransport:
     def _address(self, request: web.Request) -> str:
         forwarded = request.headers.getall("X-Forwarded-For", ())
         return self._peers.resolve(request.remote, forwarded)
+
+
+def _text(header: str) -> str:
+    """A header as text; aiohttp keeps bytes of it that are no UTF-8 as surrogates."""
+    return header.encode(errors="replace").decode()

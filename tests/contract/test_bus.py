@@ -1,6 +1,7 @@
 """What every bus promises, whichever it is."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -276,3 +277,33 @@ async def test_a_cancelled_subscribe_leaves_no_subscription(here: Client, there:
     await there.bus.publish("t", b"x")
     await eventually(lambda: kept == [b"x"])
     assert heard == []
+
+
+async def test_a_publisher_learns_that_nobody_is_subscribed(here: Client, there: Client) -> None:
+    heard: list[bytes] = []
+    unheard: list[str] = []
+    await there.bus.subscribe("t.there", heard.append)
+    await here.bus.subscribe("t.here", heard.append)
+    for subject in ("t.there", "t.here", "t.nowhere", "t.nowhere"):
+        await here.bus.publish(subject, b"x", unheard=partial(unheard.append, subject))
+
+    await eventually(lambda: len(unheard) == 2 and len(heard) == 2)
+    assert unheard == ["t.nowhere"] * 2
+
+
+async def test_a_publisher_learns_it_again_once_the_subscriber_has_left(
+    here: Client, there: Client
+) -> None:
+    unheard: list[str] = []
+    heard: list[bytes] = []
+    subscription = await there.bus.subscribe("t.a", heard.append)
+    await here.bus.publish("t.a", b"x", unheard=lambda: unheard.append("early"))
+    await eventually(lambda: heard == [b"x"])
+    subscription.close()
+
+    async def told() -> bool:
+        await here.bus.publish("t.a", b"x", unheard=lambda: unheard.append("late"))
+        return bool(unheard)
+
+    await eventually(told)
+    assert set(unheard) == {"late"}

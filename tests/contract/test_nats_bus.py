@@ -178,8 +178,7 @@ async def test_a_hanging_server_with_a_full_connection_is_noticed_too(
     nats_server.start()
     client = await open_nats()
     nats_server.pause()
-    await fill(client, bytes(500_000))
-    await eventually(lambda: client.counters.bytes_pending > nats.MAX_UNSENT_BYTES)
+    assert await fill(client, bytes(500_000)) * 500_000 > nats.MAX_UNSENT_BYTES
     await client.until(up=False, seconds=15)
     await eventually(lambda: client.counters.bytes_pending == 0)
     nats_server.resume()
@@ -471,3 +470,24 @@ async def test_a_password_for_a_tls_address_is_never_sent_in_clear(
         await eventually(lambda: any("SecureConn" in str(entry) for entry in logs))
         await bus.close()
     assert "secret" not in str(logs)
+
+
+async def test_a_value_is_kept_for_others_and_for_later(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    nats_server.start()
+    here, there = await open_nats(), await open_nats()
+    await here.bus.put("kept", "a_b-c=", b"1")
+    await here.bus.put("kept", "a_b-c=", b"2")
+    assert await there.bus.get("kept", "a_b-c=") == b"2"
+    assert await there.bus.get("kept", "other") is None
+
+    nats_server.kill()
+    await there.until(up=False)
+    with pytest.raises(BusUnavailable):
+        await there.bus.get("kept", "a_b-c=")
+    with pytest.raises(BusUnavailable):
+        await there.bus.put("kept", "a_b-c=", b"3")
+    nats_server.start()
+    await there.until(up=True)
+    assert await there.bus.get("kept", "a_b-c=") == b"2"

@@ -35,3 +35,13 @@ class Backend:
         """Publish one message; the status."""
         body = {"topic": topic, "event": event, "payload": payload}
         return (await self.post("/v1/publish", body))[0]
+
+    async def get(self, path: str) -> tuple[int, Any]:
+        """GET; status and decoded answer."""
+        async with self._session.get(f"{self._url}{path}") as response:
+            return response.status, await response.json(content_type=None)
+
+    async def delete(self, path: str) -> tuple[int, Any]:
+        """DELETE; status and decoded answer."""
+        async with self._session.delete(f"{self._url}{path}") as response:
+            return response.status, await response.json(content_type=None)

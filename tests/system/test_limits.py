@@ -3,7 +3,9 @@
 import asyncio
 import json
 import socket
+import struct
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -46,6 +48,17 @@ class DeafClient:
         """Send a short text frame, masked with zeros."""
         data = text.encode()
         self._socket.sendall(bytes((0x81, 0x80 | len(data), 0, 0, 0, 0)) + data)
+
+    def send_bytes(self, opcode: int, text: str, *, times: int = 1) -> None:
+        """Send frames of any length, masked with zeros."""
+        data = text.encode("latin-1")
+        size = len(data)
+        head = (
+            bytes((0x80 | opcode, 0x80 | size))
+            if size < 126
+            else struct.pack("!BBH", 0x80 | opcode, 0xFE, size)
+        )
+        self._socket.sendall((head + bytes(4) + data) * times)
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
@@ -237,3 +250,25 @@ async def test_a_crowd_that_joins_is_bounded(
     for ref in ("a", "b"):
         assert (await client.reply(ref))[4]["status"] == "ok"
     await client.close()
+
+
+def open_files(gateway: GatewayProcess) -> int:
+    """Descriptors a gateway has open."""
+    return len(list(Path(f"/proc/{gateway.pid}/fd").iterdir()))
+
+
+@pytest.mark.slow
+async def test_who_closes_and_then_reads_nothing_is_cut_off(start_gateway: StartGateway) -> None:
+    """What is left to send would otherwise keep the connection, and its buffer, for as long as it likes."""
+    gateway = start_gateway()
+    before, clients = open_files(gateway), 20
+    with ExitStack() as stack:
+        for _ in range(clients):
+            deaf = stack.enter_context(DeafClient(gateway))
+            heartbeat = json.dumps([None, "r" * 20_000, "phoenix", "heartbeat", {}])
+            deaf.send_bytes(0x1, heartbeat, times=45)
+            deaf.send_bytes(0x8, "\x03\xe8")
+        await eventually(lambda: gateway.metric("connections", transport="websocket") == 0)
+        assert open_files(gateway) > before + clients / 2, "they have not taken their last bytes"
+
+        await eventually(lambda: open_files(gateway) < before + clients / 2, within=20)

@@ -8,7 +8,7 @@ import pytest
 from gateway.bus.envelope import Envelope, encode
 from gateway.bus.memory import MemoryBus
 from gateway.bus.subjects import Subjects
-from gateway.hub.broadcast import Broadcast
+from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.registry import Registry
 from gateway.relay import Relay
 
@@ -60,10 +60,11 @@ async def parts() -> Any:
 
 async def test_a_publish_comes_back_from_the_bus_as_a_broadcast(parts: Any) -> None:
     relay, recording, _ = parts
-    await relay.publish(TOPIC, "e", b'{ "a":1}', exclude_sessions=("s",))
+    audience = Audience(frozenset({"s"}), frozenset({"d"}), frozenset({"phone", "tv"}))
+    await relay.publish(TOPIC, "e", b'{ "a":1}', audience=audience)
     await asyncio.sleep(0)
 
-    assert recording.sent == [Broadcast(TOPIC, "e", b'{ "a":1}', excluded=frozenset({"s"}))]
+    assert recording.sent == [Broadcast(TOPIC, "e", b'{ "a":1}', audience=audience)]
     assert recording.delays == [0.0]
 
 

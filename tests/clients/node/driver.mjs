@@ -4,17 +4,18 @@
 //   node driver.mjs PACKAGE SCENARIO URL [OPTIONS]
 //
 // OPTIONS is JSON: params, authToken and heartbeatIntervalMs go to the Socket; "topic" is what the
-// scenario joins; "v1": true makes a phoenix package speak version 1.
+// scenario joins; "v1": true makes a phoenix package speak version 1; "withinMs" is how long it may take.
 // Exit status: 0 the scenario came to its end, 1 something went wrong, 3 it did not end in time.
+
+import { createInterface } from "node:readline";
 
 import WebSocket from "ws";
 
-const WITHIN_MS = 30_000;
 const [name, scenario, url, json = "{}"] = process.argv.slice(2);
-const { topic, v1 = false, ...options } = JSON.parse(json);
+const { topic, v1 = false, withinMs = 30_000, ...options } = JSON.parse(json);
 
 const module = await import(name);
-const { Socket } = module.Socket ? module : module.default;
+const { Socket, Presence } = module.Socket ? module : module.default;
 
 function report(saw, details = {}) {
   process.stdout.write(JSON.stringify({ saw, ...details }) + "\n");
@@ -160,12 +161,55 @@ const scenarios = {
     channel.join().receive("ok", () => report("joined"));
     await end;
   },
+
+  /** Reports who is there and all else that happens; does what standard input says, until it ends. */
+  async member() {
+    const socket = connect();
+    socket.onOpen(() => report("open"));
+    socket.onClose((event) => report("closed", { code: event.code }));
+    socket.onMessage(({ event, payload }) => {
+      if (event.startsWith("presence_")) report("message", { event, payload });
+    });
+    let channel;
+    const enter = () => {
+      channel = socket.channel(topic, {});
+      channel.onClose(() => report("channel closed"));
+      const presence = new Presence(channel);
+      presence.onJoin((user, before, { metas }) =>
+        report("join", { user, metas, before: before ? before.metas : [] }));
+      presence.onLeave((user, after, { metas }) =>
+        report("leave", { user, metas, after: after.metas }));
+      presence.onSync(() =>
+        report("sync", { users: presence.list((user, { metas }) => ({ user, metas })) }));
+      channel
+        .join()
+        .receive("ok", (response) => report("joined", { response }))
+        .receive("error", (answer) => report("refused", { answer }));
+    };
+    const commands = {
+      push({ event, payload }) {
+        channel
+          .push(event, payload)
+          .receive("ok", (response) => report("answer", { status: "ok", response }))
+          .receive("error", (response) => report("answer", { status: "error", response }));
+      },
+      leave: () => channel.leave(),
+      enter,
+      cut: () => socket.conn.terminate(), // the connection breaks; the package sees to the rest
+    };
+    enter();
+    for await (const line of createInterface({ input: process.stdin })) {
+      const { what, ...details } = JSON.parse(line);
+      commands[what](details);
+    }
+    await new Promise((resolve) => socket.disconnect(resolve));
+  },
 };
 
 setTimeout(() => {
-  report("timeout", { after_ms: WITHIN_MS });
+  report("timeout", { after_ms: withinMs });
   process.exit(3);
-}, WITHIN_MS).unref();
+}, withinMs).unref();
 
 await scenarios[scenario]();
 report("end");

@@ -6,14 +6,32 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.api import build_api
-from tests.unit.api.fakes import Config, Gateway, Metrics, Readiness, RecordingRelay, RoomsOnly
+from gateway.auth.rules import PersonalTopic
+from tests.unit.api.fakes import (
+    Config,
+    Gateway,
+    Metrics,
+    Readiness,
+    RecordingDirectory,
+    RecordingRelay,
+    RoomsAndUsers,
+    two_replicas,
+)
 
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
     config, relay, readiness, metrics = Config(), RecordingRelay(), Readiness(), Metrics()
+    directory = RecordingDirectory()
     app = build_api(
-        config=config, relay=relay, rules=RoomsOnly(), readiness=readiness, metrics=metrics
+        config=config,
+        relay=relay,
+        rules=RoomsAndUsers(),
+        personal=PersonalTopic("user:{sub}"),
+        directory=directory,
+        replicas=two_replicas,
+        readiness=readiness,
+        metrics=metrics,
     )
     async with TestClient(TestServer(app)) as client:
-        yield Gateway(app, client, config, relay, readiness, metrics)
+        yield Gateway(app, client, config, relay, directory, readiness, metrics)

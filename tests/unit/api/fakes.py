@@ -8,6 +8,12 @@ from typing import Any
 
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
+from yarl import URL
+
+from gateway.api.user_types import ReplicaReport
+from gateway.hub.broadcast import Audience
+from gateway.sessions.commands import Presence, Session
+from gateway.sessions.directory import Cover
 
 
 @dataclass(frozen=True)
@@ -51,21 +57,63 @@ class RecordingRelay:
     """Remembers what was published; fails for the topics it is told to."""
 
     published: list[tuple[str, str, bytes]] = field(default_factory=list)
+    audiences: list[Audience | None] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
     failure: Exception | None = None
 
-    async def publish(self, topic: str, event: str, payload: bytes) -> None:
+    async def publish(
+        self, topic: str, event: str, payload: bytes, /, *, audience: Audience | None
+    ) -> None:
         failure = self.failure or self.failures.get(topic)
         if failure is not None:
             raise failure
         self.published.append((topic, event, payload))
+        self.audiences.append(audience)
 
 
-class RoomsOnly:
-    """Rules that know topics beginning with ``room:``, and ``phoenix``."""
+class RoomsAndUsers:
+    """Rules that know topics beginning with ``room:`` and ``user:``, and ``phoenix``."""
 
     def match(self, topic: str, /) -> object | None:
-        return self if topic.startswith("room:") or topic == "phoenix" else None
+        return self if topic.startswith(("room:", "user:")) or topic == "phoenix" else None
+
+
+@dataclass
+class RecordingDirectory:
+    """Knows what it is told of users, and remembers what it was asked."""
+
+    known: dict[str, Presence] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)
+    listed: list[Session] = field(default_factory=list)
+    number: int = 0
+    cover: Cover = field(default_factory=Cover)
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+
+    async def presences(self, users: list[str], /) -> tuple[dict[str, Presence], Cover]:
+        self.asked.append(("presences", *users))
+        return {user: self.known.get(user, Presence()) for user in users}, self.cover
+
+    async def last_seen(self, user: str, /) -> float:
+        return self.kept.get(user, 0.0)
+
+    async def sessions(self, user: str, /) -> tuple[list[Session], Cover]:
+        self.asked.append(("sessions", user))
+        return self.listed, self.cover
+
+    async def close(
+        self, user: str, /, *, only: tuple[str, ...] = (), keep: tuple[str, ...] = ()
+    ) -> tuple[int, Cover]:
+        self.asked.append(("close", user, only, keep))
+        return self.number, self.cover
+
+    async def leave_topic(self, user: str, topic: str, /) -> tuple[int, Cover]:
+        self.asked.append(("leave_topic", user, topic))
+        return self.number, self.cover
+
+
+def two_replicas() -> list[ReplicaReport]:
+    """This replica and another."""
+    return [ReplicaReport("a", True, 2, 3), ReplicaReport("b", False, 4, 5)]
 
 
 @dataclass
@@ -141,6 +189,7 @@ class Gateway:
     client: TestClient[web.Request, web.Application]
     config: Config
     relay: RecordingRelay
+    directory: RecordingDirectory
     readiness: Readiness
     metrics: Metrics
 
@@ -151,5 +200,9 @@ class Gateway:
         async with self.client.post(path, data=data, headers=sent) as response:
             return await Answer.of(response)
 
-
-Json = dict[str, "object"]
+    async def ask(self, method: str, path: str, key: str = "schlüssel") -> "Answer":
+        """A request without a body; the path goes out as it stands here."""
+        url = self.client.make_url("/").join(URL(path, encoded=True))
+        headers = {"X-API-Key": key}
+        async with self.client.session.request(method, url, headers=headers) as response:
+            return await Answer.of(response)

@@ -95,10 +95,44 @@ INVALID = {
         b'{"event": "e", "payload": [], "id": "\\u0000"}',
         ["topic", "payload", "id"],
     ),
-    "user": (b'{"user": "42", "event": "e", "payload": {}}', ["user"]),
-    "users": (b'{"users": ["42"], "event": "e", "payload": {}}', ["users"]),
-    "filter": (
-        b'{"topic": "room:1", "event": "e", "payload": {}, "exclude_sessions": []}',
+    "three targets": (
+        b'{"topic": "room:1", "user": "1", "users": ["1"], "event": "e", "payload": {}}',
+        ["user", "users"],
+    ),
+    "empty user": (b'{"user": "", "event": "e", "payload": {}}', ["user"]),
+    "null user": (b'{"user": null, "event": "e", "payload": {}}', ["user"]),
+    "number as user": (b'{"user": 42, "event": "e", "payload": {}}', ["user"]),
+    "long user": (b'{"user": "%b", "event": "e", "payload": {}}' % (b"u" * 256), ["user"]),
+    "user whose topic is long": (
+        b'{"user": "%b", "event": "e", "payload": {}}' % (b"u" * 251),
+        ["user"],
+    ),
+    "no users": (b'{"users": [], "event": "e", "payload": {}}', ["users"]),
+    "number among users": (b'{"users": ["1", 2], "event": "e", "payload": {}}', ["users[1]"]),
+    "empty among users": (b'{"users": ["1", ""], "event": "e", "payload": {}}', ["users[1]"]),
+    "long among users": (
+        b'{"users": ["1", "%b"], "event": "e", "payload": {}}' % ("ü" * 126).encode(),
+        ["users[1]"],
+    ),
+    "1,001 users": (
+        b'{"users": [%b], "event": "e", "payload": {}}' % b",".join([b'"1"'] * 1001),
+        ["users"],
+    ),
+    "string as sessions": (
+        b'{"topic": "room:1", "event": "e", "payload": {}, "exclude_sessions": "s"}',
+        ["exclude_sessions"],
+    ),
+    "number among devices": (
+        b'{"topic": "room:1", "event": "e", "payload": {}, "exclude_devices": ["d", 1]}',
+        ["exclude_devices[1]"],
+    ),
+    "long device type": (
+        b'{"topic": "room:1", "event": "e", "payload": {}, "device_types": ["%b"]}' % (b"t" * 129),
+        ["device_types[0]"],
+    ),
+    "101 sessions": (
+        b'{"topic": "room:1", "event": "e", "payload": {}, "exclude_sessions": [%b]}'
+        % b",".join([b'"s"'] * 101),
         ["exclude_sessions"],
     ),
 }

@@ -171,7 +171,7 @@ async def test_batch_answers_each_message_in_order(gateway: Gateway) -> None:
         message('{"n": 0}', id="a"),
         "17",
         message("[]"),
-        message(users=["42"]),
+        message(topic=None, users=["u" * 251]),
         message(event="phx_close"),
         message(topic="nowhere"),
         message(topic="room:down"),
@@ -189,7 +189,7 @@ async def test_batch_answers_each_message_in_order(gateway: Gateway) -> None:
     assert [result["problem"]["errors"][0]["field"] for result in results[1:6]] == [
         "body",
         "payload",
-        "users",
+        "users[0]",
         "event",
         "topic",
     ]

@@ -17,6 +17,7 @@ class Channel(msgspec.Struct):
     join: Any = "authenticated"
     push: Any = "deny"
     echo: bool = True
+    presence: Any = False
     slow_consumer: Any = "disconnect"
 
 

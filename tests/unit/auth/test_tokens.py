@@ -9,12 +9,14 @@ import jwt
 import msgspec
 import pytest
 
-from gateway.auth.tokens import TokenVerifier, mint
+from gateway.auth.tokens import MAX_SESSIONS, TokenVerifier, mint
+from gateway.device import Device
 from gateway.errors import TokenError
 
-SECRET = "a secret that is long enough for HS256!!"
-OTHER = "another secret, also long enough for it!"
+SECRET = "a secret that is long enough for HS512, so that PyJWT has no word of warning"
+OTHER = "another secret that is long enough for HS512, so that PyJWT is silent, too"
 NOW = int(time.time())
+PRESENCE_BYTES = 64
 HOUR = 3600  # parameters are made at collection, long before the last test runs
 
 
@@ -48,23 +50,98 @@ def forged(payload: str) -> str:
     return jwt.PyJWS().encode(payload.encode(), SECRET, algorithm="HS256")
 
 
+def verifier(settings: Settings | None = None, named: tuple[str, ...] = ()) -> TokenVerifier:
+    """A verifier with bounds that are easy to reach."""
+    return TokenVerifier(
+        settings or Settings(), named, max_user_bytes=250, max_presence_bytes=PRESENCE_BYTES
+    )
+
+
 def test_a_good_token_says_who_it_is() -> None:
-    claims = TokenVerifier(Settings()).verify(signed())
+    claims = verifier().verify(signed())
 
     assert (claims.user, claims.expires_at, claims.named) == ("42", NOW + HOUR, {"sub": "42"})
 
 
+@pytest.mark.parametrize(
+    ("extra", "device", "max_sessions", "presence"),
+    [
+        ({}, None, None, b"{}"),
+        ({"device": {}}, Device(), None, b"{}"),
+        ({"device": {"id": "d", "type": "tv", "os": 1}}, Device("d", type="tv"), None, b"{}"),
+        ({"device": {"name": "x" * 128}}, Device(name="x" * 128), None, b"{}"),
+        ({"max_sessions": 1}, None, 1, b"{}"),
+        ({"max_sessions": MAX_SESSIONS}, None, MAX_SESSIONS, b"{}"),
+        ({"presence": {}}, None, None, b"{}"),
+        ({"presence": {"name": "Ann", "n": [1]}}, None, None, b'{"name":"Ann","n":[1]}'),
+        ({"presence": {"a": "x" * 56}}, None, None, b'{"a":"%b"}' % (b"x" * 56)),
+    ],
+)
+def test_a_token_may_say_more(
+    extra: dict[str, Any], device: Device | None, max_sessions: int | None, presence: bytes
+) -> None:
+    claims = verifier().verify(signed(**extra))
+
+    assert (claims.device, claims.max_sessions, claims.presence) == (device, max_sessions, presence)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        '"device":"phone"',
+        '"device":[]',
+        '"device":7',
+        '"device":{"id":7}',
+        '"device":{"id":null}',
+        '"device":{"name":"%s"}' % ("x" * 129),
+        '"device":{"type":["tv"]}',
+        '"max_sessions":0',
+        '"max_sessions":-1',
+        '"max_sessions":1.0',
+        '"max_sessions":true',
+        '"max_sessions":"1"',
+        '"max_sessions":[]',
+        '"max_sessions":1000001',
+        '"max_sessions":1e400',
+        '"presence":[]',
+        '"presence":"x"',
+        '"presence":true',
+        '"presence":{"a":"%s"}' % ("x" * 57),
+        '"presence":{"a":"%s"}' % ("ü" * 29),
+        '"presence":{"a":"\\ud800"}',
+        '"device":{"name":"\\ud800"}',
+        '"sub":"\\ud800"',
+    ],
+)
+def test_a_claim_of_another_shape_is_refused(claim: str) -> None:
+    token = forged(f'{{"sub":"42","iat":{NOW},"exp":{NOW + HOUR},{claim}}}')
+
+    with pytest.raises(TokenError) as caught:
+        verifier().verify(token)
+
+    assert caught.value.reason == "token_claims"
+
+
+@pytest.mark.parametrize("claim", ["device", "max_sessions", "presence"])
+def test_a_claim_that_is_null_is_none(claim: str) -> None:
+    claims = verifier().verify(
+        forged(f'{{"sub":"42","iat":{NOW},"exp":{NOW + HOUR},"{claim}":null}}')
+    )
+
+    assert claims == verifier().verify(signed())
+
+
 def test_claims_that_patterns_ask_for_are_kept_when_they_are_strings() -> None:
-    claims = TokenVerifier(Settings(), ["org", "team"]).verify(signed(org="o", team=7, x="y"))
+    claims = verifier(named=("org", "team")).verify(signed(org="o", team=7, x="y"))
 
     assert claims.named == {"sub": "42", "org": "o"}
 
 
 def test_all_secrets_verify_and_the_first_signs() -> None:
-    verifier = TokenVerifier(Settings(secrets=(OTHER, SECRET)))
+    both = verifier(Settings(secrets=(OTHER, SECRET)))
 
-    assert verifier.verify(signed(SECRET)).user == "42"
-    assert verifier.verify(mint(OTHER, sub="7", ttl_seconds=HOUR, now=NOW)).user == "7"
+    assert both.verify(signed(SECRET)).user == "42"
+    assert both.verify(mint(OTHER, sub="7", ttl_seconds=HOUR, now=NOW)).user == "7"
 
 
 def test_a_minted_token_carries_what_it_was_given() -> None:
@@ -79,7 +156,7 @@ def test_a_minted_token_carries_what_it_was_given() -> None:
         issuer="i",
     )
 
-    assert TokenVerifier(Settings(audience="a", issuer="i")).verify(token).user == "42"
+    assert verifier(Settings(audience="a", issuer="i")).verify(token).user == "42"
     payload = jwt.decode(token, options={"verify_signature": False})
     assert payload["device"] == {"id": "phone"}
     assert payload["topics"] == ["room:*"]
@@ -104,7 +181,8 @@ def test_a_minted_token_carries_what_it_was_given() -> None:
         (signed(exp=None), "token_claims"),
         (signed(iat=None), "token_claims"),
         (signed(sub=""), "token_claims"),
-        (signed(sub="x" * 256), "token_claims"),
+        (signed(sub="x" * 251), "token_claims"),
+        (signed(sub="ü" * 126), "token_claims"),
         (forged('{"sub":42,"iat":1,"exp":9999999999}'), "token_claims"),
         (forged(f'{{"sub":"42","iat":{NOW},"exp":"{NOW + HOUR}"}}'), "token_claims"),
         (forged(f'{{"sub":"42","iat":{NOW},"exp":1e400}}'), "token_malformed"),
@@ -123,7 +201,7 @@ def test_a_minted_token_carries_what_it_was_given() -> None:
 )
 def test_a_bad_token_is_refused_with_its_reason(token: str, reason: str) -> None:
     with pytest.raises(TokenError) as caught:
-        TokenVerifier(Settings()).verify(token)
+        verifier().verify(token)
 
     assert caught.value.reason == reason
 
@@ -141,14 +219,14 @@ def test_a_bad_token_is_refused_with_its_reason(token: str, reason: str) -> None
 )
 def test_settings_decide_too(settings: Settings, token: str, reason: str) -> None:
     with pytest.raises(TokenError) as caught:
-        TokenVerifier(settings).verify(token)
+        verifier(settings).verify(token)
 
     assert caught.value.reason == reason
 
 
 def test_clocks_may_differ_by_the_leeway() -> None:
-    verifier = TokenVerifier(Settings(leeway_seconds=30))
+    lenient = verifier(Settings(leeway_seconds=30))
 
     now = int(time.time())
 
-    assert verifier.verify(signed(exp=now - 10, iat=now - 60)).user == "42"
+    assert lenient.verify(signed(exp=now - 10, iat=now - 60)).user == "42"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.bus.base import Handler, Listener
+from gateway.bus.base import Handler, Listener, Unheard
 from gateway.bus.interest import Interest
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusUnavailable, SubscriptionRefused
@@ -69,7 +69,11 @@ class FakeBus:
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
-    async def publish(self, subject: str, body: bytes) -> None: ...
+    async def publish(
+        self, subject: str, body: bytes, *, unheard: Unheard | None = None
+    ) -> None: ...
+    async def put(self, bucket: str, key: str, value: bytes) -> None: ...
+    async def get(self, bucket: str, key: str) -> bytes | None: ...
 
     async def subscribe(self, subject: str, handler: Handler) -> FakeSubscription:
         self.asked.append(subject)

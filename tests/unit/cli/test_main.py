@@ -16,7 +16,7 @@ from gateway.cli.options import Failure
 Invoke = Callable[..., Result]
 RunProcess = Callable[..., CompletedProcess[str]]
 
-COMMANDS = {"serve", "check-config", "config", "token", "publish", "watch", "openapi"}
+COMMANDS = {"serve", "check-config", "config", "token", "publish", "watch", "sessions", "openapi"}
 
 
 def test_all_commands_are_there() -> None:

@@ -78,6 +78,23 @@ def test_what_is_published_is_watched(invoke: Invoke, gateway: tuple[GatewayProc
     ]
 
 
+def test_the_sessions_of_a_user_are_listed(
+    invoke: Invoke, gateway: tuple[GatewayProcess, str]
+) -> None:
+    process, config = gateway
+    with started("watch", "room:42", "--user", "ann/1", "--config", config) as tail:
+        wait_for_join(process, tail)
+        found = invoke("sessions", "ann/1", "--config", config)
+        nobody = invoke("sessions", "no/body", "--config", config)
+
+    head, row = found.stdout.splitlines()
+    assert head.split()[:3] == ["session", "device", "type"]
+    assert "127.0.0.1" in row
+    assert row.endswith("room:42")
+    assert nobody.exit_code == found.exit_code == 0
+    assert len(nobody.stdout.splitlines()) == 1
+
+
 def test_watch_ends_on_ctrl_c_without_a_word(gateway: tuple[GatewayProcess, str]) -> None:
     process, config = gateway
     with started("watch", "room:42", "--config", config) as tail:

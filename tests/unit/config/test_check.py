@@ -255,14 +255,6 @@ def test_an_impossible_combination_is_refused(toml: str, problem: str) -> None:
             'channels[0].push: "upstream" is not available in this version; available: deny, broadcast',
         ),
         (
-            channel("a", "presence = true"),
-            "channels[0].presence: true is not available in this version; available: false",
-        ),
-        (
-            channel("a", "presence = 'count'"),
-            'channels[0].presence: "count" is not available in this version; available: false',
-        ),
-        (
             channel("a", "history = { messages = 1 }"),
             (
                 'channels[0].history: {"messages":1} is not available in this version;'
@@ -278,7 +270,7 @@ def test_a_mode_of_a_later_version_is_refused_by_name(toml: str, problem: str) -
     assert caught.value.problems == (f"{problem} (from --set)",)
 
 
-@pytest.mark.parametrize("section", ["sessions", "history", "presence", "upstream"])
+@pytest.mark.parametrize("section", ["history", "upstream"])
 @pytest.mark.parametrize("form", ["file", "variable", "flag"])
 def test_a_section_of_a_later_version_is_refused_by_name(
     tmp_path: Path, section: str, form: str
@@ -310,7 +302,7 @@ def test_a_key_of_a_later_version_is_refused_without_its_value(tmp_path: Path, l
 
 def test_what_leaves_a_later_mode_off_is_accepted(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
-    file.write_text("[auth]\njwks_url = ''\npublic_keys = []\n" + channel("a", "presence = false"))
+    file.write_text("[auth]\njwks_url = ''\npublic_keys = []\n" + channel("a"))
 
     assert load_config(file, environ={}).channels == (Channel(pattern="a"),)
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub.broadcast import Broadcast
+from gateway.device import UNKNOWN, Device
+from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.fanout import PASS_BYTES, SLICE_WRITES, Fanout
 from gateway.hub.registry import Member, Registry
 
@@ -74,6 +75,7 @@ class Screen:
 
     def __init__(self, name: str, encoding: Text) -> None:
         self.id = name
+        self.device: Device = UNKNOWN
         self.encoding = encoding
         self.writes: list[bytes] = []
         self.waiting = 0
@@ -252,7 +254,7 @@ def test_excluded_sockets_are_left_out_of_a_joined_write(hub: Hub) -> None:
     author, _ = hub.join("author")
     reader, _ = hub.join("reader")
     hub.send("a")
-    hub.fanout.send(Broadcast(ROOM, "b", b"{}", excluded=frozenset({"author"})))
+    hub.fanout.send(Broadcast(ROOM, "b", b"{}", audience=Audience(frozenset({"author"}))))
     hub.send("c")
     hub.loop.run()
 
@@ -356,7 +358,8 @@ def test_every_member_gets_exactly_what_was_sent_while_it_was_one(
             number += 1
             # an even value excludes the socket of half its number
             excluded = frozenset({str(value // 2)}) if value % 2 == 0 else frozenset[str]()
-            hub.fanout.send(Broadcast(ROOM, f"m{number}", b"{}", excluded=excluded))
+            audience = Audience(excluded) if excluded else None
+            hub.fanout.send(Broadcast(ROOM, f"m{number}", b"{}", audience=audience))
             for screen, _ in members.values():
                 if screen.id not in excluded:
                     expected[screen] += f"m{number};"

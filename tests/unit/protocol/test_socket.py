@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.protocol.channel import MAX_HELD, MAX_HELD_BYTES
 from gateway.protocol.effects import (
     Activate,
     Authorize,
@@ -16,6 +17,7 @@ from gateway.protocol.effects import (
     Send,
     Subscribe,
     Unsubscribe,
+    UpdatePresence,
 )
 from gateway.protocol.messages import Message, Undecodable
 from gateway.protocol.reasons import CloseCode, Reason
@@ -33,6 +35,7 @@ class Client:
         self.immediate = immediate
         self.refuse: Reason | None = None
         self.may_push = True
+        self.shows_presence = False
         self.sent: list[Any] = []
         self.effects: list[Effect] = []
         self.active: dict[str, int] = {}
@@ -51,7 +54,11 @@ class Client:
                     self.sent.append(json.loads(V2().encode(effect.message)))
                 case Authorize() if self.immediate:
                     effects += self.socket.join_decided(
-                        effect.topic, effect.attempt, refused=self.refuse, may_push=self.may_push
+                        effect.topic,
+                        effect.attempt,
+                        refused=self.refuse,
+                        may_push=self.may_push,
+                        shows_presence=self.shows_presence,
                     )
                 case Subscribe():
                     self.subscribed.add(effect.attempt)
@@ -390,6 +397,184 @@ def test_too_many_waiting_messages_are_refused() -> None:
     client.receive("1", "65", ROOM, "shout", {})
 
     assert client.take() == [error("1", "65", "rate limited")]
+
+
+def test_a_join_too_many_is_answered_with_its_own_join_ref() -> None:
+    client = Client(immediate=False)
+    client.receive("1", "1", ROOM, "phx_join", {})
+    for ref in range(MAX_HELD):
+        client.receive("1", ref, ROOM, "shout", {})
+
+    client.receive("9", "9", ROOM, "phx_join", {})
+
+    assert client.take() == [error("9", "9", "rate limited")]
+    assert isinstance(client.effects[-1], RefuseJoin)
+
+
+def test_what_waits_for_all_joins_of_a_socket_is_bounded() -> None:
+    client = Client(immediate=False)
+    half = {"x": "x" * (MAX_HELD_BYTES // 2 - len('{"x": ""}'))}
+    client.receive("1", "1", "room:1", "phx_join", {})
+    client.receive("2", "2", "room:2", "phx_join", {})
+    client.receive("1", "3", "room:1", "shout", half)
+    client.receive("2", "4", "room:2", "shout", half)
+    assert client.take() == []
+    client.receive("1", "5", "room:1", "shout", {})
+    client.receive("2", "6", "room:2", "phx_leave", {})
+    assert client.take() == [
+        error("1", "5", "rate limited", "room:1"),
+        error("2", "6", "rate limited", "room:2"),
+    ]
+
+    client.immediate = True
+    client.perform(client.socket.join_decided("room:1", 1, may_push=True))
+    assert client.take() == [ok("1", "1", "room:1"), ok("1", "3", "room:1")]
+    client.receive("2", "7", "room:2", "shout", half)
+
+    assert client.take() == []  # there is room for it again
+
+
+@pytest.mark.parametrize("way", ["refused", "failed", "ended", "resumed"])
+def test_room_for_what_waits_is_given_back_whichever_way_a_join_ends(way: str) -> None:
+    client = Client(immediate=False)
+    whole = {"x": "x" * (MAX_HELD_BYTES - len('{"x": ""}'))}
+    for attempt in range(1, 4):
+        client.receive("1", "1", ROOM, "phx_join", {})
+        client.receive("1", "2", ROOM, "shout", whole)
+        assert client.take() == []
+        socket = client.socket
+        if way == "refused":
+            client.perform(socket.join_decided(ROOM, attempt, refused=Reason.UNAUTHORIZED))
+        elif way == "ended":
+            client.perform(socket.end(ROOM))
+        else:
+            client.perform(socket.join_decided(ROOM, attempt, may_push=True))
+            if way == "failed":
+                client.perform(socket.subscribe_failed(ROOM, attempt, Reason.BUS_UNAVAILABLE))
+            else:
+                client.perform(socket.subscribed(ROOM, attempt))
+                client.receive("1", "3", ROOM, "phx_leave", {})
+        client.take()
+
+
+@pytest.fixture
+def present() -> Client:
+    """A client that joined ROOM with join_ref "1", where others see it."""
+    client = Client()
+    client.shows_presence = True
+    client.may_push = False
+    client.receive("1", "1", ROOM, "phx_join", {})
+    client.take()
+    return client
+
+
+def test_a_presence_update_is_handed_on_and_answered(present: Client) -> None:
+    present.receive("1", "2", ROOM, "presence_update", {"x": 1})
+    assert present.effects[-1] == UpdatePresence(ROOM, 1, b'"2"', b'{"x": 1}')
+    present.perform(present.socket.push_answered(ROOM, 1, b'"2"'))
+    present.perform(present.socket.push_answered(ROOM, 1, b'"3"', refused=Reason.PAYLOAD_TOO_LARGE))
+
+    assert present.take() == [ok("1", "2"), error("1", "3", "payload too large")]
+
+
+@pytest.mark.parametrize("payload", ["str", [1], None, 1, True])
+def test_a_presence_update_that_is_no_object_is_malformed(present: Client, payload: object) -> None:
+    present.receive("1", "2", ROOM, "presence_update", payload)
+
+    assert present.take() == [error("1", "2", "malformed")]
+
+
+def test_a_binary_presence_update_is_malformed(present: Client) -> None:
+    message = Message(b'"1"', b'"2"', ROOM, "presence_update", b"{}", binary=True)
+    present.perform(present.socket.receive(message))
+
+    assert present.take() == [error("1", "2", "malformed")]
+
+
+@pytest.mark.parametrize("event", ["presence_state", "presence_diff", "phx_close"])
+def test_where_others_see_a_client_other_events_stay_reserved(present: Client, event: str) -> None:
+    present.receive("1", "2", ROOM, event, {})
+
+    assert present.take() == [error("1", "2", "push not allowed")]
+
+
+def test_a_presence_update_waits_for_its_join() -> None:
+    client = Client(immediate=False)
+    client.receive("1", "1", ROOM, "phx_join", {})
+    client.receive("1", "2", ROOM, "presence_update", {})
+    client.perform(client.socket.join_decided(ROOM, 1, shows_presence=True))
+    client.perform(client.socket.subscribed(ROOM, 1))
+
+    assert client.effects[-1] == UpdatePresence(ROOM, 1, b'"2"', b"{}")
+
+
+def test_a_push_of_the_gateways_own_is_for_the_join_it_was_meant_for(joined: Client) -> None:
+    joined.perform(joined.socket.push(ROOM, 1, "presence_state", b'{"a":1}'))
+    joined.perform(joined.socket.push(ROOM, 2, "presence_state", b"{}"))
+    joined.perform(joined.socket.push("room:2", 1, "presence_state", b"{}"))
+
+    assert joined.take() == [["1", None, ROOM, "presence_state", {"a": 1}]]
+
+
+def test_the_gateway_pushes_nothing_before_the_reply() -> None:
+    client = Client(immediate=False)
+    client.receive("1", "1", ROOM, "phx_join", {})
+
+    assert client.socket.push(ROOM, 1, "presence_state", b"{}") == []
+
+
+def test_ending_a_channel_closes_it_and_nothing_else(joined: Client) -> None:
+    joined.receive("2", "2", "room:2", "phx_join", {})
+    joined.take()
+    joined.perform(joined.socket.end(ROOM))
+
+    assert joined.take() == [closed("1")]
+    assert [type(effect) for effect in joined.effects[-2:]] == [Unsubscribe, Send]
+    assert joined.socket.topics == ["room:2"]
+    assert joined.socket.end(ROOM) == []
+
+
+@pytest.mark.parametrize("subscribing", [False, True])
+def test_ending_a_join_under_way_refuses_it(subscribing: bool) -> None:
+    client = Client(immediate=False)
+    client.receive("1", "1", ROOM, "phx_join", {})
+    client.receive("1", "2", ROOM, "shout", {})
+    client.receive("3", "3", ROOM, "phx_join", {})
+    if subscribing:
+        client.perform(client.socket.join_decided(ROOM, 1))
+    client.perform(client.socket.end(ROOM))
+
+    assert client.take() == [
+        error("1", "1", "unauthorized"),
+        error("1", "2", "unauthorized"),
+        error("3", "3", "unauthorized"),
+    ]
+    assert client.subscribed == set()
+    assert client.socket.subscribed(ROOM, 1) == []
+
+
+def test_ending_a_rejoin_under_way_closes_the_old_channel_too(joined: Client) -> None:
+    joined.immediate = False
+    joined.receive("5", "5", ROOM, "phx_join", {})
+    joined.perform(joined.socket.end(ROOM))
+
+    assert joined.take() == [error("5", "5", "unauthorized"), closed("1")]
+    assert joined.subscribed == set()
+
+
+def test_ending_all_channels_closes_each_after_its_last_message(joined: Client) -> None:
+    joined.receive("2", "2", "room:2", "phx_join", {})
+    joined.immediate = False
+    joined.receive("3", "3", "room:3", "phx_join", {})
+    joined.take()
+    effects = joined.socket.end_all()
+    joined.perform(effects)
+
+    assert joined.take() == [closed("1"), closed("2", "room:2"), closed("3", "room:3")]
+    assert [type(effect) for effect in effects] == [Unsubscribe, Unsubscribe, Send, Send, Send]
+    assert joined.subscribed == set()
+    assert joined.socket.topics == []
+    assert joined.socket.end_all() == []
 
 
 def test_disconnecting_undoes_every_subscription_whatever_its_stage(joined: Client) -> None:

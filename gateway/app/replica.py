@@ -1,4 +1,4 @@
-"""The composition root: the one module that builds the parts of a replica and connects them."""
+"""A replica: all its parts, built, started and stopped."""
 
 import asyncio
 import gc
@@ -12,14 +12,17 @@ import uvloop
 from aiohttp import web
 
 from gateway import api, demo
+from gateway.api.user_types import ReplicaReport
+from gateway.app.users import UserParts
 from gateway.auth.admission import Admission
-from gateway.auth.rules import Rules
+from gateway.auth.rules import PersonalTopic, Rules
 from gateway.auth.tokens import TokenVerifier
 from gateway.bus import open_bus
 from gateway.bus.subjects import Subjects
 from gateway.config import Config
 from gateway.config.address import parse_address
 from gateway.config.check import ENVELOPE_ROOM_BYTES
+from gateway.errors import BusError
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
@@ -47,6 +50,9 @@ How long a connection may wait before its request is whole, the first or the nex
 aiohttp's default is an hour, for which a client that sends half a header would keep a descriptor.
 """
 
+MEETING_SECONDS = 0.1
+"""How long a new replica waits for the others to say that they are there, before it answers for all."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -69,6 +75,7 @@ class Gateway:
         self._config = config
         self._stop = asyncio.Event()
         self._exit_code = 0
+        self._joining: asyncio.Task[None] | None = None
         metrics = self._metrics = Metrics()
         self._bus = open_bus(config.bus, metrics=BusCounters(metrics), name=config.server.replica)
         self._registry = Registry()
@@ -79,28 +86,48 @@ class Gateway:
             call_soon=asyncio.get_running_loop().call_soon,
             clock=time.monotonic,
         )
+        subjects = Subjects(config.bus.prefix)
         self._relay = Relay(
             bus=self._bus,
-            subjects=Subjects(config.bus.prefix),
+            subjects=subjects,
             registry=self._registry,
             fanout=fanout,
             metrics=RelayCounters(metrics),
             clock=time.time,
         )
-        rules = Rules(config.channels)
+        personal = PersonalTopic(config.sessions.personal_topic)
+        rules = Rules((*config.channels, personal))
         admission = Admission(
-            TokenVerifier(config.auth, rules.claims),
+            TokenVerifier(
+                config.auth,
+                rules.claims,
+                max_user_bytes=personal.max_user_bytes,
+                max_presence_bytes=config.presence.max_meta_bytes,
+            ),
             rules,
             anonymous=config.auth.allow_anonymous,
             believed_user=config.dev,
         )
+        self._users = UserParts(
+            config,
+            bus=self._bus,
+            subjects=subjects,
+            relay=self._relay,
+            personal=personal,
+            metrics=metrics,
+            counts=lambda: (self._users.sessions.count, len(self._endpoint.connections)),
+            superseded=self._superseded,
+        )
         self._endpoint = Endpoint(
             admission=admission,
             relay=self._relay,
+            sessions=self._users.sessions,
+            presences=self._users.presences,
             limits=config.limits,
             metrics=metrics,
             max_age_seconds=config.drain.max_connection_age_seconds,
             clock=time.monotonic,
+            wall_clock=time.time,
         )
         self._readiness = Readiness(self._endpoint, self._bus)
         self._drain = Drain(
@@ -123,6 +150,9 @@ class Gateway:
             config=config,
             relay=self._relay,
             rules=rules,
+            personal=personal,
+            directory=self._users.directory,
+            replicas=self._replicas,
             readiness=self._readiness,
             metrics=metrics,
         )
@@ -135,18 +165,28 @@ class Gateway:
         # The internal listener first: probes see "starting" while the bus is not there yet.
         internal = await self._listen(self._internal, self._config.server.internal, None)
         public = await self._listen(self._public, self._config.server.public, self._tls())
-        beat = asyncio.create_task(
-            heartbeat(self._endpoint, self._readiness, self._metrics, self._observe)
-        )
+        shared = self._config.server.reuse_port
+        tasks = [
+            asyncio.create_task(
+                heartbeat(self._endpoint, self._readiness, self._metrics, self._observe)
+            ),
+            asyncio.create_task(self._users.run()),
+        ]
         # What was built until now lives as long as the process: the collector need not look at it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         await self._stop.wait()
+        if shared:
+            # the kernel would go on sending every so manieth client here, to be refused
+            await _stop_listening(public)
         if not self._exit_code:
             await self._drain.run()
-        beat.cancel()
+        for task in tasks:
+            task.cancel()
         await public.cleanup()
+        if not self._exit_code:
+            await self._users.farewell()
         await self._bus.close()
         await internal.cleanup()
         _log.info("stopped")
@@ -154,6 +194,7 @@ class Gateway:
 
     def _bus_changed(self, connected: bool) -> None:
         _log.info("bus changed", connected=connected)
+        self._users.tracker.bus_changed(connected)
         if not connected or self._endpoint.phase is not Phase.STARTING:
             return
         allowed = self._bus.max_envelope_bytes - ENVELOPE_ROOM_BYTES
@@ -162,10 +203,45 @@ class Gateway:
             self._exit_code = 2
             self._stop.set()
             return
-        self._endpoint.phase = Phase.SERVING
-        _log.info("serving", replica=self._config.server.replica)
+        if self._joining is None or self._joining.done():
+            self._joining = asyncio.create_task(self._join())
+
+    async def _join(self) -> None:
+        """Be one of the cluster, then serve."""
+        try:
+            await self._users.cluster.join()
+        except BusError as problem:
+            # if it went down again, its return leads here again
+            _log.warning("cannot join the others yet", problem=str(problem))
+            return
+        self._users.tracker.announce()
+        await asyncio.sleep(MEETING_SECONDS)
+        if self._endpoint.phase is Phase.STARTING:
+            self._endpoint.phase = Phase.SERVING
+            _log.info("serving", replica=self._config.server.replica)
+
+    def _superseded(self) -> None:
+        if self._stop.is_set():
+            return
+        _log.error(
+            "another process runs under this replica's name; it is the later one",
+            replica=self._config.server.replica,
+        )
+        self._exit_code = 1
+        self._stop.set()
+
+    def _replicas(self) -> list[ReplicaReport]:
+        sessions, connections = self._users.sessions.count, len(self._endpoint.connections)
+        own = ReplicaReport(self._config.server.replica, True, sessions, connections)
+        peers = self._users.tracker.peers
+        return [own] + [
+            ReplicaReport(replica, False, peers[replica].sessions, peers[replica].connections)
+            for replica in sorted(peers)
+        ]
 
     def _observe(self) -> None:
+        self._metrics.sessions.set(self._users.sessions.count)
+        self._metrics.replicas.labels("live").set(len(self._users.tracker.peers) + 1)
         self._metrics.topics.set(len(self._registry))
         self._metrics.subscriptions.set(self._relay.subscriptions)
 
@@ -204,6 +280,12 @@ class Gateway:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(server.tls_certificate, server.tls_key)
         return context
+
+
+async def _stop_listening(runner: web.AppRunner) -> None:
+    """Take no new connections; those there are stay."""
+    for site in list(runner.sites):
+        await site.stop()
 
 
 async def _hide_server(_: web.Request, response: web.StreamResponse) -> None:

@@ -1,0 +1,77 @@
+"""A nats-server for the scenarios with several replicas, or with one that could have others."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+START_SECONDS: Final = 20.0
+STOP_SECONDS: Final = 5.0
+_READY: Final = re.compile(r"Listening for client connections on 127\.0\.0\.1:(\d+)")
+
+
+class Nats:
+    """Core NATS on a port it chooses, on the core given; entering starts it, leaving ends it."""
+
+    def __init__(self, core: int) -> None:
+        self._core = core
+        self._directory = tempfile.TemporaryDirectory(prefix="bench-nats-")
+        self._log = Path(self._directory.name) / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        beside = Path(sys.executable).with_name("nats-server")
+        binary = str(beside) if beside.exists() else shutil.which("nats-server")
+        if binary is None:
+            raise SystemExit("bench: nats-server is missing")
+        before = os.sched_getaffinity(0)
+        with self._log.open("wb") as log:
+            os.sched_setaffinity(0, {self._core})
+            try:
+                self._process = subprocess.Popen(
+                    [binary, "-a", "127.0.0.1", "-p", "-1"], stdout=log, stderr=log
+                )
+            finally:
+                os.sched_setaffinity(0, before)
+        try:
+            self.url = f"nats://127.0.0.1:{self._port(self._process)}"
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _port(self, process: "subprocess.Popen[bytes]") -> str:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            log = self._log.read_text(errors="replace")
+            if "Server is ready" in log and (found := _READY.search(log)):
+                return found[1]
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"nats-server does not start:\n{log}")
+            time.sleep(0.02)
+
+    def _stop(self) -> None:
+        process = self._process
+        if process is not None and process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_SECONDS)
+        self._directory.cleanup()

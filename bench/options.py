@@ -1,0 +1,76 @@
+"""What the command line can say."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.servers import SERVERS
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is to be.
+
+    Attributes:
+        only: Names of the parts to measure.
+        quick: Few clients and one round: does it work.
+        servers: Names of the servers of the part ``delivery``.
+        connections: Clients of the parts ``delivery`` and ``idle``.
+        members: The numbers of members of the part ``presence``.
+        samples: How many clients of ``presence`` are examined to the last byte.
+        rounds: How often each is measured; None for what is usual.
+        write: Whether the tables go into the README.
+    """
+
+    only: Sequence[str]
+    quick: bool
+    servers: Sequence[str]
+    connections: int
+    members: Sequence[int]
+    samples: int
+    rounds: int | None
+    write: bool
+
+
+def parse(parts: Sequence[str]) -> Options:
+    """Read the command line; ``parts`` are the names of all that can be measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Gateway.")
+    parser.add_argument(
+        "--only", type=_names(parts), default=parts, help=f"of {', '.join(parts)}, with commas"
+    )
+    parser.add_argument("--quick", action="store_true", help="few clients, one round: does it work")
+    parser.add_argument(
+        "--servers", type=_names(list(SERVERS)), default=list(SERVERS), help="names, with commas"
+    )
+    parser.add_argument("--connections", type=_positive, default=2000)
+    parser.add_argument(
+        "--members", type=_numbers, default=[500, 1000, 2000], help="numbers, with commas"
+    )
+    parser.add_argument("--samples", type=_positive, default=20)
+    parser.add_argument("--rounds", type=_positive)
+    parser.add_argument("--write", action="store_true", help="put the tables into bench/README.md")
+    return Options(**vars(parser.parse_args()))
+
+
+class _names:  # noqa: N801 -- argparse names it in its message
+    def __init__(self, known: Sequence[str]) -> None:
+        self._known = known
+
+    def __call__(self, text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := [name for name in names if name not in self._known]:
+            raise argparse.ArgumentTypeError(
+                f"unknown: {', '.join(unknown)}; there are {', '.join(self._known)}"
+            )
+        return names
+
+
+def _numbers(text: str) -> list[int]:
+    return [_positive(part) for part in text.split(",")]
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number

@@ -1,0 +1,70 @@
+"""One operation of the API: its URL, its scope, and what the OpenAPI document says of it."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from gateway.api.keys import Scope
+from gateway.api.problem import (
+    FORBIDDEN,
+    INTERNAL,
+    INVALID,
+    TOO_LARGE,
+    UNAUTHORIZED,
+    UNREADABLE,
+    UNSUPPORTED_MEDIA_TYPE,
+    Kind,
+)
+
+JSON: Final = "application/json"
+
+KEY_PROBLEMS: Final = (UNAUTHORIZED, FORBIDDEN)
+BODY_PROBLEMS: Final = (UNREADABLE, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One answer that is no problem.
+
+    Attributes:
+        description: When it is given.
+        body: Type of the body; None where ``media`` says all there is.
+        media: Media type of the body.
+        example: A body as JSON.
+    """
+
+    description: str
+    body: Any = None
+    media: str = JSON
+    example: str = ""
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method of one path.
+
+    Attributes:
+        name: Stable name in camel case, OpenAPI's ``operationId``.
+        scope: What the API key must allow; None where no key is needed.
+        body: Type of the request's body.
+        example: A request body as JSON.
+        headers: Optional request headers and what they do.
+        segments: The path's parameters and what they are.
+        query: Optional parameters of the query and what they do.
+        answers: By status.
+        problems: Kinds it can be refused with, but for those of the router.
+    """
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    name: str
+    tag: str
+    summary: str
+    description: str = ""
+    scope: Scope | None = None
+    body: Any = None
+    example: str = ""
+    headers: Mapping[str, str] = {}
+    segments: Mapping[str, str] = {}
+    query: Mapping[str, str] = {}
+    answers: Mapping[int, Answer]
+    problems: tuple[Kind, ...] = (INTERNAL,)

@@ -1,0 +1,161 @@
+"""Calls about users, their sessions, and the replicas they are on."""
+
+import re
+from collections.abc import Callable
+from typing import Final, Protocol
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+from aiohttp import web
+
+from gateway.api import body
+from gateway.api.problem import FieldError
+from gateway.api.user_types import (
+    Disconnected,
+    Removed,
+    ReplicaList,
+    ReplicaReport,
+    SessionList,
+    SessionReport,
+    StatusReport,
+    StatusRequest,
+    UserReport,
+    UserStatus,
+    rfc3339,
+)
+from gateway.protocol.reserved import MAX_NAME_BYTES, name_fits
+from gateway.sessions.commands import Presence, Session
+from gateway.sessions.directory import Cover
+
+MAX_EXCEPTIONS: Final = 100
+"""Sessions one request can spare."""
+
+_SESSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_status_decoder = msgspec.json.Decoder(StatusRequest)
+_encode = msgspec.json.Encoder().encode
+
+
+class Directory(Protocol):
+    """The users of the whole cluster."""
+
+    async def presences(self, users: list[str], /) -> tuple[dict[str, Presence], Cover]:
+        """How many sessions users have, and when they were last seen."""
+
+    async def last_seen(self, user: str, /) -> float:
+        """When a user whom no live replica remembers was last seen, unix seconds; 0 for never."""
+
+    async def sessions(self, user: str, /) -> tuple[list[Session], Cover]:
+        """A user's sessions."""
+
+    async def close(
+        self, user: str, /, *, only: tuple[str, ...] = (), keep: tuple[str, ...] = ()
+    ) -> tuple[int, Cover]:
+        """Close a user's sessions; returns how many."""
+
+    async def leave_topic(self, user: str, topic: str, /) -> tuple[int, Cover]:
+        """Take a user off a topic; returns how many channels ended."""
+
+
+class Users:
+    """The calls.
+
+    Args:
+        replicas: All replicas that are alive.
+    """
+
+    def __init__(self, directory: Directory, replicas: Callable[[], list[ReplicaReport]]) -> None:
+        self._directory = directory
+        self._replicas = replicas
+
+    async def user(self, request: web.Request) -> web.Response:
+        """``GET /v1/users/{user}``."""
+        user = _name(request, "user")
+        found, cover = await self._directory.presences([user])
+        seen = found[user].last_seen_at or await self._directory.last_seen(user)
+        return _answer(
+            UserReport(
+                user=user,
+                online=found[user].online,
+                sessions=found[user].sessions,
+                last_seen_at=rfc3339(seen) if seen else None,
+                complete=cover.complete,
+                missing_replicas=cover.missing,
+            )
+        )
+
+    async def status(self, request: web.Request) -> web.Response:
+        """``POST /v1/users/status``."""
+        asked = body.decode(_status_decoder, await body.read(request))
+        users = list(dict.fromkeys(asked.users))
+        found, cover = await self._directory.presences(users)
+        states = {user: UserStatus(each.online, each.sessions) for user, each in found.items()}
+        return _answer(
+            StatusReport(users=states, complete=cover.complete, missing_replicas=cover.missing)
+        )
+
+    async def sessions(self, request: web.Request) -> web.Response:
+        """``GET /v1/users/{user}/sessions``."""
+        items, cover = await self._directory.sessions(_name(request, "user"))
+        return _answer(
+            SessionList(
+                items=[SessionReport.of(item) for item in items],
+                complete=cover.complete,
+                missing_replicas=cover.missing,
+            )
+        )
+
+    async def close_all(self, request: web.Request) -> web.Response:
+        """``DELETE /v1/users/{user}/sessions``, all but those in ``except``."""
+        unknown = [name for name in request.query if name != "except"]
+        if unknown:
+            raise body.invalid(*(FieldError(name, "is not known here") for name in unknown))
+        texts = request.query.getall("except", [])
+        keep = tuple(part.strip() for text in texts for part in text.split(","))
+        if any(not _SESSION_ID.fullmatch(each) for each in keep) or len(keep) > MAX_EXCEPTIONS:
+            wrong = f"must be at most {MAX_EXCEPTIONS} ids of sessions, separated by commas"
+            raise body.invalid(FieldError("except", wrong))
+        return await self._close(_name(request, "user"), (), keep)
+
+    async def close_one(self, request: web.Request) -> web.Response:
+        """``DELETE /v1/users/{user}/sessions/{id}``."""
+        session = request.match_info["id"]
+        if not _SESSION_ID.fullmatch(session):
+            raise body.invalid(FieldError("id", "is no id of a session"))
+        return await self._close(_name(request, "user"), (session,), ())
+
+    async def leave_topic(self, request: web.Request) -> web.Response:
+        """``DELETE /v1/topics/{topic}/users/{user}``."""
+        topic, user = _name(request, "topic"), _name(request, "user")
+        removed, cover = await self._directory.leave_topic(user, topic)
+        return _answer(
+            Removed(removed=removed, complete=cover.complete, missing_replicas=cover.missing)
+        )
+
+    async def replicas(self, _: web.Request) -> web.Response:
+        """``GET /v1/replicas``."""
+        return _answer(ReplicaList(self._replicas()))
+
+    async def _close(self, user: str, only: tuple[str, ...], keep: tuple[str, ...]) -> web.Response:
+        closed, cover = await self._directory.close(user, only=only, keep=keep)
+        return _answer(
+            Disconnected(
+                disconnected=closed, complete=cover.complete, missing_replicas=cover.missing
+            )
+        )
+
+
+def _name(request: web.Request, field: str) -> str:
+    """A topic or user: one percent-encoded segment of the path."""
+    try:
+        # yarl leaves bytes that are no UTF-8 as they are, percent signs and all
+        unquote_to_bytes(request.rel_url.raw_path).decode()
+    except UnicodeDecodeError:
+        raise body.invalid(FieldError(field, "is no UTF-8")) from None
+    name = request.match_info[field]
+    if not name_fits(name):
+        raise body.invalid(FieldError(field, f"has more than {MAX_NAME_BYTES} bytes of UTF-8"))
+    return name
+
+
+def _answer(report: msgspec.Struct) -> web.Response:
+    return web.Response(body=_encode(report), content_type="application/json")

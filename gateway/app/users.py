@@ -1,0 +1,123 @@
+"""Builds what belongs to users and connects it: tracker, cluster, sessions, presence, directory."""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import Callable
+from itertools import count
+
+import structlog
+
+from gateway.auth.rules import PersonalTopic
+from gateway.bus.base import Bus
+from gateway.bus.subjects import Subjects
+from gateway.cluster import Cluster
+from gateway.config import Config
+from gateway.metrics import Metrics
+from gateway.relay import Relay
+from gateway.sessions.book import Sessions
+from gateway.sessions.directory import Directory
+from gateway.sessions.last_seen import LastSeen
+from gateway.sessions.limits import Limits
+from gateway.sessions.presence import Presences
+from gateway.tracker.core import Tracker
+from gateway.tracker.service import TrackerService
+
+STATE_PARTS = 4
+"""Of what may wait for one socket, this share is one part of a long presence_state."""
+
+LAST_WRITE_SECONDS = 1.0
+"""What a replica that leaves spends on writing when its users were last seen."""
+
+_log = structlog.get_logger(__name__)
+
+
+class UserParts:
+    """The parts, connected.
+
+    Args:
+        counts: How many sessions and connections this replica has.
+        superseded: Called when a later process runs under this replica's id.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        bus: Bus,
+        subjects: Subjects,
+        relay: Relay,
+        personal: PersonalTopic,
+        metrics: Metrics,
+        counts: Callable[[], tuple[int, int]],
+        superseded: Callable[[], None],
+    ) -> None:
+        core = Tracker(
+            config.server.replica,
+            time.time_ns(),
+            down_after_seconds=config.sessions.replica_down_after_seconds,
+            spread=random.random,
+        )
+        self.cluster = Cluster(
+            config.server.replica,
+            bus,
+            subjects,
+            relay,
+            live=lambda: core.peers,
+            undecodable=metrics.bus_dropped.inc,
+        )
+
+        def lost(replica: str, sessions: int) -> None:
+            _log.warning("replica lost", replica=replica, sessions=sessions)
+            metrics.replicas_lost.inc()
+
+        self.tracker = TrackerService(
+            core,
+            self.cluster,
+            clock=time.monotonic,
+            counts=counts,
+            lost=lost,
+            superseded=superseded,
+        )
+        self.cluster.on_tracker = self.tracker.receive
+        self._last_seen = LastSeen(bus, f"{config.bus.prefix}_last_seen", time.time)
+        self.sessions = Sessions(
+            limits=Limits(
+                config.sessions.max_per_user,
+                config.sessions.when_full,
+                config.sessions.same_device,
+            ),
+            personal=personal,
+            topics=relay,
+            tracker=self.tracker,
+            offline_after_seconds=config.sessions.offline_after_seconds,
+            clock=time.time,
+            seen=self._last_seen.seen,
+        )
+        self.directory = Directory(
+            self.sessions, self.cluster, self._last_seen, live=lambda: list(core.peers)
+        )
+        prefix, numbers = secrets.token_urlsafe(9), count()
+        self.presences = Presences(
+            self.tracker,
+            relay.send_here,
+            new_ref=lambda: f"{prefix}{next(numbers):x}",
+            max_meta_bytes=config.presence.max_meta_bytes,
+            gather_seconds=config.presence.gather_milliseconds / 1000,
+            part_bytes=config.limits.outbound_buffer_bytes // STATE_PARTS,
+            clock=time.time,
+        )
+
+    async def run(self) -> None:
+        """Everything that goes on by itself, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.tracker.run())
+            tasks.create_task(self._last_seen.run(self.sessions.users))
+
+    async def farewell(self) -> None:
+        """Tell the others that this replica leaves, and write what is not written yet."""
+        await self.tracker.farewell()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._last_seen.write(), LAST_WRITE_SECONDS)

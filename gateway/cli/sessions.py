@@ -1,0 +1,49 @@
+"""``gateway sessions``: which devices of a user are connected, and where."""
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import msgspec
+import typer
+
+from gateway.cli.client import Key, Url, call
+from gateway.cli.options import Assignments, ConfigFile, Dev, complain, read_config, write
+
+_COLUMNS = ("session", "device", "type", "replica", "ip", "connected at", "topics")
+
+
+def sessions(
+    user: Annotated[str, typer.Argument(help="The user, sub of her token.")],
+    *,
+    url: Url = None,
+    key: Key = None,
+    config: ConfigFile = None,
+    dev: Dev = False,
+    assignments: Assignments = None,
+) -> None:
+    """List a user's sessions on all replicas."""
+    settings = read_config(config, dev, assignments).config
+    path = f"/v1/users/{quote(user, safe='')}/sessions"
+    answer = msgspec.json.decode(call(settings, "GET", path, scope="read", url=url, key=key))
+    rows = [_COLUMNS, *map(_row, answer["items"])]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    for row in rows:
+        write(
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        )
+    if not answer["complete"]:
+        missing = ", ".join(answer["missing_replicas"]) or "some replicas"
+        complain(f"this is not all: no answer from {missing}", kind="warning")
+
+
+def _row(session: dict[str, Any]) -> tuple[str, ...]:
+    device = session["device"]
+    return (
+        session["id"],
+        device["name"] or device["id"] or "-",
+        device["type"] or "-",
+        session["replica"],
+        session["ip"],
+        session["connected_at"],
+        " ".join(session["topics"]),
+    )

@@ -1,0 +1,1 @@
+"""Users and their devices across all replicas: sessions, their limits, and presence on topics."""

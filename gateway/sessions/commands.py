@@ -1,0 +1,90 @@
+"""What replicas ask each other about users, and what they answer. MessagePack, a tag first."""
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from gateway.device import Device
+
+
+class Count(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """How many sessions do these users have with you? Answered with :class:`Presence` by user."""
+
+    users: tuple[str, ...]
+
+
+class List(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Which sessions does this user have with you? Answered with a list of :class:`Session`."""
+
+    user: str
+
+
+class Close(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Close sessions of a user; answered with their number.
+
+    Attributes:
+        only: The sessions meant; empty for all.
+        keep: Those that stay.
+    """
+
+    user: str
+    only: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+
+class Leave(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Take a user off a topic; answered with the number of channels that ended."""
+
+    user: str
+    topic: str
+
+
+Command: TypeAlias = Count | List | Close | Leave
+
+
+class Presence(msgspec.Struct, frozen=True, array_like=True):
+    """How a replica knows a user.
+
+    Attributes:
+        sessions: How many she has there.
+        online: Whether she is to be called online: in the grace after her last session, too, and
+            while a session moves.
+        last_seen_at: When she was last heard of there, unix seconds; 0 when never.
+    """
+
+    sessions: int = 0
+    online: bool = False
+    last_seen_at: float = 0.0
+
+
+class Session(msgspec.Struct, frozen=True, array_like=True):
+    """A session with its live fields. Times are unix seconds."""
+
+    id: str
+    user: str
+    device: Device
+    replica: str
+    transport: str
+    protocol: str
+    ip: str
+    user_agent: str
+    connected_at: float
+    last_seen_at: float
+    topics: tuple[str, ...]
+
+
+encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Command).decode
+decode_presences: Final = msgspec.msgpack.Decoder(dict[str, Presence]).decode
+decode_sessions: Final = msgspec.msgpack.Decoder(list[Session]).decode
+decode_number: Final = msgspec.msgpack.Decoder(int).decode
+
+
+def decode(data: bytes) -> Command:
+    """A command from its bytes.
+
+    Raises:
+        ValueError: It is none this release knows.
+    """
+    command: Command = _decode(data)
+    return command

@@ -1,0 +1,108 @@
+"""When users were last seen: in memory, and where the bus keeps values, there for all replicas."""
+
+import asyncio
+import base64
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.errors import BusUnavailable
+
+MOST_USERS: Final = 100_000
+"""Users remembered at most; those seen longest ago are forgotten."""
+
+WRITE_SECONDS: Final = 1.0
+"""Time between two writes; a user seen several times meanwhile is written once."""
+
+WRITES_AT_ONCE: Final = 500
+"""Users written at a time: a crowd that reconnects must not hold up messages."""
+
+PRESENT_SECONDS: Final = 300.0
+"""How often users who stay are written."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Store(Protocol):
+    """Keeps values beyond the life of this process."""
+
+    async def put(self, bucket: str, key: str, value: bytes) -> None:
+        """Keep a value; raises ``BusUnavailable``."""
+
+    async def get(self, bucket: str, key: str) -> bytes | None:
+        """A kept value; raises ``BusUnavailable``."""
+
+
+class LastSeen:
+    """The times of this replica's users.
+
+    Args:
+        bucket: Where the store keeps them.
+        clock: Unix seconds.
+    """
+
+    def __init__(self, store: Store, bucket: str, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._bucket = bucket
+        self._clock = clock
+        self._seen: dict[str, float] = {}
+        self._unwritten: dict[str, None] = {}
+        self._kept = True
+
+    def seen(self, user: str) -> None:
+        """A user is there now, or was until now."""
+        self._seen.pop(user, None)  # so that the dict stays in the order of time
+        self._seen[user] = self._clock()
+        self._unwritten[user] = None
+        if len(self._seen) > MOST_USERS:
+            oldest = next(iter(self._seen))
+            del self._seen[oldest]
+            self._unwritten.pop(oldest, None)
+
+    def known(self, user: str) -> float:
+        """Unix seconds; 0 for a user this replica does not remember."""
+        return self._seen.get(user, 0.0)
+
+    async def kept(self, user: str) -> float:
+        """Unix seconds as some replica wrote them; 0 where nothing is known or can be."""
+        try:
+            value = await self._store.get(self._bucket, _key(user))
+            return float(value) if value else 0.0
+        except (BusUnavailable, ValueError):
+            return 0.0
+
+    async def run(self, present: Callable[[], Iterable[str]]) -> None:
+        """Write what is new, for ever.
+
+        Args:
+            present: The users who have sessions here.
+        """
+        again_at = self._clock() + PRESENT_SECONDS
+        while True:
+            await asyncio.sleep(WRITE_SECONDS)
+            if self._clock() >= again_at:
+                again_at = self._clock() + PRESENT_SECONDS
+                for user in present():
+                    self.seen(user)
+            await self.write()
+
+    async def write(self) -> None:
+        """Write some of what is new; what cannot be written is kept in memory alone."""
+        users = list(islice(self._unwritten, WRITES_AT_ONCE))
+        for user in users:
+            del self._unwritten[user]
+        done = await asyncio.gather(*map(self._write, users), return_exceptions=True)
+        failed = next((one for one in done if isinstance(one, BaseException)), None)
+        if users and self._kept is (failed is not None):
+            self._kept = failed is None
+            _log.info("last_seen_at is kept", on_the_bus=self._kept)
+
+    async def _write(self, user: str) -> None:
+        await self._store.put(self._bucket, _key(user), repr(self._seen[user]).encode())
+
+
+def _key(user: str) -> str:
+    """A user as a key: letters, digits, ``_``, ``-`` and ``=``."""
+    return base64.urlsafe_b64encode(user.encode("utf-8", "surrogatepass")).decode()

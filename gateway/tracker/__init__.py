@@ -1,0 +1,1 @@
+"""Who is there: entries of all replicas on the keys this replica holds."""

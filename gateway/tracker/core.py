@@ -1,0 +1,346 @@
+"""The tracker's pure core: what replicas tell each other so that all agree on who is there.
+
+Each replica is the only writer of its own entries. It numbers their changes, and every message says from
+which version to which it leads, so a receiver that missed one notices and asks. Nothing is acknowledged:
+what heals a lost last message is the digest, which repeats the version one second and ten seconds after
+the last change and about once a minute afterwards.
+
+Time comes in as monotonic seconds; effects go out, in order.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Final
+
+from msgspec.structs import replace
+
+from gateway.tracker.digests import AUDIT_SECONDS, Digests
+from gateway.tracker.effects import Announce, Direct, Effect, Lost, Publish, Superseded
+from gateway.tracker.entry import Entry
+from gateway.tracker.messages import Ask, Beat, Delta, Digest, Farewell, Hello, Message, State
+from gateway.tracker.peers import Heard, Peers
+from gateway.tracker.view import Change, Remote, View
+
+UNCONFIRMED_SECONDS: Final = 2.5 * AUDIT_SECONDS
+"""After which another replica's entries are asked for: its last digests must have been lost."""
+
+ASK_AGAIN_SECONDS: Final = 1.0
+
+BEATS_PER_SILENCE: Final = 5
+"""Beats that must be lost in a row for a replica to count as dead."""
+
+HELLOS_PER_TICK: Final = 500
+"""Keys said hello for in one tick, when another replica has to be told everything."""
+
+
+class Tracker:
+    """All keys of one replica.
+
+    Args:
+        replica: Its id.
+        incarnation: Higher than that of any earlier run under this id.
+        down_after_seconds: Silence after which another replica counts as dead.
+        spread: A number from 0 to 1, to keep replicas from sending their digests at once.
+
+    Attributes:
+        peers: The other replicas that are alive.
+        sessions: How many this replica has, for its beats.
+        connections: How many this replica has, for its beats.
+    """
+
+    def __init__(
+        self,
+        replica: str,
+        incarnation: int,
+        *,
+        down_after_seconds: float,
+        spread: Callable[[], float],
+    ) -> None:
+        self.replica = replica
+        self.incarnation = incarnation
+        self.peers = Peers(down_after_seconds)
+        self.sessions = 0
+        self.connections = 0
+        self._beat_seconds = down_after_seconds / BEATS_PER_SILENCE
+        self._beat_at = float("-inf")
+        self._views: dict[str, View] = {}
+        self._versions = count(1)
+        self._version = 0
+        self._digests = Digests(spread)
+        self._moving: set[str] = set()
+        self._hellos: deque[str] = deque()
+
+    def view(self, key: str) -> View | None:
+        """A key that is held."""
+        view = self._views.get(key)
+        return view if view is not None and view.held else None
+
+    def hold(self, key: str, now: float) -> list[Effect]:
+        """There is a local reason to know a key from now on; its subject is subscribed."""
+        view = self._view(key, now)
+        view.held = True
+        self._digests.changed(view, now)
+        # there may be own ones that have been moving since the key was last held
+        return [self._hello(view), *self._shown(view, view.own.values(), (), now)]
+
+    def drop(self, key: str) -> None:
+        """The last local reason is gone. Own entries were removed before, or move; the key fades away."""
+        view = self._views[key]
+        view.held = False
+        view.remotes.clear()
+        view.orphans.clear()
+        view.shown.clear()
+
+    def put(self, key: str, entry: Entry, now: float) -> list[Effect]:
+        """Add an entry of this replica, or change one."""
+        view = self._views[key]
+        change = view.show((entry,), (), now)
+        # it may have taken the place of a moving one, and its ref: the others should know that
+        entry = view.shown.get(entry.id, entry)
+        view.own[entry.id] = entry
+        return [self._delta(view, now, put=(entry,)), *self._changed(view, change)]
+
+    def remove(self, key: str, session: str, now: float) -> list[Effect]:
+        """Take an entry of this replica away; nothing happens if it is gone already."""
+        view = self._views.get(key)
+        if view is None or view.own.pop(session, None) is None:
+            return []
+        change = view.show((), (session,), now)
+        return [self._delta(view, now, removed=(session,)), *self._changed(view, change)]
+
+    def move(self, key: str, session: str, now: float) -> list[Effect]:
+        """Mark an entry of this replica as moving: it stays, for a while, though its socket is closed."""
+        view = self._views.get(key)
+        if view is None or session not in view.own:
+            return []
+        return self.put(key, replace(view.own[session], moving=True), now)
+
+    def receive(self, message: Message, now: float) -> list[Effect]:
+        """A message of another replica, or of this one, which is ignored."""
+        if message.replica == self.replica:
+            later = message.incarnation > self.incarnation
+            return [Superseded()] if later else []
+        if isinstance(message, Farewell):
+            left = self.peers.forget(message.replica, message.incarnation)
+            return self._depart(message.replica, now) if left else []
+        heard = self.peers.hear(message.replica, message.incarnation, now)
+        if heard is Heard.OUTDATED:
+            return []
+        effects: list[Effect] = []
+        if heard is Heard.RESTARTED:
+            effects += self._purge(message.replica, now)
+        if heard is not Heard.KNOWN:
+            effects.append(Direct(message.replica, self._beat()))  # it should know this one, too
+            self._greet_all()
+        return effects + self._told(message, now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due. To be called a few times a second."""
+        effects: list[Effect] = []
+        for replica, peer in self.peers.lost(now):
+            effects += self._purge(replica, now)
+            effects.append(Lost(replica, peer.sessions))
+        if now >= self._beat_at:
+            self._beat_at = now + self._beat_seconds
+            effects.append(self.announce())
+        effects += self._end_moves(now)
+        effects += self._send_digests(now)
+        for _ in range(min(HELLOS_PER_TICK, len(self._hellos))):
+            view = self.view(self._hellos.popleft())
+            if view is not None:
+                effects.append(self._hello(view))
+        return effects
+
+    def bus_changed(self, connected: bool) -> None:
+        """The bus went down, or came back: then everybody is told everything, and asked."""
+        self.peers.bus_changed(connected)
+        if connected:
+            self._beat_at = float("-inf")
+            self._greet_all()
+
+    def announce(self) -> Announce:
+        """This replica is here."""
+        return Announce(self._beat())
+
+    def farewell(self) -> Announce:
+        """This replica leaves; nothing of it may be sent afterwards."""
+        return Announce(Farewell(self.replica, self.incarnation))
+
+    def _told(self, message: Message, now: float) -> list[Effect]:
+        match message:
+            case Hello():
+                effects = self._state(message, message.entries, now)
+                view = self.view(message.key)
+                if view is not None and (view.own or view.version or view.orphans):
+                    effects.append(Direct(message.replica, self._own_state(message.key)))
+                return effects
+            case State():
+                effects = self._state(message, message.entries, now)
+                return effects + self._take_orphans(message, now)
+            case Delta():
+                return self._receive_delta(message, now)
+            case Digest():
+                return self._receive_digest(message, now)
+            case Ask():
+                return [Direct(message.replica, self._own_state(message.key))]
+            case Beat():
+                peer = self.peers[message.replica]
+                peer.sessions, peer.connections = message.sessions, message.connections
+        return []
+
+    def _view(self, key: str, now: float) -> View:
+        view = self._views.get(key)
+        if view is None:
+            view = self._views[key] = View(key, now)
+        return view
+
+    def _greet_all(self) -> None:
+        """Say hello for every key, some at a time."""
+        waiting = set(self._hellos)
+        self._hellos.extend(key for key in self._views if key not in waiting)
+
+    def _beat(self) -> Beat:
+        return Beat(self.replica, self.incarnation, self.sessions, self.connections)
+
+    def _hello(self, view: View) -> Publish:
+        hello = Hello(
+            self.replica, self.incarnation, view.key, view.version, tuple(view.own.values())
+        )
+        return Publish(view.key, hello)
+
+    def _own_state(self, key: str) -> State:
+        view = self._views.get(key)
+        if view is None:
+            # Forgotten here since its last entry left: a version no lower than any it ever had.
+            return State(self.replica, self.incarnation, key, self._version, ())
+        return State(
+            self.replica,
+            self.incarnation,
+            key,
+            view.version,
+            tuple(view.own.values()),
+            tuple(view.orphans.values()),
+        )
+
+    def _delta(
+        self, view: View, now: float, put: tuple[Entry, ...] = (), removed: tuple[str, ...] = ()
+    ) -> Publish:
+        previous = view.version
+        # Numbers are drawn from one counter for all keys: a key that was forgotten and is held again
+        # must not use a number twice.
+        view.version = self._version = next(self._versions)
+        self._digests.changed(view, now)
+        delta = Delta(
+            self.replica, self.incarnation, view.key, previous, view.version, put, removed
+        )
+        return Publish(view.key, delta)
+
+    def _send_digests(self, now: float) -> Iterable[Effect]:
+        for view in self._digests.due(now):
+            yield Publish(
+                view.key,
+                Digest(self.replica, self.incarnation, view.key, view.version, len(view.own)),
+            )
+            if self._digests.sent(view, now):
+                yield from self._audit(view, now)
+            elif self._views.get(view.key) is view:
+                del self._views[view.key]
+
+    def _audit(self, view: View, now: float) -> Iterable[Effect]:
+        for replica, remote in view.remotes.items():
+            if remote.entries and now - remote.confirmed_at > UNCONFIRMED_SECONDS:
+                yield from self._ask(view, replica, now)
+
+    def _ask(self, view: View, replica: str, now: float) -> Iterable[Effect]:
+        remote = view.remotes.get(replica)
+        if remote is None:
+            remote = view.remotes[replica] = Remote(self.peers[replica].incarnation, now)
+        if now - remote.asked_at >= ASK_AGAIN_SECONDS:
+            remote.asked_at = now
+            yield Direct(replica, Ask(self.replica, self.incarnation, view.key))
+
+    def _state(
+        self, message: Hello | State, entries: tuple[Entry, ...], now: float
+    ) -> list[Effect]:
+        view = self.view(message.key)
+        if view is None:
+            return []
+        return self._changed(view, view.take_state(message, entries, now))
+
+    def _take_orphans(self, message: State, now: float) -> list[Effect]:
+        view = self.view(message.key)
+        if view is None:
+            return []
+        fresh = [e for e in message.orphans if e.moving and e.id not in view.shown]
+        effects = self._shown(view, fresh, (), now)
+        view.orphans |= {e.id: e for e in fresh if e.id in view.shown}
+        return effects
+
+    def _receive_delta(self, delta: Delta, now: float) -> list[Effect]:
+        view = self.view(delta.key)
+        if view is None:
+            return []
+        if view.misses(delta.replica, delta.previous, delta.version):
+            return list(self._ask(view, delta.replica, now))
+        return self._changed(view, view.take_delta(delta, now))
+
+    def _receive_digest(self, digest: Digest, now: float) -> list[Effect]:
+        view = self.view(digest.key)
+        if view is None or view.agrees(digest, now):
+            return []
+        return list(self._ask(view, digest.replica, now))
+
+    def _shown(
+        self, view: View, put: Iterable[Entry], removed: Iterable[str], now: float
+    ) -> list[Effect]:
+        return self._changed(view, view.show(put, removed, now))
+
+    def _changed(self, view: View, change: Change | None) -> list[Effect]:
+        if view.moving:
+            self._moving.add(view.key)
+        return [] if change is None else [change]
+
+    def _purge(self, replica: str, now: float) -> list[Effect]:
+        """Drop all entries of a replica."""
+        effects: list[Effect] = []
+        for view in self._views.values():
+            remote = view.remotes.pop(replica, None)
+            if remote is not None and remote.entries:
+                effects += self._shown(view, (), list(remote.entries), now)
+        return effects
+
+    def _depart(self, replica: str, now: float) -> list[Effect]:
+        """A replica said farewell: its moving entries are nobody's now and stay until their deadline."""
+        effects: list[Effect] = []
+        for view in self._views.values():
+            remote = view.remotes.pop(replica, None)
+            if remote is None:
+                continue
+            gone = [entry.id for entry in remote.entries.values() if not entry.moving]
+            view.orphans |= {
+                session: entry
+                for session, entry in remote.entries.items()
+                if entry.moving and session in view.shown
+            }
+            effects += self._shown(view, (), gone, now)
+        return effects
+
+    def _end_moves(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for key in list(self._moving):
+            view = self._views.get(key)
+            if view is None:  # forgotten since
+                self._moving.discard(key)
+                continue
+            overdue = view.overdue(now)
+            # own ones whose clients have appeared elsewhere
+            if view.held:
+                overdue += [s for s, e in view.own.items() if e.moving and s not in view.shown]
+            for session in overdue:
+                view.orphans.pop(session, None)
+                effects += self.remove(key, session, now)
+            effects += self._shown(view, (), overdue, now)
+            if not view.moving:
+                self._moving.discard(key)
+        return effects

@@ -1,0 +1,42 @@
+"""What the tracker's core asks its shell to do, in order."""
+
+from typing import TypeAlias
+
+import msgspec
+
+from gateway.tracker.messages import Message
+from gateway.tracker.view import Change
+
+
+class Publish(msgspec.Struct, frozen=True):
+    """Send to all replicas that hold the key."""
+
+    key: str
+    message: Message
+
+
+class Announce(msgspec.Struct, frozen=True):
+    """Send to all replicas."""
+
+    message: Message
+
+
+class Direct(msgspec.Struct, frozen=True):
+    """Send to one replica."""
+
+    replica: str
+    message: Message
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """A replica was silent for too long; its entries were dropped."""
+
+    replica: str
+    sessions: int
+
+
+class Superseded(msgspec.Struct, frozen=True):
+    """Another process runs under this replica's id, and it is the later one."""
+
+
+Effect: TypeAlias = Publish | Announce | Direct | Change | Lost | Superseded

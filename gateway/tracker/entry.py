@@ -1,0 +1,42 @@
+"""What the tracker keeps: one entry for each session on a key."""
+
+import msgspec
+
+from gateway.device import UNKNOWN, Device
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A session on a key: on its user's key it says she is online, on a topic that she is present.
+
+    Attributes:
+        id: Id of the session, unique among all sessions.
+        user: Subject of its token.
+        ref: ``phx_ref``: changes with the meta, is kept when the session moves to another replica.
+        connected_at: Unix seconds.
+        online_at: Since when it is shown, unix seconds: a session that takes a moving one's place
+            keeps that one's.
+        meta: JSON object, what others see beside the ref.
+        previous_ref: ``phx_ref_prev``: what this ref replaced.
+        moving: Whether its replica is draining and the client is expected on another.
+        limit: How many sessions its token allows the user; None where it does not say.
+    """
+
+    id: str
+    user: str
+    ref: str
+    connected_at: float
+    online_at: float
+    device: Device = UNKNOWN
+    meta: bytes = b"{}"
+    previous_ref: str = ""
+    moving: bool = False
+    limit: int | None = None
+
+    def succeeds(self, old: "Entry") -> bool:
+        """Whether this is taken for the same device's session on its new replica.
+
+        Where a device id is missing, the same user is enough.
+        """
+        if self.user != old.user or self.moving or not old.moving:
+            return False
+        return not (self.device.id and old.device.id) or self.device.id == old.device.id

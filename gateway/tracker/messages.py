@@ -1,0 +1,101 @@
+"""What replicas tell each other about keys. Encoded as MessagePack, a tag first."""
+
+from typing import TypeAlias
+
+import msgspec
+
+from gateway.tracker.entry import Entry
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True):
+    """Base: who says it.
+
+    Attributes:
+        replica: Id of the sender.
+        incarnation: Which run of that replica; a later run has a higher number.
+    """
+
+    replica: str
+    incarnation: int
+
+
+class Hello(_Message, frozen=True, array_like=True, tag=1):
+    """To a key's subject, from a replica that begins to hold it or wants to be told again.
+
+    It comes with the sender's own entries, as a :class:`State` does, and is answered with one.
+    """
+
+    key: str
+    version: int
+    entries: tuple[Entry, ...]
+
+
+class State(_Message, frozen=True, array_like=True, tag=2):
+    """To one replica: all of the sender's entries on a key.
+
+    Attributes:
+        orphans: Moving entries of replicas that have left; nobody else could tell a newcomer of them.
+    """
+
+    key: str
+    version: int
+    entries: tuple[Entry, ...]
+    orphans: tuple[Entry, ...] = ()
+
+
+class Delta(_Message, frozen=True, array_like=True, tag=3):
+    """To a key's subject: what changed among the sender's entries.
+
+    Attributes:
+        previous: The version this builds upon; who does not know it has missed something.
+    """
+
+    key: str
+    previous: int
+    version: int
+    put: tuple[Entry, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class Digest(_Message, frozen=True, array_like=True, tag=4):
+    """To a key's subject: the version the sender is at. Without it a lost last delta never heals."""
+
+    key: str
+    version: int
+    count: int
+
+
+class Ask(_Message, frozen=True, array_like=True, tag=5):
+    """To one replica: send me the :class:`State` of a key."""
+
+    key: str
+
+
+class Beat(_Message, frozen=True, array_like=True, tag=6):
+    """To all replicas, every few seconds: I am here, with so many sessions and connections."""
+
+    sessions: int = 0
+    connections: int = 0
+
+
+class Farewell(_Message, frozen=True, array_like=True, tag=7):
+    """To all replicas: I am gone; keep my moving entries until their time is over, drop the rest."""
+
+
+Message: TypeAlias = Hello | State | Delta | Digest | Ask | Beat | Farewell
+
+encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(Message)
+
+
+def decode(data: bytes) -> Message:
+    """A message from its bytes.
+
+    Raises:
+        ValueError: It is none this release knows.
+    """
+    try:
+        message: Message = _decoder.decode(data)
+    except RecursionError as problem:
+        raise ValueError("nested too deep") from problem
+    return message

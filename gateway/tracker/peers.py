@@ -1,0 +1,107 @@
+"""The other replicas: which are alive, and since when they were last heard."""
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Final
+
+STALL_SECONDS: Final = 2.0
+"""A pause between two looks above which this replica was stalled: that others were silent proves nothing."""
+
+
+class Heard(Enum):
+    """Who a message came from."""
+
+    KNOWN = auto()
+    NEW = auto()
+    RESTARTED = auto()
+    """A later run under a known id; the earlier one's entries are void."""
+    OUTDATED = auto()
+    """A message of an earlier run, which is over."""
+
+
+class Peer:
+    """Another replica.
+
+    Attributes:
+        incarnation: Which run of it.
+        heard_at: When anything last came from it, monotonic seconds.
+        sessions: How many it said to have.
+        connections: How many it said to have.
+    """
+
+    __slots__ = ("connections", "heard_at", "incarnation", "sessions")
+
+    def __init__(self, incarnation: int, now: float) -> None:
+        self.incarnation = incarnation
+        self.heard_at = now
+        self.sessions = 0
+        self.connections = 0
+
+
+class Peers:
+    """All other replicas that are alive.
+
+    Args:
+        down_after_seconds: Silence after which one counts as dead.
+    """
+
+    def __init__(self, down_after_seconds: float) -> None:
+        self._down_after_seconds = down_after_seconds
+        self._peers: dict[str, Peer] = {}
+        self._looked_at: float | None = None
+        self._connected = True
+
+    def __len__(self) -> int:
+        """How many are alive."""
+        return len(self._peers)
+
+    def __iter__(self) -> Iterator[str]:
+        """Ids of those alive."""
+        return iter(self._peers)
+
+    def __getitem__(self, replica: str) -> Peer:
+        """One that is alive."""
+        return self._peers[replica]
+
+    def hear(self, replica: str, incarnation: int, now: float) -> Heard:
+        """A message came; unless it is outdated, its sender is alive."""
+        peer = self._peers.get(replica)
+        if peer is not None and incarnation < peer.incarnation:
+            return Heard.OUTDATED
+        if peer is not None and incarnation == peer.incarnation:
+            peer.heard_at = now
+            return Heard.KNOWN
+        self._peers[replica] = Peer(incarnation, now)
+        return Heard.NEW if peer is None else Heard.RESTARTED
+
+    def forget(self, replica: str, incarnation: int) -> bool:
+        """One said farewell; False when that run of it is not known."""
+        peer = self._peers.get(replica)
+        if peer is None or peer.incarnation != incarnation:
+            return False
+        del self._peers[replica]
+        return True
+
+    def lost(self, now: float) -> list[tuple[str, Peer]]:
+        """Those that were silent for too long; they are forgotten. To be asked a few times a second.
+
+        Whoever heard nothing cannot say that others said nothing: while this replica is stalled or cut
+        from the bus all count as just heard.
+        """
+        stalled = self._looked_at is not None and now - self._looked_at > STALL_SECONDS
+        self._looked_at = now
+        if stalled or not self._connected:
+            for peer in self._peers.values():
+                peer.heard_at = now
+        lost = [
+            (replica, peer)
+            for replica, peer in self._peers.items()
+            if now - peer.heard_at > self._down_after_seconds
+        ]
+        for replica, _ in lost:
+            del self._peers[replica]
+        return lost
+
+    def bus_changed(self, connected: bool) -> None:
+        """The bus went down, or came back."""
+        self._connected = connected

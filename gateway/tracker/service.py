@@ -1,0 +1,174 @@
+"""The tracker on the bus: gives its core the time and the messages, and carries out what it asks."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Protocol, assert_never
+
+import structlog
+
+from gateway.errors import BusError
+from gateway.tracker.core import Tracker
+from gateway.tracker.effects import Announce, Direct, Effect, Lost, Publish, Superseded
+from gateway.tracker.entry import Entry
+from gateway.tracker.keys import topic_of
+from gateway.tracker.messages import decode, encode
+from gateway.tracker.peers import Peers
+from gateway.tracker.view import Change, View
+
+TICK_SECONDS: Final = 0.25
+
+_log = structlog.get_logger(__name__)
+
+Watcher = Callable[[Change], None]
+
+
+class Carrier(Protocol):
+    """The ways on the bus that a tracker needs."""
+
+    async def to_topic(self, topic: str, message: bytes) -> None:
+        """Send to all replicas that are subscribed to a topic."""
+
+    async def to_replica(self, replica: str, message: bytes) -> None:
+        """Send to one replica."""
+
+    async def to_all(self, message: bytes) -> None:
+        """Send to all replicas."""
+
+
+class TrackerService:
+    """One replica's tracker.
+
+    Args:
+        clock: Monotonic seconds.
+        counts: How many sessions and connections this replica has.
+        lost: Called when another replica fell silent, with its id and its sessions.
+        superseded: Called when a later process runs under this replica's id.
+    """
+
+    def __init__(
+        self,
+        core: Tracker,
+        carrier: Carrier,
+        *,
+        clock: Callable[[], float],
+        counts: Callable[[], tuple[int, int]],
+        lost: Callable[[str, int], None],
+        superseded: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._carrier = carrier
+        self._clock = clock
+        self._counts = counts
+        self._lost = lost
+        self._superseded = superseded
+        self._watchers: dict[str, Watcher] = {}
+        self._outbox: asyncio.Queue[Publish | Announce | Direct] = asyncio.Queue()
+
+    def hold(self, key: str, watcher: Watcher) -> View:
+        """Know a key from now on; its subject is subscribed already.
+
+        Args:
+            watcher: Told of every change of what is shown, until :meth:`release`.
+        """
+        self._watchers[key] = watcher
+        self._perform(self._core.hold(key, self._clock()))
+        view = self._core.view(key)
+        assert view is not None  # noqa: S101 -- it was held just now
+        return view
+
+    def release(self, key: str) -> None:
+        """Undo :meth:`hold`; entries put on the key were removed before, or move."""
+        del self._watchers[key]
+        self._core.drop(key)
+
+    def put(self, key: str, entry: Entry) -> None:
+        """Add an entry to a key that is held, or change it."""
+        self._perform(self._core.put(key, entry, self._clock()))
+
+    def remove(self, key: str, session: str) -> None:
+        """Take an entry away. Idempotent."""
+        self._perform(self._core.remove(key, session, self._clock()))
+
+    def move(self, key: str, session: str) -> None:
+        """An entry's client is sent away and expected on another replica."""
+        self._perform(self._core.move(key, session, self._clock()))
+
+    @property
+    def peers(self) -> Peers:
+        """The other replicas that are alive."""
+        return self._core.peers
+
+    def receive(self, data: bytes) -> None:
+        """A message of a tracker, from whatever subject.
+
+        Raises:
+            ValueError: This release cannot read it.
+        """
+        self._perform(self._core.receive(decode(data), self._clock()))
+
+    def bus_changed(self, connected: bool) -> None:
+        """The bus went down or came back."""
+        self._core.bus_changed(connected)
+
+    def announce(self) -> None:
+        """Say at once that this replica is here; the others answer, so that it knows them."""
+        self._perform([self._core.announce()])
+
+    async def run(self) -> None:
+        """Tick and send, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tick())
+            tasks.create_task(self._send())
+
+    async def farewell(self) -> None:
+        """Tell the others that this replica leaves."""
+        while not self._outbox.empty():
+            await self._send_one(self._outbox.get_nowait())
+        await self._send_one(self._core.farewell())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            try:
+                self._core.sessions, self._core.connections = self._counts()
+                self._perform(self._core.tick(self._clock()))
+            except Exception:  # noqa: BLE001 -- a bug with one key must not make this replica look dead
+                _log.exception("tracker failed")
+
+    async def _send(self) -> None:
+        while True:
+            item = await self._outbox.get()
+            try:
+                await self._send_one(item)
+            except Exception:  # noqa: BLE001 -- a bug with one message must not keep back all others
+                _log.exception("tracker message not sent")
+
+    async def _send_one(self, item: Publish | Announce | Direct) -> None:
+        try:
+            match item:
+                case Publish():
+                    await self._carrier.to_topic(topic_of(item.key), encode(item.message))
+                case Direct():
+                    await self._carrier.to_replica(item.replica, encode(item.message))
+                case Announce():
+                    await self._carrier.to_all(encode(item.message))
+        except BusError:
+            return  # the bus is down; when it is back, everybody is told everything
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Publish() if not self._core.peers:
+                    pass  # who is heard of later is told everything
+                case Publish() | Announce() | Direct():
+                    self._outbox.put_nowait(effect)
+                case Change():
+                    watcher = self._watchers.get(effect.key)
+                    if watcher is not None:
+                        watcher(effect)
+                case Lost():
+                    self._lost(effect.replica, effect.sessions)
+                case Superseded():
+                    self._superseded()
+                case _:
+                    assert_never(effect)

@@ -1,0 +1,69 @@
+"""A socket's membership in a topic: while it joins, and once it has joined."""
+
+from typing import TYPE_CHECKING
+
+from gateway.auth.rules import Rule
+from gateway.hub.broadcast import Outlet
+from gateway.hub.registry import Member
+from gateway.protocol.reasons import Reason
+from gateway.sessions.client import Client
+from gateway.transport.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class Membership(Member):
+    """A member of a topic, with what the transport must know of it."""
+
+    __slots__ = ("attempt", "rule")
+
+    def __init__(self, outlet: Outlet, rule: Rule, attempt: int) -> None:
+        super().__init__(outlet, drops=rule.slow_consumer == "drop")
+        self.rule = rule
+        self.attempt = attempt
+
+
+class Joining:
+    """A join between its admission and its reply."""
+
+    __slots__ = ("rule", "task")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.task: asyncio.Task[None] | None = None
+
+
+async def prepare(endpoint: Endpoint, client: Client, topic: str) -> Reason | None:
+    """Have a topic subscribed and its joiner made a session; returns why not, if it is refused.
+
+    When this returns None, one ``unsubscribe`` of the relay has to follow in the end.
+
+    Raises:
+        BusError: The bus is down; nothing is subscribed.
+    """
+    if client.claims is None:
+        await endpoint.relay.subscribe(topic)
+        return None
+    sessions = endpoint.sessions
+    # The session first: its limit is asked for at the subject of a topic that may be this very one, and
+    # whoever is subscribed to it himself is not told that nobody else is.
+    refused = await sessions.enter(client)
+    if refused is not None:
+        return refused
+    try:
+        await endpoint.relay.subscribe(topic)
+    except BaseException:
+        if not client.topics:
+            sessions.leave(client)  # a socket is a session from its first successful join on
+        raise
+    if sessions.has(client):
+        return None
+    # another join of this client failed meanwhile, and took the session with it
+    refused = Reason.JOIN_CRASHED
+    try:
+        refused = await sessions.enter(client)
+    finally:
+        if refused is not None:
+            endpoint.relay.unsubscribe(topic)
+    return refused

@@ -1,0 +1,86 @@
+"""What of a request becomes a socket's identity and device, and what refuses it."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from gateway.auth.tokens import Claims
+from gateway.device import UNKNOWN, Device
+from gateway.errors import TokenError
+from gateway.transport.handshake import Handshake, Refused
+from gateway.transport.origin import OriginPolicy
+
+OF_TOKEN = Device("t", "Token's", "tv")
+
+
+class Admission:
+    """Takes the token for the user; ``bad`` is none, and those of ``tv`` name a device."""
+
+    def connect(self, token: str | None, _: str | None) -> Claims | None:
+        if token == "bad":
+            raise TokenError("token_signature")
+        if token is None:
+            return None
+        return Claims(token, 0.0, {}, device=OF_TOKEN if token == "tv" else None)
+
+
+def check(**query: str) -> Device:
+    """The device of a request with this query.
+
+    Raises:
+        Refused: As the handshake does.
+    """
+    request = make_mocked_request(
+        "GET",
+        f"/socket/websocket?{urlencode({'vsn': '2.0.0'} | query)}",
+        headers={"Sec-WebSocket-Version": "13"},
+    )
+    admission: Any = Admission()
+    return Handshake(admission, OriginPolicy(())).check(request).device
+
+
+@pytest.mark.parametrize(
+    ("query", "device"),
+    [
+        ({}, UNKNOWN),
+        ({"device_id": "d"}, Device("d")),
+        (
+            {"device_id": "d", "device_name": "Änn's phone", "device_type": "phone"},
+            Device("d", "Änn's phone", "phone"),
+        ),
+        ({"device_name": "ü" * 128}, Device(name="ü" * 128)),
+        ({"device_id": ""}, UNKNOWN),
+        ({"token": "42", "device_type": "phone"}, Device(type="phone")),
+        # what the token says is believed, and nothing beside it
+        ({"token": "tv", "device_id": "mine", "device_type": "phone"}, OF_TOKEN),
+        ({"token": "tv", "device_name": "x" * 129}, OF_TOKEN),
+    ],
+)
+def test_the_device(query: dict[str, str], device: Device) -> None:
+    assert check(**query) == device
+
+
+@pytest.mark.parametrize("name", ["device_id", "device_name", "device_type"])
+@pytest.mark.parametrize("more", [{}, {"token": "42"}])
+def test_a_device_parameter_that_is_too_long_is_403(name: str, more: dict[str, str]) -> None:
+    with pytest.raises(Refused) as caught:
+        check(**{name: "ü" * 129}, **more)
+
+    assert (caught.value.status, caught.value.reason) == (403, "device")
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ({"token": "bad", "device_id": "x" * 129, "vsn": "9"}, "token_signature"),
+        ({"device_id": "x" * 129, "vsn": "9"}, "device"),
+        ({"device_id": "x", "vsn": "9"}, "vsn"),
+    ],
+)
+def test_the_first_check_that_fails_is_the_reason(query: dict[str, str], reason: str) -> None:
+    with pytest.raises(Refused) as caught:
+        check(**query)
+
+    assert (caught.value.status, caught.value.reason) == (403, reason)
