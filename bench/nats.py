@@ -17,7 +17,7 @@ _READY: Final = re.compile(r"Listening for client connections on 127\.0\.0\.1:(\
 
 
 class Nats:
-    """Core NATS on a port it chooses, on the core given; entering starts it, leaving ends it."""
+    """NATS with JetStream, on a port it chooses, on the core given; entering starts it, leaving ends it."""
 
     def __init__(self, core: int) -> None:
         self._core = core
@@ -36,7 +36,9 @@ class Nats:
             os.sched_setaffinity(0, {self._core})
             try:
                 self._process = subprocess.Popen(
-                    [binary, "-a", "127.0.0.1", "-p", "-1"], stdout=log, stderr=log
+                    [binary, "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", self._directory.name],
+                    stdout=log,
+                    stderr=log,
                 )
             finally:
                 os.sched_setaffinity(0, before)

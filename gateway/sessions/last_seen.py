@@ -16,8 +16,11 @@ MOST_USERS: Final = 100_000
 WRITE_SECONDS: Final = 1.0
 """Time between two writes; a user seen several times meanwhile is written once."""
 
-WRITES_AT_ONCE: Final = 500
-"""Users written at a time: a crowd that reconnects must not hold up messages."""
+WRITES_AT_ONCE: Final = 20
+"""Users whose writing is under way at a time: each takes some KiB until it is answered."""
+
+WRITES_IN_A_ROW: Final = 500
+"""Users written between two pauses: a crowd that reconnects must not hold up messages."""
 
 PRESENT_SECONDS: Final = 300.0
 """How often users who stay are written."""
@@ -90,17 +93,23 @@ class LastSeen:
 
     async def write(self) -> None:
         """Write some of what is new; what cannot be written is kept in memory alone."""
-        users = list(islice(self._unwritten, WRITES_AT_ONCE))
-        for user in users:
-            del self._unwritten[user]
-        done = await asyncio.gather(*map(self._write, users), return_exceptions=True)
-        failed = next((one for one in done if isinstance(one, BaseException)), None)
-        if users and self._kept is (failed is not None):
-            self._kept = failed is None
-            _log.info("last_seen_at is kept", on_the_bus=self._kept)
+        for _ in range(0, WRITES_IN_A_ROW, WRITES_AT_ONCE):
+            users = list(islice(self._unwritten, WRITES_AT_ONCE))
+            if not users:
+                return
+            for user in users:
+                del self._unwritten[user]
+            kept = all(await asyncio.gather(*map(self._write, users)))
+            if kept is not self._kept:
+                self._kept = kept
+                _log.info("last_seen_at is kept", on_the_bus=kept)
 
-    async def _write(self, user: str) -> None:
-        await self._store.put(self._bucket, _key(user), repr(self._seen[user]).encode())
+    async def _write(self, user: str) -> bool:
+        try:
+            await self._store.put(self._bucket, _key(user), repr(self._seen[user]).encode())
+        except BusUnavailable:
+            return False
+        return True
 
 
 def _key(user: str) -> str:

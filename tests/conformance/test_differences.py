@@ -12,6 +12,7 @@ from tests.conftest import StartGateway, StartNats
 from tests.support.api import Backend
 from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
+from tests.support.roster import Roster
 from tests.support.tokens import token
 from tests.support.waiting import eventually
 
@@ -216,6 +217,51 @@ async def test_subprotocols_are_selected_as_by_phoenix(
 
     assert wire.status == status
     assert wire.header("Sec-WebSocket-Protocol") == selected
+
+
+PRESENCE = {
+    "channels": [{"pattern": "room:*", "join": "anyone", "presence": True}],
+    "auth": {"allow_anonymous": True},
+    "presence": {"gather_milliseconds": 400},
+}
+
+
+async def test_presence_is_tracked_by_the_rule(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(PRESENCE)
+    stranger = await PhoenixClient.connect(gateway.socket_url)
+    await stranger.join(ROOM)
+    ann = await PhoenixClient.connect(gateway.socket_url, token("ann", presence={"name": "Ann"}))
+    await ann.join(ROOM)
+    assert (await ann.ask(ROOM, "presence_update", {"away": True}))[4]["status"] == "ok"
+    assert (await stranger.ask(ROOM, "presence_update", {}))[4]["status"] == "error"
+    roster = Roster(stranger, ROOM)
+
+    await eventually(lambda: any("away" in meta for _, meta in roster.updated().values()))
+    [(user, meta)] = roster.metas.values()
+    assert user == "ann"
+    assert meta.keys() == {"phx_ref", "phx_ref_prev", "online_at", "name", "away"}
+    for client in (stranger, ann):
+        await client.close()
+
+
+async def test_diffs_of_a_busy_topic_are_gathered(start_gateway: StartGateway) -> None:
+    gateway, members = start_gateway(PRESENCE), 40
+    first = await PhoenixClient.connect(gateway.socket_url, token("first"))
+    await first.join(ROOM)
+    roster = Roster(first, ROOM)
+    await eventually(lambda: roster.users() == {"first"})
+    others = [
+        await PhoenixClient.connect(gateway.socket_url, token(f"u{n}")) for n in range(members)
+    ]
+    for other in others:
+        await other.join(ROOM)
+    await eventually(lambda: len(roster.users()) == members + 1)
+
+    diffs = first.events(ROOM, "presence_diff")
+    assert len(diffs) < members / 2
+    assert first.events(ROOM, "presence_state") == [{}], "it came with its own diff"
+    for client in (first, *others):
+        await client.close()
 
 
 def test_every_difference_has_its_test() -> None:

@@ -35,6 +35,11 @@ class Roster:
         self.update()
         return self.log
 
+    def updated(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """:attr:`metas`, up to date."""
+        self.update()
+        return self.metas
+
     def update(self) -> None:
         """Take in what has arrived."""
         frames, self._read = self._client.inbox[self._read :], len(self._client.inbox)
