@@ -46,7 +46,7 @@ class Admission:
         if self._believed_user and user_id:
             if not self._verifier.is_user(user_id):
                 raise TokenError("token_claims")
-            return Claims(user_id, float("inf"), {"sub": user_id})
+            return Claims(user_id, float("inf"))
         if self._anonymous:
             return None
         raise TokenError("no_token")
@@ -56,6 +56,6 @@ class Admission:
         rule = self._rules.match(topic)
         if rule is None:
             return _UNMATCHED
-        if not rule.admits(topic, None if claims is None else claims.named):
+        if not rule.admits(topic, claims):
             return _UNAUTHORIZED
         return Decision(rule)

@@ -1,7 +1,7 @@
 """Channel rules: the configured policy for topics matching a pattern."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -59,6 +59,13 @@ class PersonalTopic(msgspec.Struct, frozen=True):
         return self.pattern.replace("{sub}", user)
 
 
+class NamedClaims(Protocol):
+    """The claims of a token."""
+
+    def get(self, name: str, /) -> str | None:
+        """A claim that is a string; None where there is none."""
+
+
 class Rule(msgspec.Struct, frozen=True):
     """A channel rule.
 
@@ -82,12 +89,12 @@ class Rule(msgspec.Struct, frozen=True):
     presence: Presence
     slow_consumer: SlowConsumer
 
-    def admits(self, topic: str, claims: Mapping[str, str] | None) -> bool:
+    def admits(self, topic: str, claims: NamedClaims | None) -> bool:
         """Whether a socket with these claims may join a topic this rule matches.
 
         Args:
             topic: A topic that :meth:`Rules.match` gave this rule for.
-            claims: Claims of the socket's token that are strings; None when it is anonymous.
+            claims: Claims of the socket's token; None when it is anonymous.
         """
         if claims is None:
             return self.join == "anyone" and not self.claims

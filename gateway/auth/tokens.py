@@ -64,7 +64,7 @@ class Claims(msgspec.Struct, frozen=True):
     Attributes:
         user: ``sub``, the authenticated user.
         expires_at: ``exp``, unix seconds.
-        named: The string claims that channel patterns ask for, ``sub`` among them.
+        others: The string claims beside ``sub`` that channel patterns ask for; None where there are none.
         device: ``device``, the device the token was made for; None where it names none.
         max_sessions: ``max_sessions``, how many sessions the user may have; None where it does not say.
         presence: ``presence``, a JSON object others see where the user is present.
@@ -72,10 +72,16 @@ class Claims(msgspec.Struct, frozen=True):
 
     user: str
     expires_at: float
-    named: dict[str, str]
+    others: dict[str, str] | None = None
     device: Device | None = None
     max_sessions: int | None = None
     presence: bytes = b"{}"
+
+    def get(self, name: str) -> str | None:
+        """A claim that channel patterns ask for."""
+        if name == "sub":
+            return self.user
+        return None if self.others is None else self.others.get(name)
 
 
 class TokenVerifier:
@@ -96,7 +102,7 @@ class TokenVerifier:
         max_presence_bytes: int,
     ) -> None:
         self._settings = settings
-        self._named = sorted({"sub", *named})
+        self._named = sorted({*named} - {"sub"})
         self._max_user_bytes = max_user_bytes
         self._max_presence_bytes = max_presence_bytes
 
@@ -121,7 +127,7 @@ class TokenVerifier:
         return Claims(
             user,
             float(expires_at),
-            named,
+            named or None,
             _device(payload.get("device")),
             _max_sessions(payload.get("max_sessions")),
             self._presence(payload.get("presence")),

@@ -39,18 +39,19 @@ class Exchange:
     """Where memory buses meet: one order of messages for all of them."""
 
     def __init__(self) -> None:
-        self._subscriptions: dict[str, dict[MemorySubscription, None]] = {}
+        self._subscriptions: dict[str, tuple[MemorySubscription, ...]] = {}
         self._messages: deque[tuple[tuple[MemorySubscription, ...], bytes]] = deque()
 
     def add(self, subject: str, subscription: MemorySubscription) -> None:
         """Deliver to a subscription what is sent from now on."""
-        self._subscriptions.setdefault(subject, {})[subscription] = None
+        self._subscriptions[subject] = (*self._subscriptions.get(subject, ()), subscription)
 
     def remove(self, subject: str, subscription: MemorySubscription) -> None:
         """Forget a subscription."""
-        at_subject = self._subscriptions[subject]
-        del at_subject[subscription]
-        if not at_subject:
+        others = tuple(one for one in self._subscriptions[subject] if one is not subscription)
+        if others:
+            self._subscriptions[subject] = others
+        else:
             del self._subscriptions[subject]
 
     def send(self, subject: str, body: bytes, unheard: Unheard | None = None) -> None:
@@ -62,7 +63,7 @@ class Exchange:
             return
         if not self._messages:
             asyncio.get_running_loop().call_soon(self.deliver)
-        self._messages.append((tuple(at_subject), body))
+        self._messages.append((at_subject, body))
 
     def deliver(self) -> None:
         """Deliver what was sent."""

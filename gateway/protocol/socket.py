@@ -236,9 +236,15 @@ class Socket:
 
     def end_all(self) -> list[Effect]:
         """The gateway takes the client off all topics: phoenix.js then has nothing to rejoin."""
-        channels = self._channels.values()
-        closes = [Send(close_message(channel.join_ref, channel.topic)) for channel in channels]
-        return [*self.disconnected(), *closes]
+        ends: list[Effect] = []
+        for channel in self._channels.values():
+            if channel.state is not ChannelState.JOINED:
+                # unanswered, phoenix.js would join once more when its timer for the answer ends
+                reason = Reason.SESSION_LIMIT
+                refusal = error_reply(channel.join_ref, channel.ref, channel.topic, reason)
+                ends.append(RefuseJoin(refusal, reason))
+            ends.append(Send(close_message(channel.join_ref, channel.topic)))
+        return [*self.disconnected(), *ends]
 
     def disconnected(self) -> list[Effect]:
         """The connection is gone: what must be undone."""

@@ -45,6 +45,7 @@ class User:
     """
 
     __slots__ = (
+        "_book",
         "changed",
         "clients",
         "ended_at",
@@ -55,8 +56,9 @@ class User:
         "waiting",
     )
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, book: "Sessions") -> None:
         self.topic = topic
+        self._book = book
         self.view: View | None = None
         self.clients: dict[str, Client] = {}
         self.ended_at = 0.0
@@ -64,6 +66,10 @@ class User:
         self.opening: asyncio.Task[None] | None = None
         self.farewell: asyncio.TimerHandle | None = None
         self.changed: asyncio.Event | None = None
+
+    def notify(self, _: Change) -> None:
+        """Her entries changed. A method, as a closure for each user would be far larger."""
+        self._book.changed(self)
 
     def entries(self) -> list[Entry]:
         """Sessions on all replicas that count: moving ones do not."""
@@ -144,7 +150,7 @@ class Sessions:
         name = _name(client)
         user = self._users.get(name)
         if user is None:
-            user = self._users[name] = User(self.topic(name))
+            user = self._users[name] = User(self.topic(name), self)
         user.waiting += 1
         self._stay(user)
         try:
@@ -221,9 +227,7 @@ class Sessions:
                 awaited = await self.holders(_name(client))
             await self._topics.subscribe(user.topic)
             user.changed = asyncio.Event()
-            view = self._tracker.hold(
-                SESSIONS + user.topic, lambda change: self._changed(user, change)
-            )
+            view = self._tracker.hold(SESSIONS + user.topic, user.notify)
             await _told_by(view, user.changed, awaited)
             user.changed = None
             user.view = view
@@ -231,7 +235,8 @@ class Sessions:
             user.opening = None
             self._tidy(_name(client), user)
 
-    def _changed(self, user: User, _: Change) -> None:
+    def changed(self, user: User) -> None:
+        """The sessions of a user on all replicas are others than before."""
         if user.changed is not None:
             user.changed.set()
         # in the next turn, when whatever brought this about is done

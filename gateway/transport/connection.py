@@ -295,6 +295,8 @@ class Connection:
 
     def _activate(self, ask: Activate) -> None:
         rule = self._joining.pop(ask.attempt).rule
+        if not self._joining:
+            self._joining = {}  # an emptied dict keeps its table, 168 bytes a socket
         member = self._members[ask.topic] = Membership(self, rule, ask.attempt)
         self._endpoint.relay.add(ask.topic, member)
         self._endpoint.joined()

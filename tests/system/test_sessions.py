@@ -1,5 +1,6 @@
 """Users, their devices and their sessions, on one replica: seen, reached, limited, closed."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
@@ -101,6 +102,12 @@ async def listed(backend: Backend, user: str) -> list[str]:
 async def alive(client: PhoenixClient) -> bool:
     """Whether a socket still works."""
     return bool((await client.heartbeat())[4]["status"] == "ok" and client.close_code is None)
+
+
+async def closed_of(clients: list[PhoenixClient]) -> list[PhoenixClient]:
+    """Those that the gateway closed, once there are some."""
+    await eventually(lambda: any(client.close_code is not None for client in clients))
+    return [client for client in clients if client.close_code is not None]
 
 
 def closes(client: PhoenixClient) -> list[str]:
@@ -531,6 +538,26 @@ class TestLimits:
             assert len(await listed(backend, "ann")) == 1
         await eventually(lambda: gateway.metric("disconnects_total", code="4001") == 1)
         await eventually(lambda: gateway.metric("sessions") == 2)
+
+    async def test_a_join_that_another_overtakes_is_answered_before_its_socket_is_closed(
+        self, connect: Connect, start_gateway: StartGateway
+    ) -> None:
+        """phoenix.js tries a join without an answer again after ten seconds, on a closed channel too."""
+        sessions = {"max_per_user": 1, "when_full": "close_oldest"}
+        gateway = start_gateway(CONFIG | {"sessions": sessions})
+        for n in range(30):
+            pair = [await connect(f"u{n}", to=gateway) for _ in range(2)]
+
+            await asyncio.gather(
+                *(client.send_frame("1", "1", f"room:{n}", "phx_join", {}) for client in pair)
+            )
+
+            for client in pair:
+                await client.expect(lambda frame: frame[3] in ("phx_reply", "phx_close"))
+            (loser,) = await closed_of(pair)
+            assert loser.close_code == 4001
+            events = [frame[3] for frame in loser.inbox if isinstance(frame, list)]
+            assert events == ["phx_reply", "phx_close"]
 
     async def test_a_socket_may_wait_before_it_takes_anothers_place(
         self, connect: Connect, start_gateway: StartGateway

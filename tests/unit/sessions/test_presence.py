@@ -48,7 +48,7 @@ class Client:
         self, name: str, user: str | None, device: Device = UNKNOWN, presence: bytes = b"{}"
     ) -> None:
         self.id = name
-        self.claims = None if user is None else Claims(user, 0.0, {}, presence=presence)
+        self.claims = None if user is None else Claims(user, 0.0, presence=presence)
         self.origin = Origin("websocket", "2.0.0", "", "", device)
         self.topics = [ROOM]
         self.events: list[str] = []

@@ -23,7 +23,7 @@ class Admission:
             raise TokenError("token_signature")
         if token is None:
             return None
-        return Claims(token, 0.0, {}, device=OF_TOKEN if token == "tv" else None)
+        return Claims(token, 0.0, device=OF_TOKEN if token == "tv" else None)
 
 
 def check(**query: str) -> Device:
