@@ -407,6 +407,7 @@ def kicks(member: Member) -> list[Seen]:
 async def test_clients_that_may_not_both_stay_do_not_kick_each_other_in_a_loop(
     member: StartMember,
     start_gateway: StartGateway,
+    *,
     sessions: dict[str, Any],
     devices: tuple[str, str],
     seconds: float,
