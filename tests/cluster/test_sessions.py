@@ -120,6 +120,7 @@ async def test_a_killed_replica_leaves_once_and_for_all(
     shared = await clients.join(b, "u0", "second")
 
     a.kill()
+    deadline = time.monotonic() + DOWN_AFTER + 2
     async with Backend(c) as backend:
         status, answer = await backend.get("/v1/users/u1/sessions")
         assert status == 200
@@ -130,10 +131,10 @@ async def test_a_killed_replica_leaves_once_and_for_all(
             _, answer = await backend.post("/v1/users/status", body)
             return answer["complete"] and not any(u["sessions"] for u in answer["users"].values())
 
-        deadline = time.monotonic() + DOWN_AFTER + 2 + 5
         while not await gone():
             assert time.monotonic() < deadline
-    await eventually(lambda: roster.users() == {"watcher", "u0"}, within=DOWN_AFTER + 2)
+    left = deadline - time.monotonic()
+    await eventually(lambda: roster.users() == {"watcher", "u0"}, within=left)
     leaves = Counter(user for what, user in roster.events() if what == "leave")
     assert leaves == Counter({f"u{n}": 1 for n in range(users)})
     assert [i["device"]["id"] for i in (await sessions_of(c, "u0"))["items"]] == ["second"]
@@ -159,7 +160,7 @@ async def test_a_stalled_replica_heals_without_a_duplicate_and_without_a_false_l
     a.signal(signal.SIGSTOP)
     half = {user for user in everybody if user.startswith("b") or user == "watcher-b"}
     await eventually(lambda: on_b.users() == half, within=30)
-    await asyncio.sleep(DOWN_AFTER * 2)  # a stall far longer than any silence that is allowed
+    await asyncio.sleep(15)  # a stall far longer than any silence that is allowed
     a.signal(signal.SIGCONT)
 
     await eventually(lambda: on_b.users() == everybody, within=30)
