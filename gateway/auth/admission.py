@@ -35,14 +35,14 @@ class Admission:
         self._anonymous = anonymous
         self._believed_user = believed_user
 
-    def connect(self, token: str | None, user_id: str | None) -> Claims | None:
+    async def connect(self, token: str | None, user_id: str | None) -> Claims | None:
         """Who a client is; None for an anonymous one.
 
         Raises:
             TokenError: When it may not connect. A bad token is refused even where none is needed.
         """
         if token:
-            return self._verifier.verify(token)
+            return await self._verifier.verify(token)
         if self._believed_user and user_id:
             if not self._verifier.is_user(user_id):
                 raise TokenError("token_claims")

@@ -9,8 +9,8 @@ import msgspec
 
 from gateway.protocol.reserved import MAX_NAME_BYTES
 
-Join: TypeAlias = Literal["anyone", "authenticated"]
-Push: TypeAlias = Literal["deny", "broadcast"]
+Join: TypeAlias = Literal["anyone", "authenticated", "token", "upstream"]
+Push: TypeAlias = Literal["deny", "broadcast", "upstream"]
 SlowConsumer: TypeAlias = Literal["disconnect", "drop"]
 Presence: TypeAlias = bool | Literal["count"]
 
@@ -33,6 +33,8 @@ class ChannelPolicy(Protocol):
     def presence(self) -> Presence: ...
     @property
     def slow_consumer(self) -> SlowConsumer: ...
+    @property
+    def upstream_url(self) -> str: ...
 
 
 class PersonalTopic(msgspec.Struct, frozen=True):
@@ -48,6 +50,7 @@ class PersonalTopic(msgspec.Struct, frozen=True):
     echo: bool = True
     presence: Presence = False
     slow_consumer: SlowConsumer = "disconnect"
+    upstream_url: str = ""
 
     @property
     def max_user_bytes(self) -> int:
@@ -78,6 +81,7 @@ class Rule(msgspec.Struct, frozen=True):
         echo: Whether the pusher gets its own broadcast.
         presence: Whether members see who else is there, or how many.
         slow_consumer: What happens to a socket that is behind.
+        upstream_url: The backend of these topics; empty for the one of all.
     """
 
     pattern: str
@@ -88,6 +92,7 @@ class Rule(msgspec.Struct, frozen=True):
     echo: bool
     presence: Presence
     slow_consumer: SlowConsumer
+    upstream_url: str
 
     def admits(self, topic: str, claims: NamedClaims | None) -> bool:
         """Whether a socket with these claims may join a topic this rule matches.
@@ -145,4 +150,5 @@ def _compile(channel: ChannelPolicy) -> Rule:
         echo=channel.echo,
         presence=channel.presence,
         slow_consumer=channel.slow_consumer,
+        upstream_url=channel.upstream_url,
     )

@@ -106,8 +106,8 @@ class TokenVerifier:
         self._max_user_bytes = max_user_bytes
         self._max_presence_bytes = max_presence_bytes
 
-    def verify(self, token: str) -> Claims:
-        """What a token says.
+    async def verify(self, token: str) -> Claims:
+        """What a token says; waits only where its key has to be fetched first.
 
         Raises:
             TokenError: With the label of the first check that failed.

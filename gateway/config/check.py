@@ -109,6 +109,24 @@ def _patterns(config: Config) -> Iterator[Finding]:
             )
 
 
+def _upstream(config: Config) -> Iterator[Finding]:
+    upstream = config.upstream
+    if upstream.url:
+        return
+    for index, channel in enumerate(config.channels):
+        for key in ("join", "push"):
+            if getattr(channel, key) == "upstream" and not channel.upstream_url:
+                yield Finding(
+                    ("channels", "upstream.url"),
+                    f'channels[{index}].{key}: "upstream" is not allowed; upstream.url names no backend',
+                )
+    if upstream.events:
+        yield Finding(
+            ("upstream.events", "upstream.url"),
+            "upstream.events: is set, but upstream.url names no backend",
+        )
+
+
 def _buffers(config: Config) -> Iterator[Finding]:
     limits = config.limits
     for low, high in (
@@ -140,6 +158,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Finding]]]] = (
     _credentials,
     _api_keys,
     _patterns,
+    _upstream,
     _buffers,
     _drain,
 )
@@ -165,8 +184,15 @@ def warnings(config: Config) -> Iterator[str]:
                 f"auth.secrets[{index}]: is shorter than {SHORTEST_SECRET_BYTES} bytes"
                 " and might be guessed from a token"
             )
-    if not auth.secrets and not auth.allow_anonymous:
-        yield "auth.secrets: is empty and auth.allow_anonymous is false, so nobody can connect"
+    keys = auth.secrets or auth.public_keys or auth.jwks_url
+    if not keys and not auth.allow_anonymous and "connect" not in config.upstream.events:
+        yield (
+            "auth.secrets: is empty, as are auth.public_keys and auth.jwks_url, and auth.allow_anonymous"
+            " is false, so nobody can connect"
+        )
+    calls = config.upstream.url or any(channel.upstream_url for channel in config.channels)
+    if calls and not config.upstream.secrets:
+        yield "upstream.secrets: is empty, so the backend cannot tell callbacks from forged requests"
     if not config.api.keys:
         yield "api.keys: is empty, so the API answers 401 to everybody"
     if not config.channels:

@@ -12,12 +12,10 @@ from gateway.config.keys import KEYS, REQUIRED, Shape, keys_of
 from gateway.config.masking import shown
 from gateway.config.sections import CHANNELS, SECTIONS, Section
 
-LATER_SECTIONS: Final = ("history", "upstream")
+LATER_SECTIONS: Final = ("history",)
 
 LATER_KEYS: Final[Mapping[str, Any]] = MappingProxyType(
     {
-        "auth.jwks_url": "",
-        "auth.public_keys": [],
         "channels[].history": None,
     }
 )
@@ -71,8 +69,6 @@ class Converter:
             if any(item is _NO_VALUE for item in items):
                 return _NO_VALUE
             value = items
-        if isinstance(value, str) and value in shape.later:
-            return self._refuse(f'{path}: "{value}"', f"available: {shape.allowed()}", later=True)
         try:
             converted = msgspec.convert(value, shape.bounded)
         except msgspec.ValidationError:
@@ -101,9 +97,8 @@ class Converter:
                 fields[name] = _NO_VALUE
         return _NO_VALUE if _NO_VALUE in fields.values() else table(**fields)
 
-    def _refuse(self, what: str, instead: str, *, later: bool = False) -> object:
-        verdict = "is not available in this version" if later else "is not allowed"
-        self.problems.append(f"{what} {verdict}; {instead}")
+    def _refuse(self, what: str, instead: str) -> object:
+        self.problems.append(f"{what} is not allowed; {instead}")
         return _NO_VALUE
 
 

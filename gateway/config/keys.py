@@ -9,7 +9,6 @@ import msgspec
 
 from gateway.config.sections import (
     CHANNELS,
-    LATER,
     SECRET,
     SECTIONS,
     SYNTAX,
@@ -31,7 +30,6 @@ class Shape(msgspec.Struct, frozen=True):
         options: The values a Literal allows, else empty.
         item: What the items of a list must be, else None.
         table: The Struct that describes a table, else None.
-        later: Values of releases to come.
         syntax: A further check of a string, else None.
         secret: ``"all"``, ``"userinfo"``, or empty for what may be shown.
         description: One sentence.
@@ -44,7 +42,6 @@ class Shape(msgspec.Struct, frozen=True):
     options: tuple[str, ...]
     item: "Shape | None"
     table: type[Section] | None
-    later: tuple[str, ...]
     syntax: Syntax | None
     secret: str
     description: str
@@ -137,7 +134,6 @@ def shape_of(annotated: Any) -> Shape:  # noqa: ANN401 -- types with bounds have
         options=typing.get_args(base) if origin is Literal else (),
         item=shape_of(typing.get_args(base)[0]) if origin is tuple else None,
         table=base if isinstance(base, type) and issubclass(base, Section) else None,
-        later=marks.get(LATER, ()),
         syntax=marks.get(SYNTAX),
         secret="all" if secret is True else secret,
         description=next((meta.description for meta in metas if meta.description), ""),

@@ -13,9 +13,6 @@ from gateway.config import syntax
 SECRET: Final = "secret"  # noqa: S105 -- names a mark
 """Mark of keys whose value is never shown; as ``"userinfo"`` only what stands before an ``@``."""
 
-LATER: Final = "later"
-"""Mark that lists values of releases to come."""
-
 SYNTAX: Final = "syntax"
 """Mark of a check of the value, see :data:`gateway.config.syntax.Syntax`."""
 
@@ -25,10 +22,6 @@ _YEAR: Final = 366 * _DAY
 
 def _syntax(check: syntax.Syntax) -> msgspec.Meta:
     return msgspec.Meta(extra={SYNTAX: check})
-
-
-def _later(*values: str) -> msgspec.Meta:
-    return msgspec.Meta(extra={LATER: values})
 
 
 def _example(value: object) -> msgspec.Meta:
@@ -45,6 +38,14 @@ Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=_DAY)]
 Secret: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, extra={SECRET: True})]
 Scope: TypeAlias = Literal["publish", "read", "manage"]
+Fact: TypeAlias = Literal[
+    "connect",
+    "session.started",
+    "session.ended",
+    "user.online",
+    "user.offline",
+    "replica.lost",
+]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,13 +109,25 @@ class Bus(Section, frozen=True, kw_only=True):
 
 
 class Auth(Section, frozen=True, kw_only=True):
-    """How clients prove who they are: JSON Web Tokens signed with HS256."""
+    """How clients prove who they are: JSON Web Tokens, signed with a shared secret or a private key."""
 
     secrets: Annotated[
         tuple[Secret, ...],
         _doc(
             "Secrets shared with whoever signs the tokens, of at least 32 bytes:"
             " the first signs, all verify, so that they can be rotated."
+        ),
+    ] = ()
+    jwks_url: Annotated[
+        Annotated[str, _syntax(syntax.http_url)],
+        _doc(
+            "Where the public keys of an identity provider are fetched (RFC 7517); empty for none."
+        ),
+    ] = ""
+    public_keys: Annotated[
+        tuple[Annotated[str, msgspec.Meta(min_length=1)], ...],
+        _doc(
+            "Public keys that verify RS256, ES256 and EdDSA, each as PEM text or the path of a PEM file."
         ),
     ] = ()
     audience: Annotated[str, _doc("What a token's aud must be or contain; empty for any.")] = ""
@@ -173,12 +186,15 @@ class Channel(Section, frozen=True, kw_only=True):
         _example("room:*"),
     ]
     join: Annotated[
-        Annotated[Literal["anyone", "authenticated"], _later("token", "upstream")],
-        _doc("Who may join."),
+        Literal["anyone", "authenticated", "token", "upstream"],
+        _doc(
+            "Who may join: with token those whose token's claim topics names the topic,"
+            " with upstream those your backend lets in."
+        ),
     ] = "authenticated"
     push: Annotated[
-        Annotated[Literal["deny", "broadcast"], _later("upstream")],
-        _doc("What becomes of a message a client pushes."),
+        Literal["deny", "broadcast", "upstream"],
+        _doc("What becomes of a message a client pushes: with upstream your backend answers it."),
     ] = "deny"
     echo: Annotated[bool, _doc("Whether the pusher gets its own broadcast.")] = True
     presence: Annotated[
@@ -191,6 +207,10 @@ class Channel(Section, frozen=True, kw_only=True):
             "What happens to a client too slow for a message: it is closed, or it misses the message."
         ),
     ] = "disconnect"
+    upstream_url: Annotated[
+        Annotated[str, _syntax(syntax.http_url)],
+        _doc("The backend of these topics, if it is another than upstream.url."),
+    ] = ""
 
 
 class Sessions(Section, frozen=True, kw_only=True):
@@ -232,6 +252,38 @@ class Presence(Section, frozen=True, kw_only=True):
         Annotated[int, msgspec.Meta(ge=0, le=60_000)],
         _doc("Time over which changes of a busy topic are gathered into one presence_diff."),
     ] = 250
+
+
+class Upstream(Section, frozen=True, kw_only=True):
+    """Your backend, which the gateway asks and tells by HTTP: see docs/backends.md."""
+
+    url: Annotated[
+        Annotated[str, _syntax(syntax.http_url)],
+        _doc("Where callbacks are sent; empty for none."),
+    ] = ""
+    secrets: Annotated[
+        tuple[Annotated[Secret, _syntax(syntax.webhook_secret)], ...],
+        _doc(
+            "Secrets that sign callbacks (Standard Webhooks), whsec_ and base64 each:"
+            " all of them sign, so that they can be rotated."
+        ),
+    ] = ()
+    timeout_seconds: Annotated[
+        Annotated[float, msgspec.Meta(gt=0, le=60)],
+        _doc("How long a callback may take, waiting for its turn included."),
+    ] = 5
+    max_in_flight: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=100_000)],
+        _doc("Callbacks of one replica that are under way at a time; more wait."),
+    ] = 100
+    max_state_bytes: Annotated[
+        Annotated[int, msgspec.Meta(ge=2, le=1_048_576)],
+        _doc("Longest state, as JSON, that the backend may keep with a session."),
+    ] = 4096
+    events: Annotated[
+        tuple[Fact, ...],
+        _doc("What the backend is asked or told besides the joins and pushes of channel rules."),
+    ] = ()
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -309,6 +361,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     channels: tuple[Channel, ...] = ()
     sessions: Sessions = msgspec.field(default_factory=Sessions)
     presence: Presence = msgspec.field(default_factory=Presence)
+    upstream: Upstream = msgspec.field(default_factory=Upstream)
     limits: Limits = msgspec.field(default_factory=Limits)
     drain: Drain = msgspec.field(default_factory=Drain)
     log: Log = msgspec.field(default_factory=Log)
@@ -322,6 +375,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "api": Api,
     "sessions": Sessions,
     "presence": Presence,
+    "upstream": Upstream,
     "limits": Limits,
     "drain": Drain,
     "log": Log,

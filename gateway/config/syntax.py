@@ -3,6 +3,8 @@
 They are attached to the keys in :mod:`gateway.config.sections`.
 """
 
+import base64
+import binascii
 import re
 from collections.abc import Callable
 from ipaddress import ip_network
@@ -114,3 +116,27 @@ def pattern(value: str) -> str | None:
     if value.endswith("*") and PLACEHOLDER.fullmatch(parts[-1]):
         return "a colon between a placeholder and *, as in user:{sub}:*"
     return None
+
+
+def http_url(value: str) -> str | None:
+    """An address to send requests to; empty for none."""
+    try:
+        parts = urlsplit(value)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, an unclosed bracket
+        fits = False
+    plain = value.isascii() and value.isprintable() and " " not in value
+    if not value or (fits and plain and not parts.fragment):
+        return None
+    return "an address such as https://backend.example.com/gateway"
+
+
+def webhook_secret(value: str) -> str | None:
+    """A symmetric secret of Standard Webhooks: ``whsec_`` and the base64 of 24 to 64 bytes."""
+    try:
+        key = base64.b64decode(value.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if value.startswith("whsec_") and 24 <= len(key) <= 64:
+        return None
+    return "whsec_ followed by 24 to 64 bytes in base64"

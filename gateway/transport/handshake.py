@@ -67,7 +67,7 @@ class Handshake:
         self._admission = admission
         self._origins = origins
 
-    def check(self, request: web.Request) -> Accepted:
+    async def check(self, request: web.Request) -> Accepted:
         """Go through all checks.
 
         Raises:
@@ -80,7 +80,7 @@ class Handshake:
         subprotocol, protocol_token = _subprotocol(request)
         token = request.query.get("token") or _authorization(request) or protocol_token
         try:
-            claims = self._admission.connect(token, request.query.get("user_id"))
+            claims = await self._admission.connect(token, request.query.get("user_id"))
         except TokenError as error:
             raise Refused(403, error.reason) from None
         device = _device(request, claims)

@@ -54,7 +54,7 @@ class WebSocketTransport:
             # HTTP methods first: whatever the state of the gateway, a POST is no handshake.
             if request.method == hdrs.METH_GET and (busy := self._endpoint.refusal()):
                 raise Refused(503, busy)
-            accepted = self._handshake.check(request)
+            accepted = await self._handshake.check(request)
             ws = web.WebSocketResponse(
                 autoclose=False,
                 autoping=False,

@@ -19,6 +19,7 @@ class Channel(msgspec.Struct):
     echo: bool = True
     presence: Any = False
     slow_consumer: Any = "disconnect"
+    upstream_url: str = ""
 
 
 def matched(pattern: str, topic: str) -> bool:

@@ -57,8 +57,8 @@ def verifier(settings: Settings | None = None, named: tuple[str, ...] = ()) -> T
     )
 
 
-def test_a_good_token_says_who_it_is() -> None:
-    claims = verifier().verify(signed())
+async def test_a_good_token_says_who_it_is() -> None:
+    claims = await verifier().verify(signed())
 
     assert (claims.user, claims.expires_at, claims.get("sub")) == ("42", NOW + HOUR, "42")
     assert claims.get("org") is None
@@ -78,10 +78,10 @@ def test_a_good_token_says_who_it_is() -> None:
         ({"presence": {"a": "x" * 56}}, None, None, b'{"a":"%b"}' % (b"x" * 56)),
     ],
 )
-def test_a_token_may_say_more(
+async def test_a_token_may_say_more(
     extra: dict[str, Any], device: Device | None, max_sessions: int | None, presence: bytes
 ) -> None:
-    claims = verifier().verify(signed(**extra))
+    claims = await verifier().verify(signed(**extra))
 
     assert (claims.device, claims.max_sessions, claims.presence) == (device, max_sessions, presence)
 
@@ -114,38 +114,38 @@ def test_a_token_may_say_more(
         '"sub":"\\ud800"',
     ],
 )
-def test_a_claim_of_another_shape_is_refused(claim: str) -> None:
+async def test_a_claim_of_another_shape_is_refused(claim: str) -> None:
     token = forged(f'{{"sub":"42","iat":{NOW},"exp":{NOW + HOUR},{claim}}}')
 
     with pytest.raises(TokenError) as caught:
-        verifier().verify(token)
+        await verifier().verify(token)
 
     assert caught.value.reason == "token_claims"
 
 
 @pytest.mark.parametrize("claim", ["device", "max_sessions", "presence"])
-def test_a_claim_that_is_null_is_none(claim: str) -> None:
-    claims = verifier().verify(
+async def test_a_claim_that_is_null_is_none(claim: str) -> None:
+    claims = await verifier().verify(
         forged(f'{{"sub":"42","iat":{NOW},"exp":{NOW + HOUR},"{claim}":null}}')
     )
 
-    assert claims == verifier().verify(signed())
+    assert claims == await verifier().verify(signed())
 
 
-def test_claims_that_patterns_ask_for_are_kept_when_they_are_strings() -> None:
-    claims = verifier(named=("org", "team")).verify(signed(org="o", team=7, x="y"))
+async def test_claims_that_patterns_ask_for_are_kept_when_they_are_strings() -> None:
+    claims = await verifier(named=("org", "team")).verify(signed(org="o", team=7, x="y"))
 
     assert [claims.get(name) for name in ("sub", "org", "team", "x")] == ["42", "o", None, None]
 
 
-def test_all_secrets_verify_and_the_first_signs() -> None:
+async def test_all_secrets_verify_and_the_first_signs() -> None:
     both = verifier(Settings(secrets=(OTHER, SECRET)))
 
-    assert both.verify(signed(SECRET)).user == "42"
-    assert both.verify(mint(OTHER, sub="7", ttl_seconds=HOUR, now=NOW)).user == "7"
+    assert (await both.verify(signed(SECRET))).user == "42"
+    assert (await both.verify(mint(OTHER, sub="7", ttl_seconds=HOUR, now=NOW))).user == "7"
 
 
-def test_a_minted_token_carries_what_it_was_given() -> None:
+async def test_a_minted_token_carries_what_it_was_given() -> None:
     token = mint(
         SECRET,
         sub="42",
@@ -157,7 +157,7 @@ def test_a_minted_token_carries_what_it_was_given() -> None:
         issuer="i",
     )
 
-    assert verifier(Settings(audience="a", issuer="i")).verify(token).user == "42"
+    assert (await verifier(Settings(audience="a", issuer="i")).verify(token)).user == "42"
     payload = jwt.decode(token, options={"verify_signature": False})
     assert payload["device"] == {"id": "phone"}
     assert payload["topics"] == ["room:*"]
@@ -200,9 +200,9 @@ def test_a_minted_token_carries_what_it_was_given() -> None:
         (signed() + ".x", "token_malformed"),
     ],
 )
-def test_a_bad_token_is_refused_with_its_reason(token: str, reason: str) -> None:
+async def test_a_bad_token_is_refused_with_its_reason(token: str, reason: str) -> None:
     with pytest.raises(TokenError) as caught:
-        verifier().verify(token)
+        await verifier().verify(token)
 
     assert caught.value.reason == reason
 
@@ -218,16 +218,16 @@ def test_a_bad_token_is_refused_with_its_reason(token: str, reason: str) -> None
         (Settings(secrets=(OTHER, SECRET)), signed(exp=NOW - 60, iat=NOW - 90), "token_expired"),
     ],
 )
-def test_settings_decide_too(settings: Settings, token: str, reason: str) -> None:
+async def test_settings_decide_too(settings: Settings, token: str, reason: str) -> None:
     with pytest.raises(TokenError) as caught:
-        verifier(settings).verify(token)
+        await verifier(settings).verify(token)
 
     assert caught.value.reason == reason
 
 
-def test_clocks_may_differ_by_the_leeway() -> None:
+async def test_clocks_may_differ_by_the_leeway() -> None:
     lenient = verifier(Settings(leeway_seconds=30))
 
     now = int(time.time())
 
-    assert lenient.verify(signed(exp=now - 10, iat=now - 60)).user == "42"
+    assert (await lenient.verify(signed(exp=now - 10, iat=now - 60))).user == "42"

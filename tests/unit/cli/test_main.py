@@ -51,8 +51,7 @@ def test_a_wrong_configuration_ends_the_process_with_2(run_process: RunProcess) 
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == (
-        'error: channels[0].join: "upstream" is not available in this version;'
-        " available: anyone, authenticated (from --set)\n"
+        'error: channels[0].join: "upstream" is not allowed; upstream.url names no backend\n'
     )
 
 

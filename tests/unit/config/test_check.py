@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Channel, Config, load_config
+from gateway.config import Config, load_config
 from gateway.config.check import missing_files
 from gateway.errors import ConfigError
 
@@ -224,6 +224,28 @@ def test_a_value_out_of_range_is_refused(toml: str, key: str) -> None:
             ("drain.window_seconds: 3600 is not allowed; with drain.delay_seconds it makes 5400,"
             " allowed: 3600"),
         ),
+        (
+            channel("a", "join = 'upstream'"),
+            'channels[0].join: "upstream" is not allowed; upstream.url names no backend',
+        ),
+        (
+            channel("a", "push = 'upstream'"),
+            'channels[0].push: "upstream" is not allowed; upstream.url names no backend',
+        ),
+        (
+            "[upstream]\nevents = ['user.online']",
+            "upstream.events: is set, but upstream.url names no backend",
+        ),
+        (
+            "[upstream]\nurl = 'ftp://h'",
+            ('upstream.url: "ftp://h" is not allowed;'
+            " allowed: an address such as https://backend.example.com/gateway (from --set)"),
+        ),
+        (
+            "[upstream]\nsecrets = ['whsec_dG9vc2hvcnQ=']",
+            ("upstream.secrets[0]: *** is not allowed;"
+            " allowed: whsec_ followed by 24 to 64 bytes in base64 (from --set)"),
+        ),
     ],
 )  # fmt: skip
 def test_an_impossible_combination_is_refused(toml: str, problem: str) -> None:
@@ -236,24 +258,6 @@ def test_an_impossible_combination_is_refused(toml: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("toml", "problem"),
     [
-        (
-            channel("a", "join = 'upstream'"),
-            (
-                'channels[0].join: "upstream" is not available in this version;'
-                " available: anyone, authenticated"
-            ),
-        ),
-        (
-            channel("a", "join = 'token'"),
-            (
-                'channels[0].join: "token" is not available in this version;'
-                " available: anyone, authenticated"
-            ),
-        ),
-        (
-            channel("a", "push = 'upstream'"),
-            'channels[0].push: "upstream" is not available in this version; available: deny, broadcast',
-        ),
         (
             channel("a", "history = { messages = 1 }"),
             (
@@ -270,7 +274,7 @@ def test_a_mode_of_a_later_version_is_refused_by_name(toml: str, problem: str) -
     assert caught.value.problems == (f"{problem} (from --set)",)
 
 
-@pytest.mark.parametrize("section", ["history", "upstream"])
+@pytest.mark.parametrize("section", ["history"])
 @pytest.mark.parametrize("form", ["file", "variable", "flag"])
 def test_a_section_of_a_later_version_is_refused_by_name(
     tmp_path: Path, section: str, form: str
@@ -287,24 +291,6 @@ def test_a_section_of_a_later_version_is_refused_by_name(
     assert section in problem
     assert "is not available in this version" in problem
     assert "hunter2" not in problem
-
-
-@pytest.mark.parametrize("line", ["jwks_url = 'https://u:hunter2@h'", "public_keys = ['hunter2']"])
-def test_a_key_of_a_later_version_is_refused_without_its_value(tmp_path: Path, line: str) -> None:
-    file = tmp_path / "gateway.toml"
-    file.write_text(f"[auth]\n{line}\n")
-
-    with pytest.raises(ConfigError, match="is not available in this version") as caught:
-        load_config(file, environ={})
-
-    assert "hunter2" not in str(caught.value)
-
-
-def test_what_leaves_a_later_mode_off_is_accepted(tmp_path: Path) -> None:
-    file = tmp_path / "gateway.toml"
-    file.write_text("[auth]\njwks_url = ''\npublic_keys = []\n" + channel("a"))
-
-    assert load_config(file, environ={}).channels == (Channel(pattern="a"),)
 
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_sound_configuration_is_not_doubted() -> None:
     ("changed", "start"),
     [
         ({"auth__secrets": [SECRET, "hunter2"]}, "auth.secrets[1]: is shorter than 32 bytes"),
-        ({"auth__secrets": []}, "auth.secrets: is empty and auth.allow_anonymous is false"),
+        ({"auth__secrets": []}, "auth.secrets: is empty, as are auth.public_keys"),
         ({"api__keys": []}, "api.keys: is empty, so the API answers 401"),
         ({"channels": []}, "channels: is empty"),
         ({"limits__idle_timeout_seconds": 30}, "limits.idle_timeout_seconds: 30 closes clients"),

@@ -1,5 +1,6 @@
 """What of a request becomes a socket's identity and device, and what refuses it."""
 
+import asyncio
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,7 +19,7 @@ OF_TOKEN = Device("t", "Token's", "tv")
 class Admission:
     """Takes the token for the user; ``bad`` is none, and those of ``tv`` name a device."""
 
-    def connect(self, token: str | None, _: str | None) -> Claims | None:
+    async def connect(self, token: str | None, _: str | None) -> Claims | None:
         if token == "bad":
             raise TokenError("token_signature")
         if token is None:
@@ -38,7 +39,7 @@ def check(**query: str) -> Device:
         headers={"Sec-WebSocket-Version": "13"},
     )
     admission: Any = Admission()
-    return Handshake(admission, OriginPolicy(())).check(request).device
+    return asyncio.run(Handshake(admission, OriginPolicy(())).check(request)).device
 
 
 @pytest.mark.parametrize(
