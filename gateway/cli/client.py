@@ -10,7 +10,7 @@ import typer
 from gateway.cli.options import Failure, network_words
 from gateway.config import Config
 from gateway.config.address import reachable
-from gateway.config.sections import Scope
+from gateway.config.fields import Scope
 from gateway.errors import ConfigError
 
 TIMEOUT_SECONDS: Final = 10.0

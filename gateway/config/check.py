@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 
 from gateway.config.address import is_loopback, parse_address
-from gateway.config.sections import Channel, Config
+from gateway.config.channel import Channel
+from gateway.config.sections import Config
 from gateway.config.syntax import PLACEHOLDER
 
 GRACE_SECONDS: Final = 30

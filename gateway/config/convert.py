@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.config.fields import Section
 from gateway.config.keys import KEYS, REQUIRED, Shape, keys_of
 from gateway.config.masking import shown
-from gateway.config.sections import CHANNELS, SECTIONS, Section
+from gateway.config.sections import CHANNELS, SECTIONS
 
 LATER_SECTIONS: Final = ("history",)
 

@@ -7,14 +7,9 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from gateway.config.sections import (
-    CHANNELS,
-    SECRET,
-    SECTIONS,
-    SYNTAX,
-    Channel,
-    Section,
-)
+from gateway.config.channel import Channel
+from gateway.config.fields import SECRET, SYNTAX, Section
+from gateway.config.sections import CHANNELS, SECTIONS
 from gateway.config.syntax import Syntax
 
 REQUIRED: Final = msgspec.NODEFAULT

@@ -9,8 +9,10 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
+from gateway.config.channel import Channel
+from gateway.config.fields import Section
 from gateway.config.keys import KEYS, REQUIRED, Key, Shape, keys_of
-from gateway.config.sections import CHANNELS, SECTIONS, Channel, Section
+from gateway.config.sections import CHANNELS, SECTIONS
 
 _WIDTH: Final = 100
 

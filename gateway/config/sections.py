@@ -4,88 +4,62 @@ This is the one place for them. The reader, the environment's names, ``config/ga
 tables of the documentation are made from it.
 """
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from gateway.config import syntax
-
-SECRET: Final = "secret"  # noqa: S105 -- names a mark
-"""Mark of keys whose value is never shown; as ``"userinfo"`` only what stands before an ``@``."""
-
-SYNTAX: Final = "syntax"
-"""Mark of a check of the value, see :data:`gateway.config.syntax.Syntax`."""
-
-_DAY: Final = 86_400
-_YEAR: Final = 366 * _DAY
-
-
-def _syntax(check: syntax.Syntax) -> msgspec.Meta:
-    return msgspec.Meta(extra={SYNTAX: check})
-
-
-def _example(value: object) -> msgspec.Meta:
-    return msgspec.Meta(examples=[value])
-
-
-def _doc(text: str) -> msgspec.Meta:
-    return msgspec.Meta(description=text)
-
-
-Address: TypeAlias = Annotated[str, _syntax(syntax.address)]
-Bytes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
-Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=_DAY)]
-Secret: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, extra={SECRET: True})]
-Scope: TypeAlias = Literal["publish", "read", "manage"]
-Fact: TypeAlias = Literal[
-    "connect",
-    "session.started",
-    "session.ended",
-    "user.online",
-    "user.offline",
-    "replica.lost",
-]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the configuration file."""
+from gateway.config.channel import Channel
+from gateway.config.fields import (
+    DAY,
+    SECRET,
+    SYNTAX,
+    YEAR,
+    Address,
+    Bytes,
+    Count,
+    Fact,
+    Scope,
+    Secret,
+    Section,
+    checked,
+    doc,
+    example,
+)
 
 
 class Server(Section, frozen=True, kw_only=True):
     """The two listeners: one for clients, one for your own services and Prometheus."""
 
-    public: Annotated[Address, _doc("Where clients connect, as host:port.")] = "0.0.0.0:4000"
+    public: Annotated[Address, doc("Where clients connect, as host:port.")] = "0.0.0.0:4000"
     internal: Annotated[
-        Address, _doc("Where API, metrics and health are served; never to be reached by clients.")
+        Address, doc("Where API, metrics and health are served; never to be reached by clients.")
     ] = "127.0.0.1:4001"
     reuse_port: Annotated[
-        bool, _doc("Whether several replicas on one host may share the public port.")
+        bool, doc("Whether several replicas on one host may share the public port.")
     ] = False
     replica: Annotated[
         Annotated[str, msgspec.Meta(max_length=128)],
-        _doc(
-            "Name of this replica, unique on the bus; empty for the host's name and a random end."
-        ),
+        doc("Name of this replica, unique on the bus; empty for the host's name and a random end."),
     ] = ""
     tls_certificate: Annotated[
         str,
-        _doc(
+        doc(
             "Path of the public listener's certificate chain (PEM);"
             " empty where TLS ends at the load balancer."
         ),
     ] = ""
-    tls_key: Annotated[str, _doc("Path of the certificate's private key (PEM).")] = ""
+    tls_key: Annotated[str, doc("Path of the certificate's private key (PEM).")] = ""
     allowed_origins: Annotated[
-        tuple[Annotated[str, _syntax(syntax.origin)], ...],
-        _doc(
+        tuple[Annotated[str, checked(syntax.origin)], ...],
+        doc(
             'Web pages that may connect, such as "https://app.example.com" or "//*.example.com";'
             ' empty for pages of the same host only, ["*"] for any.'
         ),
     ] = ()
     trusted_proxies: Annotated[
-        tuple[Annotated[str, _syntax(syntax.network)], ...],
-        _doc('Networks whose X-Forwarded-For is believed, such as "10.0.0.0/8".'),
+        tuple[Annotated[str, checked(syntax.network)], ...],
+        doc('Networks whose X-Forwarded-For is believed, such as "10.0.0.0/8".'),
     ] = ()
 
 
@@ -94,18 +68,18 @@ class Bus(Section, frozen=True, kw_only=True):
 
     url: Annotated[
         Annotated[str, msgspec.Meta(extra={SYNTAX: syntax.bus_url, SECRET: "userinfo"})],
-        _doc(
+        doc(
             'NATS servers, such as "nats://user:password@host:4222,nats://other:4222" or "tls://host";'
             ' "memory://" for a single replica.'
         ),
     ] = "memory://"
     prefix: Annotated[
-        Annotated[str, _syntax(syntax.subject_token)],
-        _doc(
+        Annotated[str, checked(syntax.subject_token)],
+        doc(
             "First token of every NATS subject; gateways with different ones do not hear each other."
         ),
     ] = "gateway"
-    credentials_file: Annotated[str, _doc("Path of a NATS .creds file; empty for none.")] = ""
+    credentials_file: Annotated[str, doc("Path of a NATS .creds file; empty for none.")] = ""
 
 
 class Auth(Section, frozen=True, kw_only=True):
@@ -113,34 +87,34 @@ class Auth(Section, frozen=True, kw_only=True):
 
     secrets: Annotated[
         tuple[Secret, ...],
-        _doc(
+        doc(
             "Secrets shared with whoever signs the tokens, of at least 32 bytes:"
             " the first signs, all verify, so that they can be rotated."
         ),
     ] = ()
     jwks_url: Annotated[
-        Annotated[str, _syntax(syntax.http_url)],
-        _doc(
+        Annotated[str, checked(syntax.http_url)],
+        doc(
             "Where the public keys of an identity provider are fetched (RFC 7517); empty for none."
         ),
     ] = ""
     public_keys: Annotated[
         tuple[Annotated[str, msgspec.Meta(min_length=1)], ...],
-        _doc(
+        doc(
             "Public keys that verify RS256, ES256 and EdDSA, each as PEM text or the path of a PEM file."
         ),
     ] = ()
-    audience: Annotated[str, _doc("What a token's aud must be or contain; empty for any.")] = ""
-    issuer: Annotated[str, _doc("What a token's iss must be; empty for any.")] = ""
+    audience: Annotated[str, doc("What a token's aud must be or contain; empty for any.")] = ""
+    issuer: Annotated[str, doc("What a token's iss must be; empty for any.")] = ""
     leeway_seconds: Annotated[
         Annotated[float, msgspec.Meta(ge=0, le=3600)],
-        _doc("How far the clocks of gateway and signer may differ."),
+        doc("How far the clocks of gateway and signer may differ."),
     ] = 10
     max_token_seconds: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, le=10 * _YEAR)],
-        _doc("Longest lifetime of a token, from its iat to its exp."),
-    ] = _DAY
-    allow_anonymous: Annotated[bool, _doc("Whether clients without a token may connect.")] = False
+        Annotated[int, msgspec.Meta(ge=1, le=10 * YEAR)],
+        doc("Longest lifetime of a token, from its iat to its exp."),
+    ] = DAY
+    allow_anonymous: Annotated[bool, doc("Whether clients without a token may connect.")] = False
 
 
 class ApiKey(Section, frozen=True, kw_only=True):
@@ -148,18 +122,18 @@ class ApiKey(Section, frozen=True, kw_only=True):
 
     name: Annotated[
         Annotated[str, msgspec.Meta(min_length=1, max_length=128)],
-        _doc("Who holds it, for the log."),
-        _example("backend"),
+        doc("Who holds it, for the log."),
+        example("backend"),
     ]
     key: Annotated[
-        Annotated[Secret, _syntax(syntax.header_value)],
-        _doc("The key itself: long and random."),
-        _example("change-me"),
+        Annotated[Secret, checked(syntax.header_value)],
+        doc("The key itself: long and random."),
+        example("change-me"),
     ]
     scopes: Annotated[
         Annotated[tuple[Scope, ...], msgspec.Meta(min_length=1)],
-        _doc("What it is good for."),
-        _example(["publish", "read", "manage"]),
+        doc("What it is good for."),
+        example(["publish", "read", "manage"]),
     ]
 
 
@@ -167,77 +141,35 @@ class Api(Section, frozen=True, kw_only=True):
     """The HTTP API on the internal listener."""
 
     keys: Annotated[
-        tuple[ApiKey, ...], _doc("Keys of the services that call it; without any nobody can.")
+        tuple[ApiKey, ...], doc("Keys of the services that call it; without any nobody can.")
     ] = ()
-
-
-class Channel(Section, frozen=True, kw_only=True):
-    """What clients may do on the topics that match a pattern.
-
-    There may be several; the first that matches a topic holds, and a topic without one cannot be joined.
-    """
-
-    pattern: Annotated[
-        Annotated[str, _syntax(syntax.pattern)],
-        _doc(
-            'A topic, a "prefix*", or with placeholders as in "user:{sub}",'
-            " which must equal that claim of the token."
-        ),
-        _example("room:*"),
-    ]
-    join: Annotated[
-        Literal["anyone", "authenticated", "token", "upstream"],
-        _doc(
-            "Who may join: with token those whose token's claim topics names the topic,"
-            " with upstream those your backend lets in."
-        ),
-    ] = "authenticated"
-    push: Annotated[
-        Literal["deny", "broadcast", "upstream"],
-        _doc("What becomes of a message a client pushes: with upstream your backend answers it."),
-    ] = "deny"
-    echo: Annotated[bool, _doc("Whether the pusher gets its own broadcast.")] = True
-    presence: Annotated[
-        bool | Literal["count"],
-        _doc("Whether members see who else is on the topic; with count they see only how many."),
-    ] = False
-    slow_consumer: Annotated[
-        Literal["disconnect", "drop"],
-        _doc(
-            "What happens to a client too slow for a message: it is closed, or it misses the message."
-        ),
-    ] = "disconnect"
-    upstream_url: Annotated[
-        Annotated[str, _syntax(syntax.http_url)],
-        _doc("The backend of these topics, if it is another than upstream.url."),
-    ] = ""
 
 
 class Sessions(Section, frozen=True, kw_only=True):
     """What counts as a user's session, and how many one user may have on all replicas together."""
 
     personal_topic: Annotated[
-        Annotated[str, _syntax(syntax.personal_topic)],
-        _doc("Topic of a user's own messages, made of her id; only she can join it."),
+        Annotated[str, checked(syntax.personal_topic)],
+        doc("Topic of a user's own messages, made of her id; only she can join it."),
     ] = "user:{sub}"
     max_per_user: Annotated[
-        Count, _doc("Sessions of one user; 0 for no limit. A token's max_sessions comes before it.")
+        Count, doc("Sessions of one user; 0 for no limit. A token's max_sessions comes before it.")
     ] = 0
     when_full: Annotated[
         Literal["refuse", "close_oldest"],
-        _doc("What gives way at the limit: the new session, or the oldest."),
+        doc("What gives way at the limit: the new session, or the oldest."),
     ] = "refuse"
     same_device: Annotated[
         Literal["keep", "replace"],
-        _doc("Whether a new session of a device replaces that device's earlier one."),
+        doc("Whether a new session of a device replaces that device's earlier one."),
     ] = "keep"
     offline_after_seconds: Annotated[
         Annotated[float, msgspec.Meta(ge=0, le=3600)],
-        _doc("Time without a session after which a user counts as offline."),
+        doc("Time without a session after which a user counts as offline."),
     ] = 3
     replica_down_after_seconds: Annotated[
         Annotated[float, msgspec.Meta(ge=1, le=3600)],
-        _doc("Silence after which another replica counts as dead and its sessions are dropped."),
+        doc("Silence after which another replica counts as dead and its sessions are dropped."),
     ] = 10
 
 
@@ -246,11 +178,11 @@ class Presence(Section, frozen=True, kw_only=True):
 
     max_meta_bytes: Annotated[
         Annotated[int, msgspec.Meta(ge=2, le=65_536)],
-        _doc("Longest meta of one session, as JSON, beside what the gateway itself puts there."),
+        doc("Longest meta of one session, as JSON, beside what the gateway itself puts there."),
     ] = 1024
     gather_milliseconds: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=60_000)],
-        _doc("Time over which changes of a busy topic are gathered into one presence_diff."),
+        doc("Time over which changes of a busy topic are gathered into one presence_diff."),
     ] = 250
 
 
@@ -258,31 +190,31 @@ class Upstream(Section, frozen=True, kw_only=True):
     """Your backend, which the gateway asks and tells by HTTP: see docs/backends.md."""
 
     url: Annotated[
-        Annotated[str, _syntax(syntax.http_url)],
-        _doc("Where callbacks are sent; empty for none."),
+        Annotated[str, checked(syntax.http_url)],
+        doc("Where callbacks are sent; empty for none."),
     ] = ""
     secrets: Annotated[
-        tuple[Annotated[Secret, _syntax(syntax.webhook_secret)], ...],
-        _doc(
+        tuple[Annotated[Secret, checked(syntax.webhook_secret)], ...],
+        doc(
             "Secrets that sign callbacks (Standard Webhooks), whsec_ and base64 each:"
             " all of them sign, so that they can be rotated."
         ),
     ] = ()
     timeout_seconds: Annotated[
         Annotated[float, msgspec.Meta(gt=0, le=60)],
-        _doc("How long a callback may take, waiting for its turn included."),
+        doc("How long a callback may take, waiting for its turn included."),
     ] = 5
     max_in_flight: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=100_000)],
-        _doc("Callbacks of one replica that are under way at a time; more wait."),
+        doc("Callbacks of one replica that are under way at a time; more wait."),
     ] = 100
     max_state_bytes: Annotated[
         Annotated[int, msgspec.Meta(ge=2, le=1_048_576)],
-        _doc("Longest state, as JSON, that the backend may keep with a session."),
+        doc("Longest state, as JSON, that the backend may keep with a session."),
     ] = 4096
     events: Annotated[
         tuple[Fact, ...],
-        _doc("What the backend is asked or told besides the joins and pushes of channel rules."),
+        doc("What the backend is asked or told besides the joins and pushes of channel rules."),
     ] = ()
 
 
@@ -291,29 +223,29 @@ class Limits(Section, frozen=True, kw_only=True):
 
     max_message_bytes: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=64 * 2**20)],
-        _doc("Longest frame a client may send; at most the NATS server's max_payload less 4096."),
+        doc("Longest frame a client may send; at most the NATS server's max_payload less 4096."),
     ] = 65_536
     max_channels_per_socket: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=100_000)],
-        _doc("Topics one client may have joined at a time."),
+        doc("Topics one client may have joined at a time."),
     ] = 100
     idle_timeout_seconds: Annotated[
-        Annotated[float, msgspec.Meta(gt=0, le=_DAY)],
-        _doc("Silence after which a client is closed; Phoenix clients send a heartbeat every 30."),
+        Annotated[float, msgspec.Meta(gt=0, le=DAY)],
+        doc("Silence after which a client is closed; Phoenix clients send a heartbeat every 30."),
     ] = 90
     outbound_buffer_bytes: Annotated[
-        Bytes, _doc("What may wait for one client before it counts as too slow.")
+        Bytes, doc("What may wait for one client before it counts as too slow.")
     ] = 1_048_576
     outbound_total_bytes: Annotated[
-        Bytes, _doc("What may wait for all clients together before those with the most are closed.")
+        Bytes, doc("What may wait for all clients together before those with the most are closed.")
     ] = 1_073_741_824
     messages_per_second: Annotated[
-        Count, _doc("Above it, reading from that client is slowed down; 0 for no limit.")
+        Count, doc("Above it, reading from that client is slowed down; 0 for no limit.")
     ] = 0
-    connections: Annotated[Count, _doc("Clients of one replica; 0 for no limit.")] = 0
+    connections: Annotated[Count, doc("Clients of one replica; 0 for no limit.")] = 0
     joins_in_flight: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=10**9)],
-        _doc("Joins of one replica that may wait at a time; more are refused."),
+        doc("Joins of one replica that may wait at a time; more are refused."),
     ] = 10_000
 
 
@@ -322,15 +254,15 @@ class Drain(Section, frozen=True, kw_only=True):
 
     delay_seconds: Annotated[
         Annotated[float, msgspec.Meta(ge=0, le=3600)],
-        _doc("Time for load balancers to see that the replica is not ready; clients stay."),
+        doc("Time for load balancers to see that the replica is not ready; clients stay."),
     ] = 5
     window_seconds: Annotated[
         Annotated[float, msgspec.Meta(ge=0, le=3600)],
-        _doc("Time over which the clients are then closed in even batches."),
+        doc("Time over which the clients are then closed in even batches."),
     ] = 20
     max_connection_age_seconds: Annotated[
-        Annotated[float, msgspec.Meta(ge=0, le=_YEAR)],
-        _doc("Age at which a connection is moved, more or less a tenth; 0 for never."),
+        Annotated[float, msgspec.Meta(ge=0, le=YEAR)],
+        doc("Age at which a connection is moved, more or less a tenth; 0 for never."),
     ] = 0
 
 
@@ -338,11 +270,11 @@ class Log(Section, frozen=True, kw_only=True):
     """What the gateway writes about itself, to standard error."""
 
     level: Annotated[
-        Literal["debug", "info", "warning", "error"], _doc("The least that is written.")
+        Literal["debug", "info", "warning", "error"], doc("The least that is written.")
     ] = "info"
     format: Annotated[
         Literal["auto", "json", "console"],
-        _doc("One JSON object a line, or for the eye; auto is for the eye on a terminal."),
+        doc("One JSON object a line, or for the eye; auto is for the eye on a terminal."),
     ] = "auto"
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Config, load_config
+from gateway.config.channel import Channel
 from gateway.config.keys import KEYS, keys_of
 from gateway.config.reference import markdown_reference, toml_reference, toml_value
-from gateway.config.sections import Channel
 
 ROOT = Path(__file__).parents[3]
 
