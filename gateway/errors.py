@@ -5,7 +5,9 @@
      ├── TokenError              the client's: a token that proves nothing, with a metric label
      └── BusError                the carrier's
           ├── BusUnavailable     not connected; certainly nothing was sent
+          │    └── HistoryUnavailable  no history to be had; certainly nothing was stored
           ├── EnvelopeTooLarge   above what the bus server takes; nothing was sent
+          ├── OutcomeUnknown     sent, and not answered: it may have been done
           └── SubscriptionRefused  the server denies the subject
 
 Bugs stay plain exceptions. Reasons sent to clients are in :mod:`gateway.protocol.reasons`.
@@ -46,6 +48,23 @@ class BusError(GatewayError):
 
 class BusUnavailable(BusError):
     """Not connected: certainly nothing was sent."""
+
+
+class HistoryUnavailable(BusUnavailable):
+    """The history cannot be written or read: certainly nothing was stored.
+
+    Attributes:
+        reason: Stable label, as readiness shows it: ``unavailable``, ``no_jetstream``,
+            ``server_too_old``.
+    """
+
+    def __init__(self, reason: str, message: str = "") -> None:
+        super().__init__(message or reason)
+        self.reason = reason
+
+
+class OutcomeUnknown(BusError):
+    """Something was sent and its answer did not come: it may have been done, and may still be."""
 
 
 class EnvelopeTooLarge(BusError):

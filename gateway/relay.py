@@ -20,6 +20,7 @@ from gateway.bus.envelope import (
     encode_control,
 )
 from gateway.bus.interest import Interest
+from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
 from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.fanout import Fanout
@@ -159,7 +160,7 @@ class Relay:
         """Send a message of the gateway's own to the members of a topic on this replica."""
         self._fanout.send(Broadcast(topic, event, payload))
 
-    def _deliver(self, topic: str, data: bytes) -> None:
+    def _deliver(self, topic: str, data: bytes, _placement: Placement | None) -> None:
         control = control_in(data)
         if control is not None:
             self.on_control(*control)

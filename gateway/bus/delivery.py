@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 
 from gateway.bus.base import BusMetrics, Handler, Listener
+from gateway.bus.placement import Placement
 
 QUIET_SECONDS: Final = 5.0
 """How often the same trouble is logged at most: one bad handler may fail on every message."""
@@ -45,10 +46,12 @@ class Delivery:
         self._metrics = metrics
         self._throttle = Throttle(QUIET_SECONDS)
 
-    def message(self, subject: str, handler: Handler, body: bytes) -> None:
+    def message(
+        self, subject: str, handler: Handler, body: bytes, placement: Placement | None
+    ) -> None:
         """Call a handler."""
         try:
-            handler(body)
+            handler(body, placement)
         except Exception as problem:  # noqa: BLE001 - a bug on one subject must not stop the bus
             self._metrics.dropped(1)
             self._complain("bus handler failed", problem, subject=subject)
