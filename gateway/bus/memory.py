@@ -41,9 +41,9 @@ class Exchange:
 
     def __init__(self) -> None:
         self._subscriptions: dict[str, tuple[MemorySubscription, ...]] = {}
-        self._messages: deque[
-            tuple[tuple[MemorySubscription, ...], bytes, Placement | None]
-        ] = deque()
+        self._messages: deque[tuple[tuple[MemorySubscription, ...], bytes, Placement | None]] = (
+            deque()
+        )
 
     def add(self, subject: str, subscription: MemorySubscription) -> None:
         """Deliver to a subscription what is sent from now on."""

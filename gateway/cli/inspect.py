@@ -82,9 +82,11 @@ def _rule(config: Config, topic: str) -> str:
         raise typer.Exit(FAILED)
     index = [channel.pattern for channel in config.channels].index(rule.pattern)
     echo = str(rule.echo).lower()
+    kept = rule.history
+    history = f"{kept.messages} messages of {kept.seconds} seconds" if kept else "none"
     return (
         f'topic "{topic}" hits channels[{index}], "{rule.pattern}": join {rule.join},'
-        f" push {rule.push}, echo {echo}, slow_consumer {rule.slow_consumer}"
+        f" push {rule.push}, echo {echo}, history {history}, slow_consumer {rule.slow_consumer}"
     )
 
 
