@@ -13,6 +13,14 @@
 Bugs stay plain exceptions. Reasons sent to clients are in :mod:`gateway.protocol.reasons`.
 """
 
+from typing import Literal, TypeAlias
+
+HistoryProblem: TypeAlias = Literal["unavailable", "no_jetstream", "server_too_old"]
+"""
+Why there is no history: the server does not answer or refuses for now; it has no JetStream, or none for
+this user; its release lacks what is needed.
+"""
+
 
 class GatewayError(Exception):
     """Base of all errors raised on purpose."""
@@ -54,13 +62,15 @@ class HistoryUnavailable(BusUnavailable):
     """The history cannot be written or read: certainly nothing was stored.
 
     Attributes:
-        reason: Stable label, as readiness shows it: ``unavailable``, ``no_jetstream``,
+        reason: Stable label, as readiness shows it: ``unavailable``, ``no_jetstream`` or
             ``server_too_old``.
+        code: JetStream's number for what is wrong (``err_code``); 0 where it did not say.
     """
 
-    def __init__(self, reason: str, message: str = "") -> None:
-        super().__init__(message or reason)
-        self.reason = reason
+    def __init__(self, reason: HistoryProblem, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.reason: HistoryProblem = reason
+        self.code = code
 
 
 class OutcomeUnknown(BusError):

@@ -22,6 +22,7 @@ class Subjects:
         replicas: Where replicas speak to all others.
         all_topics: Matches the subjects of all topics.
         all_stored: Matches the subjects of all that is to be stored.
+        stream: Name of the stream that stores it.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -30,6 +31,7 @@ class Subjects:
         self.replicas = f"{prefix}.replicas"
         self.all_topics = f"{prefix}.topic.>"
         self.all_stored = f"{prefix}.store.>"
+        self.stream = prefix.upper()
         self._topic = f"{prefix}.topic."
         self._stored = f"{prefix}.store."
         self._replica = f"{prefix}.replica."
