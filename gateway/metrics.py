@@ -66,6 +66,11 @@ class Metrics:
         self.disconnects = counter(
             "disconnects_total", "Ended connections by WebSocket close code.", "code"
         )
+        self.token_refreshes = counter(
+            "token_refreshes_total",
+            "Tokens sent on a socket, by result: ok or the reason.",
+            "result",
+        )
         self.joins = counter("joins_total", "Joins by result: ok or the reason.", "result")
         self.messages_received = counter("messages_received_total", "Frames received from clients.")
         self.messages_delivered = counter(

@@ -26,14 +26,16 @@ from gateway.errors import BusError
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
-from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters
+from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters, UpstreamCounters
 from gateway.relay import Relay
+from gateway.transport.callbacks import Callbacks
 from gateway.transport.endpoint import Endpoint, Phase
 from gateway.transport.handshake import Handshake
 from gateway.transport.listener import BACKLOG, open_listener
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
 from gateway.transport.websocket import WebSocketTransport
+from gateway.upstream.client import Upstream
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """
@@ -97,6 +99,11 @@ class Gateway:
         )
         personal = PersonalTopic(config.sessions.personal_topic)
         rules = Rules((*config.channels, personal))
+        asks_connect = "connect" in config.upstream.events
+        self._upstream = Upstream(
+            config.upstream, replica=config.server.replica, metrics=UpstreamCounters(metrics)
+        )
+        self._callbacks = Callbacks(self._upstream, asks_connect=asks_connect)
         admission = Admission(
             TokenVerifier(
                 config.auth,
@@ -107,6 +114,8 @@ class Gateway:
             rules,
             anonymous=config.auth.allow_anonymous,
             believed_user=config.dev,
+            asked=asks_connect,
+            verifies=bool(config.auth.secrets or config.auth.public_keys or config.auth.jwks_url),
         )
         self._users = UserParts(
             config,
@@ -123,9 +132,11 @@ class Gateway:
             relay=self._relay,
             sessions=self._users.sessions,
             presences=self._users.presences,
+            callbacks=self._callbacks,
             limits=config.limits,
             metrics=metrics,
             max_age_seconds=config.drain.max_connection_age_seconds,
+            leeway_seconds=config.auth.leeway_seconds,
             clock=time.monotonic,
             wall_clock=time.time,
         )
@@ -138,7 +149,7 @@ class Gateway:
         )
         websocket = WebSocketTransport(
             self._endpoint,
-            Handshake(admission, OriginPolicy(config.server.allowed_origins)),
+            Handshake(admission, OriginPolicy(config.server.allowed_origins), self._callbacks),
             PeerAddress(config.server.trusted_proxies),
         )
         self._public = web.Application()
@@ -185,6 +196,9 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await public.cleanup()
+        # what clients said before they were closed still goes to the backend
+        await self._callbacks.finish(self._config.upstream.timeout_seconds)
+        await self._upstream.close()
         if not self._exit_code:
             await self._users.farewell()
         await self._bus.close()

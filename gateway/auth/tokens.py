@@ -68,6 +68,7 @@ class Claims(msgspec.Struct, frozen=True):
         device: ``device``, the device the token was made for; None where it names none.
         max_sessions: ``max_sessions``, how many sessions the user may have; None where it does not say.
         presence: ``presence``, a JSON object others see where the user is present.
+        subject: ``sub``, where the backend named another user at the connect; else empty.
     """
 
     user: str
@@ -76,6 +77,7 @@ class Claims(msgspec.Struct, frozen=True):
     device: Device | None = None
     max_sessions: int | None = None
     presence: bytes = b"{}"
+    subject: str = ""
 
     def get(self, name: str) -> str | None:
         """A claim that channel patterns ask for."""

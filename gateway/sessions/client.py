@@ -17,6 +17,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
         ip: The client's address, behind trusted proxies.
         user_agent: As the client sent it, shortened.
         device: What its token says, else what the client says.
+        traceparent: Of its handshake (W3C Trace Context), passed on to the backend; empty for none.
     """
 
     transport: str
@@ -24,6 +25,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     ip: str
     user_agent: str
     device: Device = UNKNOWN
+    traceparent: str = ""
 
 
 class Client(Protocol):

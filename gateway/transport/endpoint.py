@@ -9,12 +9,14 @@ from itertools import count
 from typing import Protocol
 
 from gateway.auth.admission import Admission
+from gateway.auth.tokens import Claims
 from gateway.config import Limits
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
 from gateway.relay import Relay
 from gateway.sessions.book import Sessions
 from gateway.sessions.presence import Presences
+from gateway.transport.callbacks import Callbacks
 from gateway.transport.wheel import TimerWheel
 
 AGE_JITTER = 0.1
@@ -50,12 +52,14 @@ class Endpoint:
 
     Args:
         max_age_seconds: After which a connection is moved away; 0 for never.
+        leeway_seconds: How long a token is good after it expired, for a socket as for a handshake:
+            a socket that was closed earlier would come back with the same token at once.
         clock: Monotonic seconds.
         wall_clock: Unix seconds.
 
     Attributes:
         phase: Whether new clients are let in.
-        joins_in_flight: Joins that wait for the bus now.
+        joins_in_flight: Joins that wait for the bus or the backend now.
         connections: All open ones.
         empty: Set while there are none.
     """
@@ -67,9 +71,11 @@ class Endpoint:
         relay: Relay,
         sessions: Sessions,
         presences: Presences,
+        callbacks: Callbacks,
         limits: Limits,
         metrics: Metrics,
         max_age_seconds: float,
+        leeway_seconds: float,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
@@ -77,6 +83,7 @@ class Endpoint:
         self.relay = relay
         self.sessions = sessions
         self.presences = presences
+        self.callbacks = callbacks
         self.limits = limits
         self.metrics = metrics
         self.clock = clock
@@ -89,6 +96,7 @@ class Endpoint:
         self.empty.set()
         self.joined = metrics.joins.labels("ok").inc
         self._max_age_seconds = max_age_seconds
+        self._leeway_seconds = leeway_seconds
         self._ids = count()
         self._id_prefix = secrets.token_urlsafe(9)
 
@@ -102,6 +110,17 @@ class Endpoint:
             return float("inf")
         jitter = random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)  # noqa: S311 -- spreads load, guards nothing
         return now + self._max_age_seconds * jitter
+
+    def token_end(self, claims: Claims | None) -> float:
+        """When a socket with these claims must have newer ones, monotonic seconds; infinity for never."""
+        if claims is None:
+            return float("inf")
+        return claims.expires_at + self._leeway_seconds - self.wall_clock() + self.clock()
+
+    @property
+    def joins_full(self) -> bool:
+        """Whether as many joins wait as may."""
+        return self.joins_in_flight >= self.limits.joins_in_flight
 
     def add(self, connection: OpenConnection, transport: str) -> None:
         """A client connected; ``transport`` is a metric label."""

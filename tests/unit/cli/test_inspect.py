@@ -1,5 +1,6 @@
 """Looking at a configuration: check-config and config."""
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -83,8 +84,39 @@ def test_the_rule_of_a_topic_is_told(invoke: Invoke, file: str) -> None:
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0] == (
         'topic "room:42" hits channels[0], "room:*":'
-        " join authenticated, push broadcast, echo true, slow_consumer disconnect"
+        " join authenticated, push broadcast, echo true, presence false,"
+        " slow_consumer disconnect"
     )
+
+
+def test_the_rule_of_a_topic_is_told_with_all_it_asks_for(invoke: Invoke) -> None:
+    channels = [
+        {
+            "pattern": "org:{org}:room:*",
+            "join": "upstream",
+            "push": "upstream",
+            "presence": "count",
+        },
+        {"pattern": "*", "join": "token", "upstream_url": "http://other"},
+    ]
+    rules = ("--set", f"channels={json.dumps(channels)}", "--set", "upstream.url=http://backend")
+
+    special = invoke("check-config", *rules, "--topic", "org:7:room:1").stdout
+    general = invoke("check-config", *rules, "--topic", "user:42").stdout
+    personal = invoke("check-config", "--topic", "user:42").stdout
+
+    assert special.splitlines()[:3] == [
+        (
+            'topic "org:7:room:1" hits channels[0], "org:{org}:room:*": join upstream, push upstream,'
+            " echo true, presence count, slow_consumer disconnect"
+        ),
+        "it is joined only with a token that says org = 7",
+        "its backend is http://backend",
+    ]
+    assert 'hits channels[1], "*": join token' in general
+    assert "its backend" not in general, "it is not asked"
+    assert 'hits the built-in rule of personal topics, "user:{sub}"' in personal
+    assert "a token that says sub = 42" in personal
 
 
 @pytest.mark.parametrize("topic", ["lobby", "phoenix"])
