@@ -16,14 +16,15 @@ LAYERS = [
     {"transport"},
     {"sessions"},
     {"relay", "cluster"},
-    {"hub", "bus", "auth", "config", "tracker"},
+    {"hub", "bus", "auth", "config", "tracker", "upstream"},
     {"protocol"},
     {"device", "errors", "metrics", "log", "__init__"},
 ]
 """A part imports parts of lower layers, and its own; leaves may be imported by all but protocol."""
 
 HOMES = {
-    "aiohttp": {"transport", "api", "app", "demo", "cli"},
+    "aiohttp": {"transport", "api", "app", "demo", "cli", "upstream"},
+    "yarl": {"upstream"},
     "aiohttp_jinja2": {"api", "demo"},
     "nats": {"bus"},
     "prometheus_client": {"metrics"},
