@@ -1,6 +1,6 @@
 """A backend that takes every callback and says nothing: aiohttp on uvloop.
 
-    python backend.py PORT
+python backend.py PORT
 """
 
 import asyncio

@@ -101,7 +101,10 @@ class Gateway:
         rules = Rules((*config.channels, personal))
         asks_connect = "connect" in config.upstream.events
         self._upstream = Upstream(
-            config.upstream, replica=config.server.replica, metrics=UpstreamCounters(metrics)
+            config.upstream,
+            replica=config.server.replica,
+            max_user_bytes=personal.max_user_bytes,
+            metrics=UpstreamCounters(metrics),
         )
         self._callbacks = Callbacks(self._upstream, asks_connect=asks_connect)
         admission = Admission(

@@ -79,6 +79,10 @@ class Claims(msgspec.Struct, frozen=True):
     presence: bytes = b"{}"
     subject: str = ""
 
+    def admits_topic(self, topic: str) -> bool:
+        """Whether ``topics`` names a topic."""
+        return False
+
     def get(self, name: str) -> str | None:
         """A claim that channel patterns ask for."""
         if name == "sub":

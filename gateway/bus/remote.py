@@ -7,12 +7,13 @@ from typing import Final
 import structlog
 
 from gateway.bus.base import BusConfig, BusMetrics, Handler, Listener, Unheard
-from gateway.bus.delivery import QUIET_SECONDS, Delivery, Throttle
+from gateway.bus.delivery import Delivery
 from gateway.bus.nats import NatsLink
 from gateway.bus.servers import Servers
 from gateway.bus.subjects import check
 from gateway.bus.subscription import RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
+from gateway.log import QUIET_SECONDS, Throttle
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0

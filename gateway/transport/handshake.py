@@ -33,7 +33,9 @@ _BEARER: Final = "bearer "
 _VERSION: Final = re.compile(r"([12])\.0\.(0|[1-9]\d*)")
 _ENCODINGS: Final = {"1": V1_FRAMES, "2": V2_FRAMES}
 _DEFAULT_VERSION: Final = "1.0.0"
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+MAX_TRACEPARENT: Final = 64
+"""Characters kept of a handshake's traceparent, which has 55 if it is one."""
 
 MAX_USER_AGENT: Final = 256
 """Characters kept of a client's User-Agent."""
@@ -60,7 +62,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
         claims: Who it is; None for an anonymous socket.
         device: What the backend or its token says of the device, else what its query does.
         state: What the backend keeps with the session.
-        traceparent: Of the request, if it has the form of one (W3C Trace Context).
+        traceparent: As the request has it (W3C Trace Context).
         subprotocol: To select in the answer; None where the client offered none but a token.
     """
 
@@ -103,9 +105,7 @@ class Handshake:
         encoding = _encoding(request)
         if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
             raise Refused(400, "no_upgrade")
-        traceparent = request.headers.get("traceparent", "")
-        if not _TRACEPARENT.fullmatch(traceparent):
-            traceparent = ""
+        traceparent = request.headers.get("traceparent", "")[:MAX_TRACEPARENT]
         accepted = Accepted(claims, device, NULL, traceparent, encoding, subprotocol)
         if self._callbacks.asks_connect:
             return await self._ask(request, session, accepted)

@@ -54,7 +54,7 @@ def update_presence(connection: "Connection", ask: UpdatePresence) -> list[Effec
 
 
 async def _ask_backend(connection: "Connection", push: Forward, rule: Rule) -> None:
-    """Have the backend answer a push; what it wants broadcast goes out before the reply, as in Phoenix."""
+    """Have the backend answer a push, and publish what it wants broadcast."""
     refused: Reason | Json | None = None
     response: Json = EMPTY_OBJECT
     answer = await connection.endpoint.callbacks.push(

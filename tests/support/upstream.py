@@ -39,6 +39,7 @@ class UpstreamServer:
         self.calls: list[Call] = []
         self.answers: dict[str, Answer] = {}
         self._runner: web.AppRunner | None = None
+        self._answering: set[asyncio.Task[web.StreamResponse]] = set()
 
     @property
     def url(self) -> str:
@@ -77,6 +78,8 @@ class UpstreamServer:
         """Refuse connections from now on."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
+            for task in self._answering:
+                task.cancel()
             await runner.cleanup()
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -87,7 +90,14 @@ class UpstreamServer:
         if answer is None:
             return web.Response(status=204)
         response = answer(call.body)
-        return await response if isinstance(response, Awaitable) else response
+        if not isinstance(response, Awaitable):
+            return response
+        task = asyncio.ensure_future(response)
+        self._answering.add(task)
+        try:
+            return await task
+        finally:
+            self._answering.discard(task)
 
 
 def says(value: Any, status: int = 200) -> Answer:

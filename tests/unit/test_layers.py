@@ -24,6 +24,7 @@ LAYERS = [
 
 HOMES = {
     "aiohttp": {"transport", "api", "app", "demo", "cli", "upstream"},
+    "yarl": {"upstream"},
     "aiohttp_jinja2": {"api", "demo"},
     "nats": {"bus"},
     "prometheus_client": {"metrics"},

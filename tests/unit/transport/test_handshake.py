@@ -1,6 +1,7 @@
 """What of a request becomes a socket's identity and device, and what refuses it."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -39,7 +40,9 @@ def check(**query: str) -> Device:
         headers={"Sec-WebSocket-Version": "13"},
     )
     admission: Any = Admission()
-    return asyncio.run(Handshake(admission, OriginPolicy(())).check(request)).device
+    callbacks: Any = SimpleNamespace(asks_connect=False)
+    handshake = Handshake(admission, OriginPolicy(()), callbacks)
+    return asyncio.run(handshake.check(request, "s1")).device
 
 
 @pytest.mark.parametrize(
