@@ -181,7 +181,7 @@ _BY_REASON: dict[str, dict[str, Make]] = {
         "half a surrogate in sub": lambda: payload('{"sub":"\\ud800"}'),
     },
     "token_too_long": {
-        "too long": lambda: signed(x="x" * MAX_TOKEN_BYTES),
+        "too long": lambda: signed(x="x" * (MAX_TOKEN_BYTES * 3 // 4)),
         "too long and no token": lambda: "x" * (MAX_TOKEN_BYTES + 1),
     },
     "token_algorithm": {
