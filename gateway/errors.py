@@ -3,6 +3,7 @@
     GatewayError
      ├── ConfigError             the operator's: what was configured cannot work
      ├── TokenError              the client's: a token that proves nothing, with a metric label
+     ├── FetchError              the identity provider's: no key set came from its address
      ├── BusError                the carrier's
      │    ├── BusUnavailable     not connected; certainly nothing was sent
      │    ├── EnvelopeTooLarge   above what the bus server takes; nothing was sent
@@ -42,6 +43,10 @@ class TokenError(GatewayError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class FetchError(GatewayError):
+    """An address did not answer with what was asked of it; the text holds nothing of address or answer."""
 
 
 class BusError(GatewayError):

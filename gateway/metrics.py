@@ -65,6 +65,9 @@ class Metrics:
         self.connects = counter(
             "connects_total", "Handshakes by result and reason.", "result", "reason"
         )
+        self.key_fetches = counter(
+            "key_fetches_total", "Fetches of the identity provider's keys: ok or failed.", "result"
+        )
         self.disconnects = counter(
             "disconnects_total", "Ended connections by WebSocket close code.", "code"
         )

@@ -13,8 +13,10 @@ from aiohttp import web
 
 from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
+from gateway.app.fetch import fetch
 from gateway.app.users import UserParts
 from gateway.auth.admission import Admission
+from gateway.auth.jwks import FetchedKeys
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.auth.tokens import TokenVerifier
 from gateway.bus import open_bus
@@ -107,12 +109,14 @@ class Gateway:
             metrics=UpstreamCounters(metrics),
         )
         self._callbacks = Callbacks(self._upstream, asks_connect=asks_connect)
+        self._fetched_keys = _fetched_keys(config, metrics)
         admission = Admission(
             TokenVerifier(
                 config.auth,
                 rules.claims,
                 max_user_bytes=personal.max_user_bytes,
                 max_presence_bytes=config.presence.max_meta_bytes,
+                fetched=self._fetched_keys,
             ),
             rules,
             anonymous=config.auth.allow_anonymous,
@@ -186,6 +190,8 @@ class Gateway:
             ),
             asyncio.create_task(self._users.run()),
         ]
+        if self._fetched_keys is not None:
+            tasks.append(asyncio.create_task(self._fetched_keys.run()))
         # What was built until now lives as long as the process: the collector need not look at it.
         gc.collect()
         gc.freeze()
@@ -297,6 +303,17 @@ class Gateway:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(server.tls_certificate, server.tls_key)
         return context
+
+
+def _fetched_keys(config: Config, metrics: Metrics) -> FetchedKeys | None:
+    """The keys of the identity provider; None where none is configured."""
+    if not config.auth.jwks_url:
+        return None
+
+    def counted(ok: bool) -> None:
+        metrics.key_fetches.labels("ok" if ok else "failed").inc()
+
+    return FetchedKeys(config.auth.jwks_url, fetch, counted=counted)
 
 
 async def _stop_listening(runner: web.AppRunner) -> None:

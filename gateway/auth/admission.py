@@ -3,8 +3,10 @@
 import msgspec
 from msgspec.structs import replace
 
+from gateway.auth.claims import Claims
+from gateway.auth.refusal import Refusal
 from gateway.auth.rules import Rule, Rules
-from gateway.auth.tokens import Claims, TokenVerifier
+from gateway.auth.tokens import TokenVerifier
 from gateway.errors import TokenError
 from gateway.protocol.reasons import Reason
 
@@ -57,11 +59,11 @@ class Admission:
             return await self._verifier.verify(token)
         if self._believed_user and user_id:
             if not self._verifier.is_user(user_id):
-                raise TokenError("token_claims")
+                raise TokenError(Refusal.CLAIMS)
             return Claims(user_id, float("inf"))
         if self._anonymous or self._asked:
             return None
-        raise TokenError("no_token")
+        raise TokenError(Refusal.NO_TOKEN)
 
     def named(self, user: str | None, claims: Claims | None) -> Claims | None:
         """Who a client is, when the backend was asked and perhaps named a user.
@@ -71,10 +73,10 @@ class Admission:
         """
         if user is None:
             if claims is None and not self._anonymous:
-                raise TokenError("no_token")
+                raise TokenError(Refusal.NO_TOKEN)
             return claims
         if not self._verifier.is_user(user):
-            raise TokenError("upstream_user")
+            raise TokenError(Refusal.UPSTREAM_USER)
         if claims is None:
             return Claims(user, float("inf"))
         return replace(claims, user=user, subject=claims.user)
@@ -87,7 +89,7 @@ class Admission:
         """
         fresh = await self._verifier.verify(token)
         if known is None or fresh.user != (known.subject or known.user):
-            raise TokenError("token_subject")
+            raise TokenError(Refusal.SUBJECT)
         return replace(fresh, user=known.user, subject=known.subject)
 
     def join(self, topic: str, claims: Claims | None) -> Decision:

@@ -47,6 +47,10 @@ def check_config(
     loaded = read_config(config, dev, assignments)
     if missing := list(missing_files(loaded.config)):
         raise ConfigError(*missing)
+    # cryptography takes a tenth of a second to load, which other commands need not spend
+    from gateway.auth.keys import configured_keys  # noqa: PLC0415
+
+    configured_keys(loaded.config.auth)
     for warning in warnings(loaded.config):
         complain(warning, "warning")
     if connect:

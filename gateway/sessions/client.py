@@ -4,7 +4,7 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.auth.tokens import Claims
+from gateway.auth.claims import Claims
 from gateway.device import UNKNOWN, Device
 
 

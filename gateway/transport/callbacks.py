@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 
+from gateway.auth.claims import Claims
 from gateway.auth.rules import Rule
-from gateway.auth.tokens import Claims
 from gateway.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
 from gateway.protocol.messages import Json, encode_json
 from gateway.protocol.reasons import CloseCode, Reason

@@ -3,7 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from gateway.auth.tokens import Claims
+from gateway.auth.claims import Claims
 from gateway.device import Device
 from gateway.protocol.effects import Effect, RefuseJoin, Send, Unsubscribe
 from gateway.protocol.messages import NULL, Json, Undecodable

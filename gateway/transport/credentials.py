@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from gateway.auth.tokens import Claims
+from gateway.auth.claims import Claims
 from gateway.errors import TokenError
 from gateway.protocol.effects import Effect, Refresh
 from gateway.protocol.reasons import Reason

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Protocol
 
 from gateway.auth.admission import Admission
-from gateway.auth.tokens import Claims
+from gateway.auth.claims import Claims
 from gateway.config import Limits
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode

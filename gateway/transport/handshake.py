@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from gateway.auth.admission import Admission
-from gateway.auth.tokens import Claims
+from gateway.auth.claims import Claims
 from gateway.device import UNKNOWN, Device, parse_device
 from gateway.errors import TokenError, UpstreamError, UpstreamRefused, UpstreamTimeout
 from gateway.protocol.messages import NULL, Json, encode_json

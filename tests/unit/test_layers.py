@@ -31,6 +31,7 @@ HOMES = {
     "typer": {"cli"},
     "uvloop": {"app"},
     "jwt": {"auth"},
+    "cryptography": {"auth"},
 }
 """Libraries that only some parts may know."""
 

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import Result
 
 from tests.conftest import StartNats
+from tests.support.keys import ec, ed, private_pem, public_pem
 from tests.support.ports import free_port
 
 Invoke = Callable[..., Result]
@@ -117,6 +118,41 @@ def test_the_rule_of_a_topic_is_told_with_all_it_asks_for(invoke: Invoke) -> Non
     assert "its backend" not in general, "it is not asked"
     assert 'hits the built-in rule of personal topics, "user:{sub}"' in personal
     assert "a token that says sub = 42" in personal
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("public_keys", private_pem(ed("login")), "must be a public key, and is a private one"),
+        ("public_keys", "/nowhere/hunter2.pem", "is neither PEM text nor the path of a file"),
+        ("secrets", public_pem(ed("login")), "is not allowed; it is no secret but a key"),
+    ],
+)
+def test_a_bad_key_is_named_and_not_shown(
+    invoke: Invoke, file: str, key: str, value: str, problem: str
+) -> None:
+    arguments = ("--config", file, "--set", f"auth.{key}={json.dumps([value])}")
+
+    result = invoke("check-config", *arguments)
+
+    assert result.exit_code == 2
+    assert f"error: auth.{key}[0]: {problem}" in result.stderr
+    assert "hunter2" not in result.output
+    assert value not in invoke("config", *arguments).output or value.startswith("/")
+
+
+def test_public_keys_are_read_from_text_and_files(
+    invoke: Invoke, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "login.pem"
+    path.write_text(public_pem(ed("login")))
+    in_list = ("--set", f"auth.public_keys={json.dumps([str(path), public_pem(ec('login'))])}")
+
+    assert invoke("check-config", "--config", file, *in_list).exit_code == 0
+    shown = invoke("config", "--config", file, *in_list).stdout
+    assert f'auth.public_keys = ["{path}", "***"]  # --set' in shown.splitlines()
+    monkeypatch.setenv("GATEWAY_AUTH__PUBLIC_KEYS_FILE", str(path))
+    assert invoke("check-config", "--config", file).exit_code == 0
 
 
 @pytest.mark.parametrize("topic", ["lobby", "phoenix"])

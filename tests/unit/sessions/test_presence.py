@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.auth.tokens import Claims
+from gateway.auth.claims import Claims
 from gateway.device import UNKNOWN, Device
 from gateway.sessions.client import Origin
 from gateway.sessions.presence import MetaTooLarge, Presences, merge

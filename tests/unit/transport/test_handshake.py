@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from gateway.auth.tokens import Claims
+from gateway.auth.claims import Claims
 from gateway.device import UNKNOWN, Device
 from gateway.errors import TokenError
 from gateway.transport.handshake import Handshake, Refused
