@@ -5,6 +5,7 @@
      ├── TokenError              the client's: a token that proves nothing, with a metric label
      └── BusError                the carrier's
           ├── BusUnavailable     not connected; certainly nothing was sent
+          │    └── NothingKept   connected, to a bus that has no place to keep values
           ├── EnvelopeTooLarge   above what the bus server takes; nothing was sent
           └── SubscriptionRefused  the server denies the subject
 
@@ -46,6 +47,10 @@ class BusError(GatewayError):
 
 class BusUnavailable(BusError):
     """Not connected: certainly nothing was sent."""
+
+
+class NothingKept(BusUnavailable):
+    """The bus has no place to keep values, for this replica at least; trying again is of no use."""
 
 
 class EnvelopeTooLarge(BusError):

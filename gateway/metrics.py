@@ -97,6 +97,9 @@ class Metrics:
         self.bus_dropped = counter(
             "bus_dropped_total", "Messages from the bus that could not be used or kept."
         )
+        self.revocations_dropped = counter(
+            "revocations_dropped_total", "Revocations of tokens forgotten before their time."
+        )
         self.event_loop_lag = gauge(
             "event_loop_lag_seconds", "How late the event loop last was, measured once a second."
         )

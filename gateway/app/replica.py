@@ -97,17 +97,6 @@ class Gateway:
         )
         personal = PersonalTopic(config.sessions.personal_topic)
         rules = Rules((*config.channels, personal))
-        admission = Admission(
-            TokenVerifier(
-                config.auth,
-                rules.claims,
-                max_user_bytes=personal.max_user_bytes,
-                max_presence_bytes=config.presence.max_meta_bytes,
-            ),
-            rules,
-            anonymous=config.auth.allow_anonymous,
-            believed_user=config.dev,
-        )
         self._users = UserParts(
             config,
             bus=self._bus,
@@ -117,6 +106,19 @@ class Gateway:
             metrics=metrics,
             counts=lambda: (self._users.sessions.count, len(self._endpoint.connections)),
             superseded=self._superseded,
+            close_revoked=self._close_revoked,
+        )
+        admission = Admission(
+            TokenVerifier(
+                config.auth,
+                rules.claims,
+                max_user_bytes=personal.max_user_bytes,
+                max_presence_bytes=config.presence.max_meta_bytes,
+                revoked=self._users.revoker.refused,
+            ),
+            rules,
+            anonymous=config.auth.allow_anonymous,
+            believed_user=config.dev,
         )
         self._endpoint = Endpoint(
             admission=admission,
@@ -125,11 +127,12 @@ class Gateway:
             presences=self._users.presences,
             limits=config.limits,
             metrics=metrics,
+            revoked=self._users.revoker.refused,
             max_age_seconds=config.drain.max_connection_age_seconds,
             clock=time.monotonic,
             wall_clock=time.time,
         )
-        self._readiness = Readiness(self._endpoint, self._bus)
+        self._readiness = Readiness(self._endpoint, self._bus, self._users.revoker.doubt)
         self._drain = Drain(
             self._endpoint,
             metrics,
@@ -152,6 +155,7 @@ class Gateway:
             rules=rules,
             personal=personal,
             directory=self._users.directory,
+            revoker=self._users.revoker,
             replicas=self._replicas,
             readiness=self._readiness,
             metrics=metrics,
@@ -195,7 +199,10 @@ class Gateway:
     def _bus_changed(self, connected: bool) -> None:
         _log.info("bus changed", connected=connected)
         self._users.tracker.bus_changed(connected)
-        if not connected or self._endpoint.phase is not Phase.STARTING:
+        if not connected:
+            return
+        if self._endpoint.phase is not Phase.STARTING:
+            self._users.revoker.learn_again()
             return
         allowed = self._bus.max_envelope_bytes - ENVELOPE_ROOM_BYTES
         if self._config.limits.max_message_bytes > allowed:
@@ -205,6 +212,8 @@ class Gateway:
             return
         if self._joining is None or self._joining.done():
             self._joining = asyncio.create_task(self._join())
+        else:
+            self._users.revoker.learn_again()
 
     async def _join(self) -> None:
         """Be one of the cluster, then serve."""
@@ -216,9 +225,13 @@ class Gateway:
             return
         self._users.tracker.announce()
         await asyncio.sleep(MEETING_SECONDS)
+        await self._users.revoker.learn()
         if self._endpoint.phase is Phase.STARTING:
             self._endpoint.phase = Phase.SERVING
             _log.info("serving", replica=self._config.server.replica)
+
+    def _close_revoked(self) -> int:
+        return self._endpoint.close_revoked()
 
     def _superseded(self) -> None:
         if self._stop.is_set():

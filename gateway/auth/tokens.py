@@ -1,7 +1,7 @@
 """Tokens: JSON Web Tokens (RFC 7519) signed with HS256 that say who a client is."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import jwt
@@ -68,6 +68,8 @@ class Claims(msgspec.Struct, frozen=True):
         device: ``device``, the device the token was made for; None where it names none.
         max_sessions: ``max_sessions``, how many sessions the user may have; None where it does not say.
         presence: ``presence``, a JSON object others see where the user is present.
+        issued_at: ``iat``, unix seconds.
+        jti: ``jti``, the token's own id; None where it has none.
     """
 
     user: str
@@ -76,6 +78,8 @@ class Claims(msgspec.Struct, frozen=True):
     device: Device | None = None
     max_sessions: int | None = None
     presence: bytes = b"{}"
+    issued_at: float = 0.0
+    jti: str | None = None
 
     def get(self, name: str) -> str | None:
         """A claim that channel patterns ask for."""
@@ -91,6 +95,7 @@ class TokenVerifier:
         named: Claims to keep for the patterns of channel rules.
         max_user_bytes: Longest ``sub`` in UTF-8, so that all topics made of it are short enough.
         max_presence_bytes: Longest claim ``presence`` as JSON.
+        revoked: Whether a token that is valid otherwise was revoked.
     """
 
     def __init__(
@@ -100,11 +105,13 @@ class TokenVerifier:
         *,
         max_user_bytes: int,
         max_presence_bytes: int,
+        revoked: Callable[[Claims], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
         self._named = sorted({*named} - {"sub"})
         self._max_user_bytes = max_user_bytes
         self._max_presence_bytes = max_presence_bytes
+        self._revoked = revoked
 
     async def verify(self, token: str) -> Claims:
         """What a token says; waits only where its key has to be fetched first.
@@ -124,14 +131,20 @@ class TokenVerifier:
         if expires_at - issued_at > self._settings.max_token_seconds:
             raise TokenError("token_lifetime")
         named = {name: value for name in self._named if isinstance(value := payload.get(name), str)}
-        return Claims(
+        jti = payload.get("jti")
+        claims = Claims(
             user,
             float(expires_at),
             named or None,
             _device(payload.get("device")),
             _max_sessions(payload.get("max_sessions")),
             self._presence(payload.get("presence")),
+            float(issued_at),
+            jti if isinstance(jti, str) else None,
         )
+        if self._revoked(claims):
+            raise TokenError("token_revoked")
+        return claims
 
     def is_user(self, name: str) -> bool:
         """Whether a user can be called that: not empty, not too long, and text UTF-8 can carry."""
