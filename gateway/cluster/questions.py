@@ -72,16 +72,14 @@ class Question:
         self._look()
 
     def answered(self, answer: Answer) -> None:
-        """A replica answered; a part of its answer that was lost makes it one that did not."""
-        parts = self._parts.setdefault(answer.replica, [])
-        if answer.part != len(parts):
-            return
-        parts.append(answer.body)
-        if answer.more:
-            return
-        self._bodies[answer.replica] = b"".join(parts)
+        """A replica answered; if a part of its answer was lost, it counts as one that did not."""
         self._named.update(answer.named)
-        self._open_ended = False
+        parts = self._parts.setdefault(answer.replica, [])
+        if answer.part == len(parts):
+            parts.append(answer.body)
+            if not answer.more:
+                self._bodies[answer.replica] = b"".join(parts)
+                self._open_ended = False
         self._look()
 
     def unheard(self) -> None:

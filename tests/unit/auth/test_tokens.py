@@ -9,7 +9,7 @@ import jwt
 import msgspec
 import pytest
 
-from gateway.auth.tokens import MAX_SESSIONS, TokenVerifier, mint
+from gateway.auth.tokens import MAX_SESSIONS, Claims, TokenVerifier, mint
 from gateway.device import Device
 from gateway.errors import TokenError
 
@@ -231,3 +231,30 @@ async def test_clocks_may_differ_by_the_leeway() -> None:
     now = int(time.time())
 
     assert (await lenient.verify(signed(exp=now - 10, iat=now - 60))).user == "42"
+
+
+async def test_a_token_says_when_it_was_issued_and_which_it_is() -> None:
+    claims = await verifier().verify(signed(iat=NOW - 5, jti="j"))
+    assert (claims.issued_at, claims.jti) == (NOW - 5, "j")
+    claims = await verifier().verify(signed())
+    assert (claims.issued_at, claims.jti) == (NOW, None)
+
+
+async def test_a_revoked_token_is_refused_whatever_else_it_says() -> None:
+    asked: list[Claims] = []
+
+    def revoked(claims: Claims) -> bool:
+        asked.append(claims)
+        return claims.jti == "revoked"
+
+    checks = TokenVerifier(
+        Settings(), max_user_bytes=250, max_presence_bytes=PRESENCE_BYTES, revoked=revoked
+    )
+    assert (await checks.verify(signed(jti="other"))).jti == "other"
+    with pytest.raises(TokenError) as caught:
+        await checks.verify(signed(jti="revoked"))
+    assert caught.value.reason == "token_revoked"
+    with pytest.raises(TokenError) as caught:
+        await checks.verify(signed(OTHER, jti="revoked"))
+    assert caught.value.reason == "token_signature", "only who has a valid token learns of it"
+    assert [each.jti for each in asked] == ["other", "revoked"]
