@@ -112,6 +112,7 @@ class UserParts:
             self.directory,
             self.cluster,
             bus,
+            live=lambda: list(core.peers),
             bucket=f"{config.bus.prefix}_revocations",
             # it may lie a leeway ahead of the time it is made
             keep_seconds=config.auth.max_token_seconds + 2 * config.auth.leeway_seconds,

@@ -103,9 +103,11 @@ class Directory:
         here, answers = await self._ask(Leave(user, topic), commands.decode_number)
         return here + sum(answers.values), answers.cover
 
-    async def ask_others(self, command: Command, decode: Callable[[bytes], T]) -> "Decoded[T]":
-        """Have a command carried out by all other live replicas."""
-        asked = await self._cluster.ask_each(self._live(), commands.encode(command))
+    async def ask(
+        self, replicas: Iterable[str], command: Command, decode: Callable[[bytes], T]
+    ) -> "Decoded[T]":
+        """Have a command carried out by other replicas."""
+        asked = await self._cluster.ask_each(replicas, commands.encode(command))
         return Decoded(asked, decode)
 
     async def _ask(self, command: Command, decode: Callable[[bytes], T]) -> tuple[T, "Decoded[T]"]:
@@ -115,7 +117,7 @@ class Directory:
         milliseconds old, and an answer that calls itself complete has to be.
         """
         here = decode(self._carry_out(command))
-        return here, await self.ask_others(command, decode)
+        return here, await self.ask(self._live(), command, decode)
 
     def _respond(self, body: bytes) -> tuple[bytes, Iterable[str]] | None:
         command = commands.decode(body)

@@ -22,16 +22,19 @@ from gateway.sessions.commands import ListRevoked, Revoke
 from gateway.sessions.directory import Cover, Directory
 
 AGAIN_SECONDS: Final = 0.5
-"""Time between two tries to read what the bus keeps, or to ask the others."""
+"""Time between two tries to read what the bus keeps, or to ask who did not answer."""
 
-CATCH_UP_SECONDS: Final = 5.0
-"""Time between two tries to spread what could not be spread."""
+LOOK_SECONDS: Final = 1.0
+"""Time between two looks for replicas that appeared, and for others to tell."""
 
-ASKS: Final = 10
+KEEP_AGAIN_SECONDS: Final = 5.0
+"""Time between two tries to have the bus keep what it lacks."""
+
+ASKS: Final = 5
 """
-How often the others are asked, if they are all there is, and some do not answer.
+How often a replica is asked until it answers.
 
-More than the few seconds of a stall, and yet an end: a replica of an earlier release never answers.
+That is more than the few seconds of a stall, and yet an end: one of an earlier release never answers.
 """
 
 KEEPS_IN_A_ROW: Final = 200
@@ -68,6 +71,7 @@ class Revoker:
     """One replica's part in it.
 
     Args:
+        live: Ids of the other replicas that are alive.
         bucket: Where the bus keeps revocations.
         keep_seconds: How long after its making a revocation may be needed.
         close_revoked: Closes the sockets here whose tokens are revoked; returns how many.
@@ -81,6 +85,7 @@ class Revoker:
         cluster: Cluster,
         bus: Bus,
         *,
+        live: Callable[[], Sequence[str]],
         bucket: str,
         keep_seconds: float,
         close_revoked: Callable[[], int],
@@ -90,6 +95,7 @@ class Revoker:
         self._directory = directory
         self._cluster = cluster
         self._bus = bus
+        self._live = live
         self._bucket = bucket
         self._keep_seconds = keep_seconds + CLOCKS_SECONDS
         self._close_revoked = close_revoked
@@ -97,9 +103,11 @@ class Revoker:
         self._known = False  # what others revoked while this replica could not hear them
         self._cuts = 0
         self._again = asyncio.Event()
+        self._asks: dict[str, int] = {}  # of each other replica; all of them once it has answered
         # Something that is known here may not be known to the others, or not to the bus.
         self._untold = False
         self._unkept = False
+        self._keep_at = 0.0
         directory.on_revoke = self._carry_out
         cluster.on_revocations = self._told
 
@@ -125,7 +133,7 @@ class Revoker:
         if not self._bus.connected:
             self._untold = self._unkept = True
             raise BusUnavailable("the others cannot be told")
-        asking = self._directory.ask_others(Revoke(revocation), commands.decode_number)
+        asking = self._directory.ask(self._live(), Revoke(revocation), commands.decode_number)
         others, kept = await asyncio.gather(asking, self._keep(revocation))
         # Last, so that a replica that starts now either hears this or finds it on the bus.
         told = await self._tell((revocation,))
@@ -138,37 +146,56 @@ class Revoker:
         """Find out what was revoked without this replica; returns when it is known.
 
         What the bus keeps has to be read, however long that takes. Where it keeps nothing the other
-        replicas are all there is; those that do not answer are given up after :data:`ASKS`.
+        replicas are all there is; one that does not answer is given up after :data:`ASKS`.
         """
-        cuts = None
-        while cuts != self._cuts:
-            cuts = self._cuts
-            on_bus = await self._read()
-            if not await self._ask(1 if on_bus else ASKS) and not on_bus:
-                _log.warning("not all replicas said what they refuse")
+        cuts, on_bus, complained = -1, None, False
+        while True:
+            if cuts != self._cuts:
+                cuts, on_bus = self._cuts, None
+                self._asks.clear()
+            await self._tell_untold()
+            asked = await self._ask_the_new()
+            if on_bus is None:
+                on_bus = await self._read()
+            if cuts == self._cuts and (on_bus or (asked and on_bus is not None)):
+                break
+            if on_bus is None and not complained:
+                complained = True
+                _log.warning("cannot read what was revoked; will try until that succeeds")
+            await asyncio.sleep(AGAIN_SECONDS)
         self._known = True
 
     def learn_again(self) -> None:
         """The bus was away, so others may have said what was not heard here."""
         self._known = False
         self._cuts += 1
+        self._keep_at = 0.0
         self._again.set()
 
     async def run(self) -> None:
         """Learn when that is needed, and spread what could not be spread; for ever."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._again.wait(), CATCH_UP_SECONDS)
+                await asyncio.wait_for(self._again.wait(), LOOK_SECONDS)
             try:
-                if self._untold:
-                    self._untold = not await self._tell(self._revocations.all())
-                if self._again.is_set():
-                    self._again.clear()
-                    await self.learn()
-                if self._unkept:
-                    self._unkept = not await self._keep_what_lacks()
+                await self._look()
             except Exception:  # noqa: BLE001 -- top of this task: a bug must not end the replica
                 _log.exception("revoker failed")
+
+    async def _look(self) -> None:
+        await self._tell_untold()
+        if self._again.is_set():
+            self._again.clear()
+            await self.learn()
+        if self._known:
+            # They may have been there all the time, behind a cut between servers that nobody noticed.
+            await self._ask_the_new()
+        now = asyncio.get_running_loop().time()
+        if self._unkept and now >= self._keep_at:
+            self._keep_at = now + KEEP_AGAIN_SECONDS
+            self._unkept = False
+            if not await self._keep_what_lacks():
+                self._unkept = True
 
     def _carry_out(self, command: Revoke | ListRevoked) -> bytes:
         match command:
@@ -190,6 +217,12 @@ class Revoker:
         _log.info("tokens revoked", revocations=new, closed=closed)
         return closed
 
+    async def _tell_untold(self) -> None:
+        if self._untold:
+            self._untold = False
+            if not await self._tell(self._revocations.all()):
+                self._untold = True
+
     async def _tell(self, revocations: Sequence[Revocation]) -> bool:
         """Tell all replicas; False when they could not be told."""
         at_once = max(1, self._bus.max_envelope_bytes // REVOCATION_BYTES)
@@ -200,32 +233,33 @@ class Revoker:
             return False
         return True
 
-    async def _ask(self, times: int) -> bool:
-        """Put in force what the others refuse; False if not all of them answered."""
-        for number in range(times):
-            if number:
-                await asyncio.sleep(AGAIN_SECONDS)
-            others = await self._directory.ask_others(ListRevoked(), decode)
-            self._heard([each for known in others.values for each in known])
-            if others.cover.complete:
-                return True
-        return False
+    async def _ask_the_new(self) -> bool:
+        """Put in force what replicas refuse that have not said so; False if one has to be asked again."""
+        live = self._live()
+        self._asks = {replica: asks for replica, asks in self._asks.items() if replica in live}
+        new = [replica for replica in live if self._asks.get(replica, 0) < ASKS]
+        if not new:
+            return True
+        others = await self._directory.ask(new, ListRevoked(), decode)
+        self._heard([each for known in others.values for each in known])
+        for replica in new:
+            self._asks[replica] = self._asks.get(replica, 0) + 1
+            if replica in others.by_replica:
+                self._asks[replica] = ASKS
+            elif self._asks[replica] == ASKS:
+                _log.warning("a replica does not say what it refuses", other=replica)
+        return all(self._asks[replica] == ASKS for replica in new)
 
-    async def _read(self) -> bool:
-        """Put in force what the bus keeps; False if it has no place for it."""
-        failed = False
-        while True:
-            try:
-                self._unkept |= bool(await self._compare())
-            except NothingKept:
-                return False
-            except BusUnavailable as problem:
-                if not failed:
-                    _log.warning("cannot read what was revoked", problem=str(problem))
-                failed = True
-                await asyncio.sleep(AGAIN_SECONDS)
-            else:
-                return True
+    async def _read(self) -> bool | None:
+        """Put in force what the bus keeps; False if it has no place for it, None if nobody can say."""
+        try:
+            lacking = await self._compare()
+        except NothingKept:
+            return False
+        except BusUnavailable:
+            return None
+        self._unkept |= bool(lacking)
+        return True
 
     async def _compare(self) -> list[Revocation]:
         """Put in force what the bus keeps; returns what it lacks.

@@ -116,6 +116,7 @@ class Replica:
             directory,
             self.cluster,
             self.bus,
+            live=lambda: self.live,
             bucket=BUCKET,
             keep_seconds=KEEP,
             close_revoked=self._close_revoked,
@@ -345,18 +346,36 @@ async def test_what_was_revoked_during_a_cut_is_known_after_it(replicas: Replica
 
 
 async def test_a_cut_while_learning_begins_it_anew(replicas: Replicas) -> None:
+    replicas.store.failure = NothingKept("none")
     a, _ = await replicas.two()
     late = replicas.make("late")
-    await late.start("dead")
+    await late.start("a", "dead")
+    assert late.task is not None
+    late.task.cancel()  # so that nobody else learns
     learning = asyncio.create_task(late.revoker.learn())
-    await replicas.clock.run()  # the bus is read, the others are being asked
+    await replicas.run(1)  # one has answered, the other is asked again
+    assert not learning.done()
     late.bus.cut = True
     await replicas.outcome(a.revoker.revoke(USER))
     late.bus.cut = False
     late.revoker.learn_again()
-    await replicas.outcome(learning, 3)
+    await replicas.outcome(learning, 10)
 
     assert late.refuses("42")
+
+
+async def test_who_appears_later_is_asked_too(replicas: Replicas) -> None:
+    """Its messages may have been lost in a cut between servers, of which no bus told."""
+    a, b = await replicas.two()
+    b.live.remove("a")
+    a.live.remove("b")
+    b.revocations.add(USER)
+    await replicas.run(2)
+    assert not a.refuses("42")
+
+    a.live.append("b")
+    await replicas.run(revoker.LOOK_SECONDS + STEP)
+    assert a.refuses("42")
 
 
 async def test_without_the_bus_it_is_in_force_here_and_the_others_learn_it_later(
@@ -390,17 +409,46 @@ async def test_the_others_are_told_even_if_the_bus_cannot_be_read(replicas: Repl
     assert a.revoker.doubt() == "revocations_unknown"
 
 
+async def test_after_a_cut_the_others_are_asked_even_if_the_bus_cannot_be_read(
+    replicas: Replicas,
+) -> None:
+    a, b = await replicas.two()
+    b.bus.cut = True
+    a.live.remove("b")
+    replicas.store.failure = BusUnavailable("no leader")
+    await replicas.outcome(a.revoker.revoke(USER))
+    b.reconnect()
+    await replicas.settle()
+
+    assert b.refuses("42")
+    assert b.revoker.doubt() == "revocations_unknown"
+
+
+async def test_a_second_cut_before_the_bus_could_be_read_is_told_of_too(replicas: Replicas) -> None:
+    a, b = await replicas.two()
+    replicas.store.failure = BusUnavailable("no leader")
+    a.reconnect()
+    await replicas.run(1)
+    a.bus.cut = True
+    with pytest.raises(BusUnavailable):
+        await replicas.outcome(a.revoker.revoke(USER))
+    a.reconnect()
+    await replicas.run(2)
+
+    assert b.refuses("42")
+
+
 async def test_what_the_bus_could_not_keep_is_written_later(replicas: Replicas) -> None:
     a, b = await replicas.two()
     replicas.store.read_only = True
     outcome = await replicas.outcome(a.revoker.revoke(USER))
     assert outcome == (0, Cover((), complete=False)), "a replica that starts later may not know"
     assert b.refuses("42")
-    await replicas.run(2 * revoker.CATCH_UP_SECONDS)
+    await replicas.run(2 * revoker.KEEP_AGAIN_SECONDS)
     assert replicas.store.kept() == set()
 
     replicas.store.read_only = False
-    await replicas.run(2 * revoker.CATCH_UP_SECONDS)
+    await replicas.run(2 * revoker.KEEP_AGAIN_SECONDS)
     assert replicas.store.kept() == {USER}
 
 
@@ -415,7 +463,7 @@ async def test_what_the_bus_lost_is_written_again(
     replicas.store.values.clear()
     a.bus.cut = True
     a.reconnect()
-    await replicas.run(4 * revoker.CATCH_UP_SECONDS)
+    await replicas.run(4 * revoker.KEEP_AGAIN_SECONDS)
 
     assert replicas.store.kept() == them
 
