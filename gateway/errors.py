@@ -6,6 +6,7 @@
      ├── FetchError              the identity provider's: no key set came from its address
      ├── BusError                the carrier's
      │    ├── BusUnavailable     not connected; certainly nothing was sent
+     │    │    └── NothingKept   connected, to a bus that has no place to keep values
      │    ├── EnvelopeTooLarge   above what the bus server takes; nothing was sent
      │    └── SubscriptionRefused  the server denies the subject
      └── UpstreamError           the backend's
@@ -55,6 +56,10 @@ class BusError(GatewayError):
 
 class BusUnavailable(BusError):
     """Not connected: certainly nothing was sent."""
+
+
+class NothingKept(BusUnavailable):
+    """The bus has no place to keep values, for this replica at least; trying again is of no use."""
 
 
 class EnvelopeTooLarge(BusError):

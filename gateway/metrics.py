@@ -120,6 +120,9 @@ class Metrics:
         self.upstream_events_waiting = gauge(
             "upstream_events_waiting", "Events the backend is still to be told."
         )
+        self.revocations_dropped = counter(
+            "revocations_dropped_total", "Revocations of tokens forgotten before their time."
+        )
         self.event_loop_lag = gauge(
             "event_loop_lag_seconds", "How late the event loop last was, measured once a second."
         )

@@ -1,4 +1,4 @@
-"""Builds what belongs to users and connects it: tracker, cluster, sessions, presence, directory."""
+"""Builds what belongs to users and connects it: tracker, cluster, sessions, presence, directory, revoker."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from itertools import count
 
 import structlog
 
+from gateway.auth.revocations import Revocations
 from gateway.auth.rules import PersonalTopic
 from gateway.bus.base import Bus
 from gateway.bus.subjects import Subjects
@@ -22,6 +23,7 @@ from gateway.sessions.directory import Directory
 from gateway.sessions.last_seen import LastSeen
 from gateway.sessions.limits import Limits
 from gateway.sessions.presence import Presences
+from gateway.sessions.revoker import Revoker
 from gateway.tracker.core import Tracker
 from gateway.tracker.service import TrackerService
 
@@ -40,6 +42,7 @@ class UserParts:
     Args:
         counts: How many sessions and connections this replica has.
         superseded: Called when a later process runs under this replica's id.
+        close_revoked: Closes the sockets whose tokens are revoked; returns how many.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class UserParts:
         metrics: Metrics,
         counts: Callable[[], tuple[int, int]],
         superseded: Callable[[], None],
+        close_revoked: Callable[[], int],
     ) -> None:
         core = Tracker(
             config.server.replica,
@@ -99,6 +103,22 @@ class UserParts:
         self.directory = Directory(
             self.sessions, self.cluster, self._last_seen, live=lambda: list(core.peers)
         )
+        self.revoker = Revoker(
+            Revocations(
+                config.auth.max_token_seconds + config.auth.leeway_seconds,
+                time.time,
+                metrics.revocations_dropped.inc,
+            ),
+            self.directory,
+            self.cluster,
+            bus,
+            live=lambda: list(core.peers),
+            bucket=f"{config.bus.prefix}_revocations",
+            # it may lie a leeway ahead of the time it is made
+            keep_seconds=config.auth.max_token_seconds + 2 * config.auth.leeway_seconds,
+            close_revoked=close_revoked,
+            undecodable=metrics.bus_dropped.inc,
+        )
         prefix, numbers = secrets.token_urlsafe(9), count()
         self.presences = Presences(
             self.tracker,
@@ -114,6 +134,7 @@ class UserParts:
         """Everything that goes on by itself, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.tracker.run())
+            tasks.create_task(self.revoker.run())
             tasks.create_task(self._last_seen.run(self.sessions.users))
 
     async def farewell(self) -> None:

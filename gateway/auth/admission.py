@@ -1,5 +1,7 @@
 """Who may connect and who may join: tokens and rules put together."""
 
+import time
+
 import msgspec
 from msgspec.structs import replace
 
@@ -60,7 +62,8 @@ class Admission:
         if self._believed_user and user_id:
             if not self._verifier.is_user(user_id):
                 raise TokenError(Refusal.CLAIMS)
-            return Claims(user_id, float("inf"))
+            # as if a token had been made for it just now
+            return Claims(user_id, float("inf"), issued_at=time.time())
         if self._anonymous or self._asked:
             return None
         raise TokenError(Refusal.NO_TOKEN)
@@ -78,7 +81,7 @@ class Admission:
         if not self._verifier.is_user(user):
             raise TokenError(Refusal.UPSTREAM_USER)
         if claims is None:
-            return Claims(user, float("inf"))
+            return Claims(user, float("inf"), issued_at=time.time())
         return replace(claims, user=user, subject=claims.user)
 
     async def refresh(self, token: str, known: Claims | None) -> Claims:

@@ -310,7 +310,9 @@ class NatsLink:
         denied = _PERMISSION.search(str(problem))
         if denied is None:
             self._complain("bus error", problem)
-        elif denied[1] == "publish":
+            return
+        self.buckets.denied(denied[2])
+        if denied[1] == "publish":
             self._complain("bus refused a message", problem)
         elif not self.confirmations.refuse(denied[2]):
             self._complain("bus took a subscription away", problem)

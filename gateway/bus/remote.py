@@ -107,13 +107,17 @@ class RemoteBus:
         check(subject)
         await self._require_link().publish(subject, body, unheard)
 
-    async def put(self, bucket: str, key: str, value: bytes) -> None:
+    async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
         """See :meth:`gateway.bus.base.Bus.put`."""
-        await self._require_link().buckets.put(bucket, key, value)
+        await self._require_link().buckets.put(bucket, key, value, keep_seconds)
 
     async def get(self, bucket: str, key: str) -> bytes | None:
         """See :meth:`gateway.bus.base.Bus.get`."""
         return await self._require_link().buckets.get(bucket, key)
+
+    async def entries(self, bucket: str) -> dict[str, bytes]:
+        """See :meth:`gateway.bus.base.Bus.entries`."""
+        return await self._require_link().buckets.entries(bucket)
 
     def listen(self, listener: Listener) -> None:
         """See :meth:`gateway.bus.base.Bus.listen`."""

@@ -1,9 +1,10 @@
-"""What replicas ask each other about users, and what they answer. MessagePack, a tag first."""
+"""What replicas ask each other about users and tokens, and what they answer. MessagePack, a tag first."""
 
 from typing import Final, TypeAlias
 
 import msgspec
 
+from gateway.auth.revocations import Revocation
 from gateway.device import Device
 
 
@@ -39,7 +40,17 @@ class Leave(msgspec.Struct, frozen=True, array_like=True, tag=4):
     topic: str
 
 
-Command: TypeAlias = Count | List | Close | Leave
+class Revoke(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Refuse tokens from now on; answered with the number of sockets closed for it."""
+
+    revocation: Revocation
+
+
+class ListRevoked(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """What do you refuse? Answered with a list of revocations."""
+
+
+Command: TypeAlias = Count | List | Close | Leave | Revoke | ListRevoked
 
 
 class Presence(msgspec.Struct, frozen=True, array_like=True):

@@ -34,6 +34,10 @@ class Phase(StrEnum):
 class OpenConnection(Protocol):
     """A client connection of any transport."""
 
+    @property
+    def claims(self) -> Claims | None:
+        """What its token says; None for an anonymous one."""
+
     def buffered(self) -> int:
         """Bytes waiting for the client in this process."""
 
@@ -43,6 +47,9 @@ class OpenConnection(Protocol):
     def close(self, code: CloseCode) -> None:
         """Close it from the gateway's side. Idempotent."""
 
+    def go_away(self) -> bool:
+        """Close it with 1001, it may come back; False if it is closed already."""
+
     def abort(self) -> None:
         """Cut the TCP connection now."""
 
@@ -51,6 +58,7 @@ class Endpoint:
     """All sockets of one replica.
 
     Args:
+        revoked: Whether the token behind some claims was revoked.
         max_age_seconds: After which a connection is moved away; 0 for never.
         leeway_seconds: How long a token is good after it expired, for a socket as for a handshake:
             a socket that was closed earlier would come back with the same token at once.
@@ -74,6 +82,7 @@ class Endpoint:
         callbacks: Callbacks,
         limits: Limits,
         metrics: Metrics,
+        revoked: Callable[[Claims], bool],
         max_age_seconds: float,
         leeway_seconds: float,
         clock: Callable[[], float],
@@ -95,6 +104,7 @@ class Endpoint:
         self.empty = asyncio.Event()
         self.empty.set()
         self.joined = metrics.joins.labels("ok").inc
+        self._revoked = revoked
         self._max_age_seconds = max_age_seconds
         self._leeway_seconds = leeway_seconds
         self._ids = count()
@@ -127,6 +137,13 @@ class Endpoint:
         self.connections.add(connection)
         self.empty.clear()
         self.metrics.connections.labels(transport).inc()
+        if connection.claims is not None and self._revoked(connection.claims):
+            connection.go_away()  # its token was revoked between its check and now
+
+    def close_revoked(self) -> int:
+        """Close the sockets whose tokens are revoked, sessions or not; returns how many it were."""
+        revoked = [c for c in self.connections if c.claims is not None and self._revoked(c.claims)]
+        return sum(connection.go_away() for connection in revoked)
 
     def remove(self, connection: OpenConnection, transport: str) -> None:
         """A client's connection ended."""

@@ -25,12 +25,14 @@ class NatsServer:
     Args:
         store: Directory for its JetStream files and its log.
         extra: Lines for its configuration file, such as ``max_payload: 8192``.
+        jetstream: Whether it has JetStream.
     """
 
-    def __init__(self, store: Path, extra: str = "") -> None:
+    def __init__(self, store: Path, extra: str = "", *, jetstream: bool = True) -> None:
         self.port = free_port()
         self.store = store
         self.extra = extra
+        self.jetstream = jetstream
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -45,12 +47,11 @@ class NatsServer:
         self.store.mkdir(parents=True, exist_ok=True)
         config = self.store / "nats.conf"
         config.write_text(f"listen: 127.0.0.1:{self.port}\n{self.extra}\n")
+        command = [binary, "-c", str(config)]
+        if self.jetstream:
+            command += ["-js", "-sd", str(self.store / "js")]
         with (self.store / "nats.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [binary, "-c", str(config), "-js", "-sd", str(self.store / "js")],
-                stdout=log,
-                stderr=log,
-            )
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
