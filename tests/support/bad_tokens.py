@@ -302,6 +302,9 @@ _BY_REASON: dict[str, dict[str, Make]] = {
     },
     "token_not_yet_valid": {
         "issued in the future": lambda: signed(iat=_now() + 600, exp=_now() + HOUR),
+        "issued in the future and valid before": lambda: signed(
+            iat=_now() + 600, nbf=_now() - 60, exp=_now() + HOUR
+        ),
         "not before the future": lambda: signed(nbf=_now() + 600),
     },
     "token_lifetime": {
