@@ -17,6 +17,7 @@ from aiohttp import hdrs, web
 
 from gateway.auth.admission import Admission
 from gateway.auth.claims import Claims
+from gateway.auth.refusal import Refusal
 from gateway.device import UNKNOWN, Device, parse_device
 from gateway.errors import TokenError, UpstreamError, UpstreamRefused, UpstreamTimeout
 from gateway.protocol.messages import NULL, Json, encode_json
@@ -100,7 +101,9 @@ class Handshake:
         try:
             claims = await self._admission.connect(token, request.query.get("user_id"))
         except TokenError as error:
-            raise Refused(403, error.reason) from None
+            # it may be a good one: nobody can say until the provider's keys are there
+            status = 503 if error.reason == Refusal.KEYS_UNAVAILABLE else 403
+            raise Refused(status, error.reason) from None
         device = _device(request, claims)
         encoding = _encoding(request)
         if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
