@@ -28,6 +28,7 @@ from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
 from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters, UpstreamCounters
 from gateway.relay import Relay
+from gateway.sessions.facts import NoBackend
 from gateway.transport.callbacks import Callbacks
 from gateway.transport.endpoint import Endpoint, Phase
 from gateway.transport.handshake import Handshake
@@ -127,6 +128,7 @@ class Gateway:
             relay=self._relay,
             personal=personal,
             metrics=metrics,
+            facts=NoBackend(),
             counts=lambda: (self._users.sessions.count, len(self._endpoint.connections)),
             superseded=self._superseded,
         )

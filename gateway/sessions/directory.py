@@ -10,7 +10,16 @@ from gateway.cluster import Answers, Cluster
 from gateway.sessions import commands
 from gateway.sessions.book import Sessions, User
 from gateway.sessions.client import Client
-from gateway.sessions.commands import Close, Command, Count, Leave, List, Presence, Session
+from gateway.sessions.commands import (
+    Close,
+    Command,
+    Count,
+    Leave,
+    List,
+    Presence,
+    Report,
+    Session,
+)
 from gateway.sessions.last_seen import LastSeen
 
 T = TypeVar("T")
@@ -32,6 +41,7 @@ class Directory:
     """Answers for this replica, and asks the others.
 
     Args:
+        report: Answers what is for the :class:`~gateway.sessions.reporter.Reporter`.
         live: Ids of the other replicas that are alive.
     """
 
@@ -41,9 +51,11 @@ class Directory:
         cluster: Cluster,
         last_seen: LastSeen,
         *,
+        report: Callable[[Report], bytes],
         live: Callable[[], Sequence[str]],
     ) -> None:
         self._sessions = sessions
+        self._report = report
         self._cluster = cluster
         self._last_seen = last_seen
         self._live = live
@@ -125,6 +137,8 @@ class Directory:
             case Leave():
                 left = [c.leave_topic(command.topic) for c in self._clients(command.user)]
                 return commands.encode(sum(left))
+            case _:
+                return self._report(command)
 
     def _clients(self, user: str) -> list[Client]:
         known = self._sessions.find(user)
