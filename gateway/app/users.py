@@ -115,7 +115,6 @@ class UserParts:
             events=config.upstream.events,
             peers=core.peers,
             clock=time.monotonic,
-            wall_clock=time.time,
         )
         if self._reporter.events:
             self.sessions.observer = self._reporter

@@ -18,80 +18,35 @@ class SessionFact(msgspec.Struct, frozen=True):
 
     Attributes:
         event: As it stands in ``upstream.events``.
-        at: When, unix seconds by the clock of the replica that tells it.
         replica: Where the session is or was.
-        state: What the backend keeps with the session, JSON.
+        state: What the backend keeps with the session.
     """
 
     event: Literal["session.started", "session.ended"]
-    at: float
     session: str
     user: str
     device: Device
     replica: str
     state: Json
 
-    @property
-    def subject(self) -> str:
-        """Whom the fact is about."""
-        return self.user
-
-    def body(self) -> Json:
-        """What the backend is sent."""
-        device = {"id": self.device.id, "name": self.device.name, "type": self.device.type}
-        return _encode(
-            {
-                "session": self.session,
-                "user": self.user,
-                "device": device,
-                "replica": self.replica,
-                "state": msgspec.Raw(self.state),
-            }
-        )
-
 
 class UserFact(msgspec.Struct, frozen=True):
-    """A user who was offline on all replicas is online, or the other way round.
-
-    Attributes:
-        at: When that was decided, unix seconds.
-    """
+    """A user who was offline on all replicas is online, or the other way round."""
 
     event: Literal["user.online", "user.offline"]
-    at: float
     user: str
-
-    @property
-    def subject(self) -> str:
-        """Whom the fact is about."""
-        return self.user
-
-    def body(self) -> Json:
-        """What the backend is sent."""
-        return _encode({"user": self.user})
 
 
 class ReplicaFact(msgspec.Struct, frozen=True):
     """A replica is gone without a farewell, and its sessions with it.
 
     Attributes:
-        at: When that was decided, unix seconds.
         sessions: How many it had when it was last heard of.
     """
 
     event: Literal["replica.lost"]
-    at: float
     replica: str
     sessions: int
-
-    @property
-    def subject(self) -> str:
-        """What the fact is about."""
-        return self.replica
-
-    def body(self) -> Json:
-        """What the backend is sent."""
-        return _encode({"replica": self.replica, "sessions": self.sessions})
 
 
 Fact: TypeAlias = SessionFact | UserFact | ReplicaFact
@@ -101,7 +56,7 @@ class Facts(Protocol):
     """Where facts go."""
 
     def tell(self, fact: Fact) -> None:
-        """Have the backend told; returns at once, and never raises."""
+        """Have the backend told; returns at once, and never raises. What it is about is true now."""
 
 
 class NoBackend:
@@ -109,6 +64,3 @@ class NoBackend:
 
     def tell(self, fact: Fact) -> None:
         """Nothing happens."""
-
-
-_encode = msgspec.json.Encoder().encode

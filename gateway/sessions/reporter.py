@@ -64,7 +64,6 @@ class Reporter:
     Args:
         events: ``upstream.events``.
         clock: Monotonic seconds.
-        wall_clock: Unix seconds.
 
     Attributes:
         events: The facts the backend wants to be told of; without any there is nothing to do.
@@ -80,7 +79,6 @@ class Reporter:
         events: Iterable[str],
         peers: Peers,
         clock: Callable[[], float],
-        wall_clock: Callable[[], float],
     ) -> None:
         self._facts = facts
         self._sessions = sessions
@@ -91,7 +89,6 @@ class Reporter:
         self._peers = peers
         self._losses = Losses(peers)
         self._clock = clock
-        self._wall_clock = wall_clock
         self._begins_anew = False
 
     def started(self, client: Client) -> None:
@@ -225,7 +222,6 @@ class Reporter:
         self._facts.tell(
             SessionFact(
                 event,
-                self._wall_clock(),
                 client.id,
                 client.claims.user,
                 client.origin.device,
@@ -236,10 +232,9 @@ class Reporter:
 
     def _tell_lost(self, lost: Lost) -> None:
         if "replica.lost" in self.events:
-            now = self._wall_clock()
-            self._facts.tell(ReplicaFact("replica.lost", now, lost.replica, lost.sessions))
+            self._facts.tell(ReplicaFact("replica.lost", lost.replica, lost.sessions))
 
     def _tell_user(self, user: str, *, online: bool) -> None:
         event: Literal["user.online", "user.offline"] = "user.online" if online else "user.offline"
         if event in self.events:
-            self._facts.tell(UserFact(event, self._wall_clock(), user))
+            self._facts.tell(UserFact(event, user))
