@@ -43,9 +43,6 @@ class Sessions(Protocol):
     def has(self, client: Client) -> bool:
         """Whether a socket is a session."""
 
-    def present(self, name: str) -> bool:
-        """Whether a user has sessions here."""
-
 
 class Cluster(Protocol):
     """The way to the other replicas."""
@@ -100,9 +97,7 @@ class Reporter:
     def ended(self, client: Client, *, moving: bool) -> None:
         """A session ended; ``moving`` when its client is expected on another replica."""
         self._tell_session("session.ended", client)
-        if not self._decides or client.claims is None:
-            return
-        if moving or not self._sessions.present(client.claims.user):
+        if self._decides and client.claims is not None:
             self._transitions.ended(client.claims.user, self._clock(), moving=moving)
 
     def lost(self, lost: Lost) -> None:

@@ -65,7 +65,7 @@ class Transitions:
             self._look_at(user, now + SETTLE_SECONDS)
 
     def ended(self, user: str, now: float, *, moving: bool) -> None:
-        """Her last session here ended, or one is moving to another replica."""
+        """A session ended here; ``moving`` when its client is expected on another replica."""
         self._asking.discard(user)
         if user in self._vouched:
             until = now + (self._moving_seconds if moving else self._grace_seconds)

@@ -11,7 +11,7 @@ from gateway.cluster import Answers
 from gateway.device import Device
 from gateway.sessions import commands
 from gateway.sessions.client import Client, Origin
-from gateway.sessions.commands import Return, Standing, Vouchers
+from gateway.sessions.commands import Inherit, Return, Standing, Vouchers
 from gateway.sessions.facts import EVENTS, Fact, ReplicaFact, SessionFact, UserFact
 from gateway.sessions.reporter import FAREWELL_SECONDS, TURN_SECONDS, USERS_AT_ONCE, Reporter
 from gateway.sessions.transitions import Transitions
@@ -215,6 +215,7 @@ async def test_without_events_nothing_is_kept_and_nobody_is_asked() -> None:
 
     assert bus.told() == []
     assert a.reporter.answer(Vouchers(("42",))) == commands.encode(Standing())
+    assert a.reporter.answer(Inherit(("42",))) == commands.encode(False), "somebody else may"
     bus.silent.clear()
     await a.reporter.farewell()
 
@@ -265,6 +266,21 @@ async def test_who_moves_stays_online_and_has_two_sessions() -> None:
     b.start("42")
     await bus.run(MOVING_SECONDS + LATER)
     assert b.events() == [("session.started", "42")]
+
+
+async def test_who_moves_has_longer_than_a_grace_to_come_back() -> None:
+    bus = Bus("ab", {"user.online", "user.offline"})
+    a, b = bus.replicas.values()
+    moved = a.start("42")
+    other = a.start("42")
+    await bus.run(LATER)
+    a.end(moved, moving=True)
+    a.end(other)
+    await bus.run(MOVING_SECONDS - 1)
+    b.start("42")
+    await bus.run(MOVING_SECONDS)
+
+    assert bus.told() == [("user.online", "42")]
 
 
 async def test_who_does_not_come_back_from_a_drain_goes_offline_once() -> None:

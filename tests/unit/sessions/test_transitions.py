@@ -47,8 +47,7 @@ class Here:
     def end(self, *, moving: bool = False) -> None:
         """A session ends."""
         self.sessions -= 1
-        if moving or not self.sessions:
-            self.transitions.ended("u", self.now, moving=moving)
+        self.transitions.ended("u", self.now, moving=moving)
 
     def asks(self, seconds: float = 0.0) -> bool:
         """Let time pass; returns whether the others are to be asked about the user."""
@@ -370,8 +369,7 @@ class Replica:
         """A session ends, if there is one."""
         if self.sessions[user]:
             self.sessions[user] -= 1
-            if moving or not self.sessions[user]:
-                self.transitions.ended(user, self.network.now, moving=moving)
+            self.transitions.ended(user, self.network.now, moving=moving)
 
     def turn(self) -> None:
         """Decide on what is due, then again in a while."""
