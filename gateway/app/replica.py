@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
+from gateway.app.telling import ToldBackend
 from gateway.app.users import UserParts
 from gateway.auth.admission import Admission
 from gateway.auth.rules import PersonalTopic, Rules
@@ -28,7 +29,6 @@ from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
 from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters, UpstreamCounters
 from gateway.relay import Relay
-from gateway.sessions.facts import NoBackend
 from gateway.transport.callbacks import Callbacks
 from gateway.transport.endpoint import Endpoint, Phase
 from gateway.transport.handshake import Handshake
@@ -37,6 +37,7 @@ from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
 from gateway.transport.websocket import WebSocketTransport
 from gateway.upstream.client import Upstream
+from gateway.upstream.outbox import Outbox
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """
@@ -55,6 +56,9 @@ aiohttp's default is an hour, for which a client that sends half a header would 
 
 MEETING_SECONDS = 0.1
 """How long a new replica waits for the others to say that they are there, before it answers for all."""
+
+LAST_FACTS_SECONDS = 2.0
+"""How long a replica that leaves waits for the backend to take what it was not told of yet."""
 
 _log = structlog.get_logger(__name__)
 
@@ -107,6 +111,11 @@ class Gateway:
             max_user_bytes=personal.max_user_bytes,
             metrics=UpstreamCounters(metrics),
         )
+        self._outbox = Outbox(
+            self._upstream.tell,
+            UpstreamCounters(metrics),
+            max_in_flight=config.upstream.max_in_flight,
+        )
         self._callbacks = Callbacks(self._upstream, asks_connect=asks_connect)
         admission = Admission(
             TokenVerifier(
@@ -128,7 +137,7 @@ class Gateway:
             relay=self._relay,
             personal=personal,
             metrics=metrics,
-            facts=NoBackend(),
+            facts=ToldBackend(self._outbox),
             counts=lambda: (self._users.sessions.count, len(self._endpoint.connections)),
             superseded=self._superseded,
         )
@@ -188,6 +197,7 @@ class Gateway:
             ),
             asyncio.create_task(self._users.run()),
         ]
+        outbox = asyncio.create_task(self._outbox.run())
         # What was built until now lives as long as the process: the collector need not look at it.
         gc.collect()
         gc.freeze()
@@ -203,9 +213,11 @@ class Gateway:
         await public.cleanup()
         # what clients said before they were closed still goes to the backend
         await self._callbacks.finish(self._config.upstream.timeout_seconds)
-        await self._upstream.close()
         if not self._exit_code:
             await self._users.farewell()
+        await self._outbox.close(LAST_FACTS_SECONDS)
+        outbox.cancel()
+        await self._upstream.close()
         await self._bus.close()
         await internal.cleanup()
         _log.info("stopped")

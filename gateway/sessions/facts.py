@@ -57,10 +57,3 @@ class Facts(Protocol):
 
     def tell(self, fact: Fact) -> None:
         """Have the backend told; returns at once, and never raises. What it is about is true now."""
-
-
-class NoBackend:
-    """Where facts go when there is nobody to tell."""
-
-    def tell(self, fact: Fact) -> None:
-        """Nothing happens."""

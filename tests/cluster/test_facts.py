@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from tests.cluster.conftest import Cluster, StartCluster
 from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
 from tests.support.tokens import token
+from tests.support.upstream import UpstreamServer
 from tests.support.waiting import eventually
 
 ROOM = "room:1"
@@ -22,20 +22,15 @@ QUIET_SECONDS = 3.0
 """Long enough for a fact that should not be told to be told: a grace, a decision, and its repetition."""
 
 
-class Recorder:
-    """A backend that remembers what it is told, in order."""
+class Recorder(UpstreamServer):
+    """A backend that is told and remembers."""
 
-    def __init__(self) -> None:
-        self.url = ""
-        self.told: list[tuple[str, dict[str, Any]]] = []
+    @property
+    def told(self) -> list[tuple[str, dict[str, Any]]]:
+        """Events and what was said of them, in order."""
+        return [(call.type.removeprefix("gateway."), call.body) for call in self.calls]
 
-    async def receive(self, request: web.Request) -> web.Response:
-        """Take one callback."""
-        event = request.headers["ce-type"].removeprefix("gateway.")
-        self.told.append((event, await request.json()))
-        return web.Response(status=204)
-
-    def of(self, user: str) -> list[str]:
+    def about(self, user: str) -> list[str]:
         """The events of a user, in order."""
         return [event for event, body in self.told if body.get("user") == user]
 
@@ -48,16 +43,8 @@ class Recorder:
 
 @pytest.fixture
 async def backend() -> AsyncIterator[Recorder]:
-    recorder = Recorder()
-    app = web.Application()
-    app.router.add_post("/", recorder.receive)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    recorder.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    yield recorder
-    await runner.cleanup()
+    async with Recorder() as recorder:
+        yield recorder
 
 
 class Replicas:
@@ -78,7 +65,7 @@ class Replicas:
             "replica.lost",
         ]
         config = {
-            "upstream": {"url": self._backend.url, "events": events},
+            "upstream": self._backend.section(events=events),
             "sessions": {"offline_after_seconds": grace, "replica_down_after_seconds": DOWN_AFTER},
         }
         return self._start_cluster(replicas, config | sections)
@@ -113,7 +100,7 @@ async def test_a_user_with_devices_on_two_replicas_comes_and_goes_once(
     await eventually(lambda: backend.counts("user.offline")["42"] == 1)
     await asyncio.sleep(QUIET_SECONDS)
 
-    assert Counter(backend.of("42")) == {
+    assert Counter(backend.about("42")) == {
         "session.started": 2,
         "session.ended": 2,
         "user.online": 1,
@@ -232,7 +219,12 @@ async def test_the_last_replica_says_who_is_offline_as_it_leaves(
     only.terminate()
     assert await asyncio.to_thread(only.wait) == 0
 
-    assert backend.of("42") == ["session.started", "user.online", "session.ended", "user.offline"]
+    assert backend.about("42") == [
+        "session.started",
+        "user.online",
+        "session.ended",
+        "user.offline",
+    ]
 
 
 @pytest.mark.slow
