@@ -21,11 +21,6 @@ INSTALL = {
 }
 
 
-def pytest_make_parametrize_id(val: object) -> str | None:
-    """Names that are the same in every process, so that tests can be spread over several."""
-    return str(sorted(map(str, val))) if isinstance(val, set | frozenset) else None
-
-
 def require(tool: str, found: str | None) -> str:
     """The path of a tool; without it the test fails in CI and is skipped elsewhere, saying what to do."""
     if found is not None:
