@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from bench import comparison, idle, presence, report
+from bench import comparison, idle, presence, report, upstream
 from bench.options import Options, parse
 from bench.proc import Cores
 
 PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "delivery": comparison.run,
     "presence": presence.run,
+    "upstream": upstream.run,
     "idle": idle.run_idle,
     "offline": idle.run_offline,
 }

@@ -3,12 +3,17 @@
     GatewayError
      ├── ConfigError             the operator's: what was configured cannot work
      ├── TokenError              the client's: a token that proves nothing, with a metric label
-     └── BusError                the carrier's
-          ├── BusUnavailable     not connected; certainly nothing was sent
-          │    └── HistoryUnavailable  no history to be had; certainly nothing was stored
-          ├── EnvelopeTooLarge   above what the bus server takes; nothing was sent
-          ├── OutcomeUnknown     sent, and not answered: it may have been done
-          └── SubscriptionRefused  the server denies the subject
+     ├── FetchError              the identity provider's: no key set came from its address
+     ├── BusError                the carrier's
+     │    ├── BusUnavailable     not connected; certainly nothing was sent
+     │    │    └── NothingKept   connected, to a bus that has no place to keep values
+     │    ├── EnvelopeTooLarge   above what the bus server takes; nothing was sent
+     │    ├── OutcomeUnknown     sent, and not answered: it may have been done
+     │    └── SubscriptionRefused  the server denies the subject
+     └── UpstreamError           the backend's
+          ├── UpstreamRefused    it said no, in its own words
+          ├── UpstreamTimeout    no answer in time; it may have acted all the same
+          └── UpstreamUnavailable  no answer that can be used, with a metric label
 
 Bugs stay plain exceptions. Reasons sent to clients are in :mod:`gateway.protocol.reasons`.
 """
@@ -50,6 +55,10 @@ class TokenError(GatewayError):
         self.reason = reason
 
 
+class FetchError(GatewayError):
+    """An address did not answer with what was asked of it; the text holds nothing of address or answer."""
+
+
 class BusError(GatewayError):
     """The bus did not take what it was given."""
 
@@ -77,6 +86,10 @@ class OutcomeUnknown(BusError):
     """Something was sent and its answer did not come: it may have been done, and may still be."""
 
 
+class NothingKept(BusUnavailable):
+    """The bus has no place to keep values, for this replica at least; trying again is of no use."""
+
+
 class EnvelopeTooLarge(BusError):
     """A message above what the bus server accepts; nothing was sent.
 
@@ -93,3 +106,40 @@ class EnvelopeTooLarge(BusError):
 
 class SubscriptionRefused(BusError):
     """The bus server denies a subscription to this replica (NATS permissions)."""
+
+
+class UpstreamError(GatewayError):
+    """A callback did not succeed."""
+
+
+class UpstreamRefused(UpstreamError):
+    """The backend said no.
+
+    Attributes:
+        status: The HTTP status, 400 to 499.
+        body: The JSON object it sent, for the client; ``{}`` where it sent none. Not in the text.
+    """
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
+        self.body = body
+
+
+class UpstreamTimeout(UpstreamError):
+    """No answer in time; the backend may have acted on the callback all the same."""
+
+
+class UpstreamUnavailable(UpstreamError):
+    """No answer that can be used.
+
+    Attributes:
+        reason: Stable label: ``unreachable``, ``answer`` (of another shape than agreed),
+            ``breaker_open``, ``busy``, or the HTTP status, such as ``503``.
+        detail: What is wrong with it, quoting nothing of it.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail

@@ -35,11 +35,18 @@ class BusState(Protocol):
 
 
 class Readiness:
-    """Whether load balancers should send new clients here, and if not, why."""
+    """Whether load balancers should send new clients here, and if not, why.
 
-    def __init__(self, endpoint: Endpoint, bus: BusState) -> None:
+    Args:
+        doubts: Each gives a reason of its part, or None.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, bus: BusState, *doubts: Callable[[], str | None]
+    ) -> None:
         self._endpoint = endpoint
         self._bus = bus
+        self._doubts = doubts
         self._beat = time.monotonic()
 
     def reasons(self) -> list[str]:
@@ -50,7 +57,7 @@ class Readiness:
             reasons.append(refusal)
         if not self._bus.connected:
             reasons.append("bus_down")
-        return reasons
+        return reasons + [reason for doubt in self._doubts if (reason := doubt()) is not None]
 
     def live(self) -> bool:
         """Whether the event loop turns."""

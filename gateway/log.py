@@ -7,8 +7,9 @@ the name of the logger is written, and of the latter the type and the places it 
 
 import logging
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, TextIO
 
 import structlog
@@ -36,6 +37,33 @@ OWN_ERRORS: Final = "gateway.errors"
 """Module of the exceptions whose text is our own, and may be written."""
 
 WITHHELD: Final = "message of a library withheld"
+
+QUIET_SECONDS: Final = 5.0
+"""How often the same trouble is logged at most: what fails may fail with every message."""
+
+
+class Throttle:
+    """Lets each kind of event through once in a while.
+
+    Args:
+        seconds: Time between two of a kind.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._held: dict[str, tuple[float, int]] = {}
+
+    def admit(self, kind: str) -> int | None:
+        """How many of a kind were held back since the last that passed; None to hold back this one."""
+        now = self._clock()
+        passed, held = self._held.get(kind, (now - self._seconds, 0))
+        if now - passed < self._seconds:
+            self._held[kind] = (passed, held + 1)
+            return None
+        self._held[kind] = (now, 0)
+        return held
 
 
 def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:

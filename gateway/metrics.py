@@ -49,8 +49,10 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"gateway_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str) -> Histogram:
-            return Histogram(f"gateway_{name}", text, registry=registry, buckets=_FAST_BUCKETS)
+        def histogram(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(
+                f"gateway_{name}", text, labels, registry=registry, buckets=_FAST_BUCKETS
+            )
 
         self.connections = gauge("connections", "Open client connections.", "transport")
         self.sessions = gauge("sessions", "Connections of known users that have joined a topic.")
@@ -63,8 +65,16 @@ class Metrics:
         self.connects = counter(
             "connects_total", "Handshakes by result and reason.", "result", "reason"
         )
+        self.key_fetches = counter(
+            "key_fetches_total", "Fetches of the identity provider's keys: ok or failed.", "result"
+        )
         self.disconnects = counter(
             "disconnects_total", "Ended connections by WebSocket close code.", "code"
+        )
+        self.token_refreshes = counter(
+            "token_refreshes_total",
+            "Tokens sent on a socket, by result: ok or the reason.",
+            "result",
         )
         self.joins = counter("joins_total", "Joins by result: ok or the reason.", "result")
         self.messages_received = counter("messages_received_total", "Frames received from clients.")
@@ -96,6 +106,22 @@ class Metrics:
         self.bus_pending = gauge("bus_pending_bytes", "Bytes on their way to the bus server.")
         self.bus_dropped = counter(
             "bus_dropped_total", "Messages from the bus that could not be used or kept."
+        )
+        self.upstream_request = histogram(
+            "upstream_request_seconds",
+            "Callbacks to the backend, waiting for their turn included, by what came of them.",
+            "type",
+            "status",
+        )
+        self.upstream_in_flight = gauge("upstream_in_flight", "Callbacks that are under way.")
+        self.upstream_events_dropped = counter(
+            "upstream_events_dropped_total", "Events the backend was never told.", "reason"
+        )
+        self.upstream_events_waiting = gauge(
+            "upstream_events_waiting", "Events the backend is still to be told."
+        )
+        self.revocations_dropped = counter(
+            "revocations_dropped_total", "Revocations of tokens forgotten before their time."
         )
         self.event_loop_lag = gauge(
             "event_loop_lag_seconds", "How late the event loop last was, measured once a second."
@@ -150,3 +176,21 @@ class BusCounters:
         self.reconnected = metrics.bus_reconnects.inc
         self.dropped = metrics.bus_dropped.inc
         self.pending = metrics.bus_pending.set
+
+
+class UpstreamCounters:
+    """What callbacks count, as UpstreamMetrics and OutboxMetrics of :mod:`gateway.upstream`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._requests = metrics.upstream_request
+        self._dropped = metrics.upstream_events_dropped
+        self.in_flight = metrics.upstream_in_flight.set
+        self.events_waiting = metrics.upstream_events_waiting.set
+
+    def request(self, kind: str, status: str, seconds: float) -> None:
+        """One callback came to its end."""
+        self._requests.labels(kind, status).observe(seconds)
+
+    def events_dropped(self, events: int, reason: str) -> None:
+        """Events the backend will never be told."""
+        self._dropped.labels(reason).inc(events)

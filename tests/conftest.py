@@ -50,8 +50,8 @@ def start_nats(tmp_path: Path) -> Iterator[StartNats]:
     require("nats-server", nats_server_binary())
     servers: list[NatsServer] = []
 
-    def start(extra: str = "") -> NatsServer:
-        server = NatsServer(tmp_path / f"nats{len(servers)}", extra)
+    def start(extra: str = "", *, jetstream: bool = True) -> NatsServer:
+        server = NatsServer(tmp_path / f"nats{len(servers)}", extra, jetstream=jetstream)
         servers.append(server)
         server.start()
         return server

@@ -30,9 +30,13 @@ window_seconds = 0
 name = "bench"
 key = "{key}"
 scopes = ["publish", "read"]
+[upstream]
+url = "{upstream}"
+secrets = ["whsec_YSBzZWNyZXQgb2YgdGhlIGJlbmNobWFyaywgMzIgYg=="]
 [[channels]]
 pattern = "room:*"
 presence = {presence}
+push = "{push}"
 """
 
 
@@ -42,16 +46,23 @@ class Gateway(Server):
     Args:
         presence: Whether the channel shows its members who else is there.
         devices: Whether the clients say which device they are on.
+        upstream: The backend that answers pushes; empty to deny them.
     """
 
     def __init__(
-        self, bus: str = "memory://", *, presence: bool = False, devices: bool = False
+        self,
+        bus: str = "memory://",
+        *,
+        presence: bool = False,
+        devices: bool = False,
+        upstream: str = "",
     ) -> None:
         super().__init__()
         self.publish_port = free_port()
         self._bus = bus
         self._presence = presence
         self._devices = devices
+        self._upstream = upstream
 
     def command(self, directory: Path) -> list[str]:
         config = directory / "gateway.toml"
@@ -63,6 +74,8 @@ class Gateway(Server):
                 secret=_SECRET,
                 key=API_KEY,
                 presence=str(self._presence).lower(),
+                upstream=self._upstream,
+                push="upstream" if self._upstream else "deny",
             )
         )
         return [sys.executable, "-m", "gateway", "serve", "--config", str(config)]

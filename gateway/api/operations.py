@@ -4,6 +4,7 @@ from typing import Final
 
 from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Answer, Operation
 from gateway.api.problem import BUS_UNAVAILABLE, INTERNAL, RESERVED, UNMATCHED
+from gateway.api.token_operations import TOKEN_OPERATIONS
 from gateway.api.types import (
     PUBLISH_BODY,
     BatchRequest,
@@ -123,6 +124,7 @@ OPERATIONS: Final = (
     PUBLISH,
     PUBLISH_BATCH,
     *USER_OPERATIONS,
+    *TOKEN_OPERATIONS,
     LIVEZ,
     READYZ,
     METRICS,

@@ -1,5 +1,6 @@
 """The whole URL table of the internal listener."""
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
@@ -8,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.api import operations as known
+from gateway.api import token_operations as of_tokens
 from gateway.api import user_operations as of_users
 from gateway.api.body import MAX_BODY_BYTES
 from gateway.api.docs import page
@@ -16,6 +18,7 @@ from gateway.api.keys import ApiKey, Keys, authentication
 from gateway.api.openapi import document
 from gateway.api.problem import problems
 from gateway.api.publish import Publisher, Relay, Rules
+from gateway.api.tokens import Revoker, Tokens
 from gateway.api.user_types import ReplicaReport
 from gateway.api.users import Directory, Users
 from gateway.auth.rules import PersonalTopic
@@ -32,6 +35,13 @@ class ApiSection(Protocol):
     def keys(self) -> Iterable[ApiKey]: ...
 
 
+class AuthSection(Protocol):
+    """``[auth]`` of the configuration."""
+
+    @property
+    def leeway_seconds(self) -> float: ...
+
+
 class LimitsSection(Protocol):
     """``[limits]`` of the configuration."""
 
@@ -44,6 +54,8 @@ class Config(Protocol):
 
     @property
     def api(self) -> ApiSection: ...
+    @property
+    def auth(self) -> AuthSection: ...
     @property
     def limits(self) -> LimitsSection: ...
 
@@ -69,6 +81,7 @@ def build_api(
     rules: Rules,
     personal: PersonalTopic,
     directory: Directory,
+    revoker: Revoker,
     replicas: Callable[[], list[ReplicaReport]],
     readiness: Readiness,
     metrics: Metrics,
@@ -76,6 +89,7 @@ def build_api(
     """The application of the internal listener."""
     publisher = Publisher(relay, rules, personal, max_payload_bytes=config.limits.max_message_bytes)
     users = Users(directory, replicas)
+    tokens = Tokens(revoker, leeway_seconds=config.auth.leeway_seconds, clock=time.time)
     health = Health(readiness, metrics)
     table = (
         (known.PUBLISH, publisher.publish),
@@ -87,6 +101,7 @@ def build_api(
         (of_users.CLOSE_SESSION, users.close_one),
         (of_users.LEAVE_TOPIC, users.leave_topic),
         (of_users.REPLICAS, users.replicas),
+        (of_tokens.REVOKE, tokens.revoke),
         (known.LIVEZ, health.livez),
         (known.READYZ, health.readyz),
         (known.METRICS, health.metrics),

@@ -116,7 +116,10 @@ class SessionList(Covered, kw_only=True):
 class Disconnected(Covered, kw_only=True):
     """What was closed."""
 
-    disconnected: Annotated[int, Meta(description="Sessions that were really closed.")]
+    disconnected: Annotated[
+        int,
+        Meta(description="How many were really closed."),
+    ]
 
 
 class Removed(Covered, kw_only=True):

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import resource
 import signal
-import ssl
 import time
 
 import structlog
@@ -13,27 +12,24 @@ from aiohttp import web
 
 from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
+from gateway.app.clients import ClientParts
+from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
+from gateway.app.telling import ToldBackend
 from gateway.app.users import UserParts
-from gateway.auth.admission import Admission
 from gateway.auth.rules import PersonalTopic, Rules
-from gateway.auth.tokens import TokenVerifier
 from gateway.bus import open_bus
 from gateway.bus.subjects import Subjects
 from gateway.config import Config
-from gateway.config.address import parse_address
 from gateway.config.check import ENVELOPE_ROOM_BYTES
 from gateway.errors import BusError
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
-from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters
+from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters, UpstreamCounters
 from gateway.relay import Relay
-from gateway.transport.endpoint import Endpoint, Phase
-from gateway.transport.handshake import Handshake
-from gateway.transport.listener import BACKLOG, open_listener
-from gateway.transport.origin import OriginPolicy
-from gateway.transport.peer import PeerAddress
-from gateway.transport.websocket import WebSocketTransport
+from gateway.transport.endpoint import Phase
+from gateway.upstream.client import Upstream
+from gateway.upstream.outbox import Outbox
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """
@@ -43,15 +39,11 @@ Python's 700 would look at a growing heap of sockets some hundred times a second
 here is in a cycle.
 """
 
-REQUEST_SECONDS = 15
-"""
-How long a connection may wait before its request is whole, the first or the next.
-
-aiohttp's default is an hour, for which a client that sends half a header would keep a descriptor.
-"""
-
 MEETING_SECONDS = 0.1
 """How long a new replica waits for the others to say that they are there, before it answers for all."""
+
+LAST_FACTS_SECONDS = 2.0
+"""How long a replica that leaves waits for the backend to take what it was not told of yet."""
 
 _log = structlog.get_logger(__name__)
 
@@ -97,16 +89,16 @@ class Gateway:
         )
         personal = PersonalTopic(config.sessions.personal_topic)
         rules = Rules((*config.channels, personal))
-        admission = Admission(
-            TokenVerifier(
-                config.auth,
-                rules.claims,
-                max_user_bytes=personal.max_user_bytes,
-                max_presence_bytes=config.presence.max_meta_bytes,
-            ),
-            rules,
-            anonymous=config.auth.allow_anonymous,
-            believed_user=config.dev,
+        self._upstream = Upstream(
+            config.upstream,
+            replica=config.server.replica,
+            max_user_bytes=personal.max_user_bytes,
+            metrics=UpstreamCounters(metrics),
+        )
+        self._outbox = Outbox(
+            self._upstream.tell,
+            UpstreamCounters(metrics),
+            max_in_flight=config.upstream.max_in_flight,
         )
         self._users = UserParts(
             config,
@@ -115,43 +107,41 @@ class Gateway:
             relay=self._relay,
             personal=personal,
             metrics=metrics,
+            facts=ToldBackend(self._outbox),
             counts=lambda: (self._users.sessions.count, len(self._endpoint.connections)),
             superseded=self._superseded,
+            close_revoked=self._close_revoked,
         )
-        self._endpoint = Endpoint(
-            admission=admission,
+        self._clients = ClientParts(
+            config,
             relay=self._relay,
-            sessions=self._users.sessions,
-            presences=self._users.presences,
-            limits=config.limits,
+            rules=rules,
+            personal=personal,
+            users=self._users,
+            upstream=self._upstream,
             metrics=metrics,
-            max_age_seconds=config.drain.max_connection_age_seconds,
-            clock=time.monotonic,
-            wall_clock=time.time,
         )
-        self._readiness = Readiness(self._endpoint, self._bus)
+        self._endpoint = self._clients.endpoint
+        self._users.directory.on_leave = self._endpoint.leave_topic
+        self._readiness = Readiness(self._endpoint, self._bus, self._users.revoker.doubt)
         self._drain = Drain(
             self._endpoint,
             metrics,
             delay_seconds=config.drain.delay_seconds,
             window_seconds=config.drain.window_seconds,
         )
-        websocket = WebSocketTransport(
-            self._endpoint,
-            Handshake(admission, OriginPolicy(config.server.allowed_origins)),
-            PeerAddress(config.server.trusted_proxies),
-        )
         self._public = web.Application()
-        self._public.add_routes(websocket.routes())
+        self._public.add_routes(self._clients.routes)
         if config.dev:
             demo.add_to(self._public)
-        self._public.on_response_prepare.append(_hide_server)
+        self._public.on_response_prepare.append(hide_server)
         self._internal = api.build_api(
             config=config,
             relay=self._relay,
             rules=rules,
             personal=personal,
             directory=self._users.directory,
+            revoker=self._users.revoker,
             replicas=self._replicas,
             readiness=self._readiness,
             metrics=metrics,
@@ -163,30 +153,44 @@ class Gateway:
         self._bus.listen(self._bus_changed)
         await self._bus.start()
         # The internal listener first: probes see "starting" while the bus is not there yet.
-        internal = await self._listen(self._internal, self._config.server.internal, None)
-        public = await self._listen(self._public, self._config.server.public, self._tls())
-        shared = self._config.server.reuse_port
+        server = self._config.server
+        internal = await listen(self._internal, server.internal, public=False)
+        public = await listen(
+            self._public,
+            server.public,
+            public=True,
+            reuse_port=server.reuse_port,
+            tls=tls_context(server.tls_certificate, server.tls_key),
+        )
         tasks = [
             asyncio.create_task(
                 heartbeat(self._endpoint, self._readiness, self._metrics, self._observe)
             ),
             asyncio.create_task(self._users.run()),
         ]
+        if self._clients.fetched_keys is not None:
+            tasks.append(asyncio.create_task(self._clients.fetched_keys.run()))
+        outbox = asyncio.create_task(self._outbox.run())
         # What was built until now lives as long as the process: the collector need not look at it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         await self._stop.wait()
-        if shared:
+        if server.reuse_port:
             # the kernel would go on sending every so manieth client here, to be refused
-            await _stop_listening(public)
+            await stop_listening(public)
         if not self._exit_code:
             await self._drain.run()
         for task in tasks:
             task.cancel()
         await public.cleanup()
+        # what clients said before they were closed still goes to the backend
+        await self._clients.callbacks.finish(self._config.upstream.timeout_seconds)
         if not self._exit_code:
             await self._users.farewell()
+        await self._outbox.close(LAST_FACTS_SECONDS)
+        outbox.cancel()
+        await self._upstream.close()
         await self._bus.close()
         await internal.cleanup()
         _log.info("stopped")
@@ -195,7 +199,10 @@ class Gateway:
     def _bus_changed(self, connected: bool) -> None:
         _log.info("bus changed", connected=connected)
         self._users.tracker.bus_changed(connected)
-        if not connected or self._endpoint.phase is not Phase.STARTING:
+        if not connected:
+            return
+        if self._endpoint.phase is not Phase.STARTING:
+            self._users.revoker.learn_again()
             return
         allowed = self._bus.max_envelope_bytes - ENVELOPE_ROOM_BYTES
         if self._config.limits.max_message_bytes > allowed:
@@ -205,6 +212,8 @@ class Gateway:
             return
         if self._joining is None or self._joining.done():
             self._joining = asyncio.create_task(self._join())
+        else:
+            self._users.revoker.learn_again()
 
     async def _join(self) -> None:
         """Be one of the cluster, then serve."""
@@ -216,9 +225,13 @@ class Gateway:
             return
         self._users.tracker.announce()
         await asyncio.sleep(MEETING_SECONDS)
+        await self._users.revoker.learn()
         if self._endpoint.phase is Phase.STARTING:
             self._endpoint.phase = Phase.SERVING
             _log.info("serving", replica=self._config.server.replica)
+
+    def _close_revoked(self) -> int:
+        return self._endpoint.close_revoked()
 
     def _superseded(self) -> None:
         if self._stop.is_set():
@@ -254,40 +267,3 @@ class Gateway:
         if self._stop.is_set():
             self._drain.hurry()
         self._stop.set()
-
-    async def _listen(
-        self, app: web.Application, address: str, tls: ssl.SSLContext | None
-    ) -> web.AppRunner:
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            handle_signals=False,
-            shutdown_timeout=1,
-            keepalive_timeout=REQUEST_SECONDS,
-        )
-        await runner.setup()
-        host, port = parse_address(address)
-        reuse_port = self._config.server.reuse_port and app is self._public
-        listener = open_listener(host, port, reuse_port=reuse_port)
-        await web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG).start()
-        _log.info("listening", address=address, public=app is self._public)
-        return runner
-
-    def _tls(self) -> ssl.SSLContext | None:
-        server = self._config.server
-        if not server.tls_certificate:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(server.tls_certificate, server.tls_key)
-        return context
-
-
-async def _stop_listening(runner: web.AppRunner) -> None:
-    """Take no new connections; those there are stay."""
-    for site in list(runner.sites):
-        await site.stop()
-
-
-async def _hide_server(_: web.Request, response: web.StreamResponse) -> None:
-    """Versions of Python and aiohttp are nobody's business on the public port."""
-    response.headers.popall("Server", None)

@@ -1,4 +1,4 @@
-"""Builds what belongs to users and connects it: tracker, cluster, sessions, presence, directory."""
+"""Builds what belongs to users and connects it: tracker, cluster, sessions, presence, directory, revoker."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from itertools import count
 
 import structlog
 
+from gateway.auth.revocations import Revocations
 from gateway.auth.rules import PersonalTopic
 from gateway.bus.base import Bus
 from gateway.bus.subjects import Subjects
@@ -19,10 +20,16 @@ from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.book import Sessions
 from gateway.sessions.directory import Directory
+from gateway.sessions.facts import Facts
+from gateway.sessions.kept_revocations import KeptRevocations
 from gateway.sessions.last_seen import LastSeen
 from gateway.sessions.limits import Limits
 from gateway.sessions.presence import Presences
+from gateway.sessions.reporter import Reporter
+from gateway.sessions.revoker import Revoker
+from gateway.sessions.transitions import Transitions
 from gateway.tracker.core import Tracker
+from gateway.tracker.effects import Lost
 from gateway.tracker.service import TrackerService
 
 STATE_PARTS = 4
@@ -38,8 +45,10 @@ class UserParts:
     """The parts, connected.
 
     Args:
+        facts: Where the backend is told what becomes of sessions, users and replicas.
         counts: How many sessions and connections this replica has.
         superseded: Called when a later process runs under this replica's id.
+        close_revoked: Closes the sockets whose tokens are revoked; returns how many.
     """
 
     def __init__(
@@ -51,8 +60,10 @@ class UserParts:
         relay: Relay,
         personal: PersonalTopic,
         metrics: Metrics,
+        facts: Facts,
         counts: Callable[[], tuple[int, int]],
         superseded: Callable[[], None],
+        close_revoked: Callable[[], int],
     ) -> None:
         core = Tracker(
             config.server.replica,
@@ -69,9 +80,10 @@ class UserParts:
             undecodable=metrics.bus_dropped.inc,
         )
 
-        def lost(replica: str, sessions: int) -> None:
-            _log.warning("replica lost", replica=replica, sessions=sessions)
+        def lost(lost: Lost) -> None:
+            _log.warning("replica lost", replica=lost.replica, sessions=lost.sessions)
             metrics.replicas_lost.inc()
+            self._reporter.lost(lost)
 
         self.tracker = TrackerService(
             core,
@@ -96,8 +108,46 @@ class UserParts:
             clock=time.time,
             seen=self._last_seen.seen,
         )
+        self._reporter = Reporter(
+            facts,
+            self.sessions,
+            self.cluster,
+            Transitions(
+                self.sessions.present,
+                offline_after_seconds=config.sessions.offline_after_seconds,
+                spread=random.random,
+            ),
+            events=config.upstream.events,
+            peers=core.peers,
+            clock=time.monotonic,
+        )
+        if self._reporter.events:
+            self.sessions.observer = self._reporter
         self.directory = Directory(
-            self.sessions, self.cluster, self._last_seen, live=lambda: list(core.peers)
+            self.sessions,
+            self.cluster,
+            self._last_seen,
+            report=self._reporter.answer,
+            live=lambda: list(core.peers),
+        )
+        self.revoker = Revoker(
+            Revocations(
+                config.auth.max_token_seconds + config.auth.leeway_seconds,
+                time.time,
+                metrics.revocations_dropped.inc,
+            ),
+            self.directory,
+            self.cluster,
+            bus,
+            KeptRevocations(
+                bus,
+                f"{config.bus.prefix}_revocations",
+                # it may lie a leeway ahead of the time it is made
+                keep_seconds=config.auth.max_token_seconds + 2 * config.auth.leeway_seconds,
+                undecodable=metrics.bus_dropped.inc,
+            ),
+            live=lambda: list(core.peers),
+            close_revoked=close_revoked,
         )
         prefix, numbers = secrets.token_urlsafe(9), count()
         self.presences = Presences(
@@ -114,10 +164,14 @@ class UserParts:
         """Everything that goes on by itself, for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.tracker.run())
+            tasks.create_task(self.revoker.run())
             tasks.create_task(self._last_seen.run(self.sessions.users))
+            if self._reporter.events:
+                tasks.create_task(self._reporter.run())
 
     async def farewell(self) -> None:
-        """Tell the others that this replica leaves, and write what is not written yet."""
+        """Pass on what is undecided, tell the others that this replica leaves, write what is not written."""
+        await self._reporter.farewell()
         await self.tracker.farewell()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._last_seen.write(), LAST_WRITE_SECONDS)

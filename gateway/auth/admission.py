@@ -1,9 +1,14 @@
 """Who may connect and who may join: tokens and rules put together."""
 
-import msgspec
+import time
 
+import msgspec
+from msgspec.structs import replace
+
+from gateway.auth.claims import Claims
+from gateway.auth.refusal import Refusal
 from gateway.auth.rules import Rule, Rules
-from gateway.auth.tokens import Claims, TokenVerifier
+from gateway.auth.tokens import TokenVerifier
 from gateway.errors import TokenError
 from gateway.protocol.reasons import Reason
 
@@ -25,15 +30,26 @@ class Admission:
     Args:
         anonymous: Whether a client without a token may connect.
         believed_user: Whether ``?user_id=`` is taken for the user, without proof: for development.
+        asked: Whether the backend is asked about each connect, so that it may name the user.
+        verifies: Whether there are keys to verify tokens with; without, they are the backend's to look at.
     """
 
     def __init__(
-        self, verifier: TokenVerifier, rules: Rules, *, anonymous: bool, believed_user: bool
+        self,
+        verifier: TokenVerifier,
+        rules: Rules,
+        *,
+        anonymous: bool,
+        believed_user: bool,
+        asked: bool = False,
+        verifies: bool = True,
     ) -> None:
         self._verifier = verifier
         self._rules = rules
         self._anonymous = anonymous
         self._believed_user = believed_user
+        self._asked = asked
+        self._verifies = verifies or not asked
 
     async def connect(self, token: str | None, user_id: str | None) -> Claims | None:
         """Who a client is; None for an anonymous one.
@@ -41,15 +57,43 @@ class Admission:
         Raises:
             TokenError: When it may not connect. A bad token is refused even where none is needed.
         """
-        if token:
+        if token and self._verifies:
             return await self._verifier.verify(token)
         if self._believed_user and user_id:
             if not self._verifier.is_user(user_id):
-                raise TokenError("token_claims")
-            return Claims(user_id, float("inf"))
-        if self._anonymous:
+                raise TokenError(Refusal.CLAIMS)
+            # as if a token had been made for it just now
+            return Claims(user_id, float("inf"), issued_at=time.time())
+        if self._anonymous or self._asked:
             return None
-        raise TokenError("no_token")
+        raise TokenError(Refusal.NO_TOKEN)
+
+    def named(self, user: str | None, claims: Claims | None) -> Claims | None:
+        """Who a client is, when the backend was asked and perhaps named a user.
+
+        Raises:
+            TokenError: Nobody says who it is, and anonymous clients may not connect.
+        """
+        if user is None:
+            if claims is None and not self._anonymous:
+                raise TokenError(Refusal.NO_TOKEN)
+            return claims
+        if not self._verifier.is_user(user):
+            raise TokenError(Refusal.UPSTREAM_USER)
+        if claims is None:
+            return Claims(user, float("inf"), issued_at=time.time())
+        return replace(claims, user=user, subject=claims.user)
+
+    async def refresh(self, token: str, known: Claims | None) -> Claims:
+        """Newer claims of a socket; a user the backend named at the connect stays.
+
+        Raises:
+            TokenError: The token is bad, or another's.
+        """
+        fresh = await self._verifier.verify(token)
+        if known is None or fresh.user != (known.subject or known.user):
+            raise TokenError(Refusal.SUBJECT)
+        return replace(fresh, user=known.user, subject=known.subject)
 
     def join(self, topic: str, claims: Claims | None) -> Decision:
         """Whether a socket may join a topic."""

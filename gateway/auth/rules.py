@@ -77,6 +77,9 @@ class PersonalTopic(msgspec.Struct, frozen=True):
 class NamedClaims(Protocol):
     """The claims of a token."""
 
+    def admits_topic(self, topic: str, /) -> bool:
+        """Whether the claim ``topics`` names a topic."""
+
     def get(self, name: str, /) -> str | None:
         """A claim that is a string; None where there is none."""
 
@@ -88,7 +91,7 @@ class Rule(msgspec.Struct, frozen=True):
         pattern: Exact, ``prefix*``, or with placeholders such as ``user:{sub}``.
         matcher: The pattern compiled; its groups are the placeholders.
         claims: Names of the placeholders, in order.
-        join: Who may join.
+        join: Who may join, before a backend is asked.
         push: What a client's push does.
         echo: Whether the pusher gets its own broadcast.
         presence: Whether members see who else is there, or how many.
@@ -109,21 +112,24 @@ class Rule(msgspec.Struct, frozen=True):
     upstream_url: str
 
     def admits(self, topic: str, claims: NamedClaims | None) -> bool:
-        """Whether a socket with these claims may join a topic this rule matches.
+        """Whether a socket with these claims may join a topic this rule matches, or ask a backend to.
 
         Args:
             topic: A topic that :meth:`Rules.match` gave this rule for.
             claims: Claims of the socket's token; None when it is anonymous.
         """
         if claims is None:
-            return self.join == "anyone" and not self.claims
-        if not self.claims:
-            return True
-        match = self.matcher.fullmatch(topic)
-        return match is not None and all(
-            claims.get(name) == value
-            for name, value in zip(self.claims, match.groups(), strict=True)
+            return self.join in ("anyone", "upstream") and not self.claims
+        if self.join == "token" and not claims.admits_topic(topic):
+            return False
+        return not self.claims or all(
+            claims.get(name) == value for name, value in self.needed(topic)
         )
+
+    def needed(self, topic: str) -> list[tuple[str, str]]:
+        """What a token's claims must say for a topic that this rule matches, each name with its value."""
+        match = self.matcher.fullmatch(topic)
+        return [] if match is None else list(zip(self.claims, match.groups(), strict=True))
 
 
 class Rules:

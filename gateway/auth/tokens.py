@@ -1,53 +1,40 @@
-"""Tokens: JSON Web Tokens (RFC 7519) signed with HS256 that say who a client is."""
+"""Tokens: JSON Web Tokens (RFC 7519) that say who a client is."""
 
+import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import jwt
 import msgspec
-from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 from jwt.warnings import InsecureKeyLengthWarning
 
-from gateway.device import Device, parse_device
+from gateway.auth.claims import (
+    Claims,
+    device_of,
+    id_of,
+    max_sessions_of,
+    presence_of,
+    time_of,
+    topics_of,
+)
+from gateway.auth.jwks import FetchedKeys
+from gateway.auth.jws import UNREADABLE, Jws, parse
+from gateway.auth.keys import HS256, PUBLIC_ALGORITHMS, KeySettings, configured_keys
+from gateway.auth.refusal import Refusal
 from gateway.errors import TokenError
 
-ALGORITHM: Final = "HS256"
-"""
-The one algorithm accepted, whatever the token's header asks for.
-
-Choosing by the header would let anybody sign with ``none``, or with a public key taken for a secret.
-"""
-
-MAX_SESSIONS: Final = 10**6
-"""Highest ``max_sessions`` of a token."""
+__all__ = ["Claims", "TokenSettings", "TokenVerifier", "mint"]
 
 # A short secret is reported once, when the configuration is read, not with every token.
 warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
 
-_HOSTILE: Final = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
-"""What PyJWT lets out for hostile tokens, ``exp`` of 1e400 or JSON nested a thousand deep among them."""
-
-_REASONS: Final = (
-    # the first that fits, so subclasses come before their bases
-    (jwt.ExpiredSignatureError, "token_expired"),
-    (jwt.ImmatureSignatureError, "token_not_yet_valid"),
-    (jwt.InvalidIssuedAtError, "token_not_yet_valid"),
-    (jwt.InvalidAudienceError, "token_audience"),
-    (jwt.InvalidIssuerError, "token_issuer"),
-    (jwt.MissingRequiredClaimError, "token_claims"),
-    (InvalidSubjectError, "token_claims"),
-    (InvalidJTIError, "token_claims"),
-    (jwt.InvalidSignatureError, "token_signature"),
-    (jwt.InvalidAlgorithmError, "token_algorithm"),
-)
+_payload: Final = msgspec.json.Decoder(dict[str, object])
 
 
-class TokenSettings(Protocol):
+class TokenSettings(KeySettings, Protocol):
     """The ``[auth]`` section, as far as tokens are concerned."""
 
-    @property
-    def secrets(self) -> Sequence[str]: ...
     @property
     def audience(self) -> str: ...
     @property
@@ -58,32 +45,6 @@ class TokenSettings(Protocol):
     def max_token_seconds(self) -> int: ...
 
 
-class Claims(msgspec.Struct, frozen=True):
-    """What a valid token says.
-
-    Attributes:
-        user: ``sub``, the authenticated user.
-        expires_at: ``exp``, unix seconds.
-        others: The string claims beside ``sub`` that channel patterns ask for; None where there are none.
-        device: ``device``, the device the token was made for; None where it names none.
-        max_sessions: ``max_sessions``, how many sessions the user may have; None where it does not say.
-        presence: ``presence``, a JSON object others see where the user is present.
-    """
-
-    user: str
-    expires_at: float
-    others: dict[str, str] | None = None
-    device: Device | None = None
-    max_sessions: int | None = None
-    presence: bytes = b"{}"
-
-    def get(self, name: str) -> str | None:
-        """A claim that channel patterns ask for."""
-        if name == "sub":
-            return self.user
-        return None if self.others is None else self.others.get(name)
-
-
 class TokenVerifier:
     """Checks tokens.
 
@@ -91,6 +52,12 @@ class TokenVerifier:
         named: Claims to keep for the patterns of channel rules.
         max_user_bytes: Longest ``sub`` in UTF-8, so that all topics made of it are short enough.
         max_presence_bytes: Longest claim ``presence`` as JSON.
+        fetched: The keys of an identity provider; None without one.
+        revoked: Whether a token that is good otherwise has been called back.
+        clock: Unix seconds.
+
+    Raises:
+        ConfigError: A configured key cannot be used.
     """
 
     def __init__(
@@ -100,11 +67,18 @@ class TokenVerifier:
         *,
         max_user_bytes: int,
         max_presence_bytes: int,
+        fetched: FetchedKeys | None = None,
+        revoked: Callable[[Claims], bool] = lambda _: False,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._keys = configured_keys(settings)
+        self._fetched = fetched
         self._named = sorted({*named} - {"sub"})
         self._max_user_bytes = max_user_bytes
         self._max_presence_bytes = max_presence_bytes
+        self._revoked = revoked
+        self._clock = clock
 
     async def verify(self, token: str) -> Claims:
         """What a token says; waits only where its key has to be fetched first.
@@ -112,26 +86,12 @@ class TokenVerifier:
         Raises:
             TokenError: With the label of the first check that failed.
         """
-        payload = self._decode(token)
-        user, issued_at, expires_at = payload["sub"], payload["iat"], payload["exp"]
-        if (
-            not isinstance(user, str)
-            or not self.is_user(user)
-            or not isinstance(issued_at, int | float)
-            or not isinstance(expires_at, int | float)
-        ):
-            raise TokenError("token_claims")
-        if expires_at - issued_at > self._settings.max_token_seconds:
-            raise TokenError("token_lifetime")
-        named = {name: value for name in self._named if isinstance(value := payload.get(name), str)}
-        return Claims(
-            user,
-            float(expires_at),
-            named or None,
-            _device(payload.get("device")),
-            _max_sessions(payload.get("max_sessions")),
-            self._presence(payload.get("presence")),
-        )
+        jws = parse(token)
+        await self._check_signature(jws)
+        claims = self._claims(jws.payload)
+        if self._revoked(claims):
+            raise TokenError(Refusal.REVOKED)
+        return claims
 
     def is_user(self, name: str) -> bool:
         """Whether a user can be called that: not empty, not too long, and text UTF-8 can carry."""
@@ -140,41 +100,63 @@ class TokenVerifier:
         except UnicodeEncodeError:  # half a surrogate pair, as of a name that was cut amid an emoji
             return False
 
-    def _presence(self, value: object) -> bytes:
-        if value is None:
-            return b"{}"
-        try:
-            encoded = msgspec.json.encode(value) if isinstance(value, dict) else b""
-        except UnicodeEncodeError:
-            encoded = b""
-        if not encoded or len(encoded) > self._max_presence_bytes:
-            raise TokenError("token_claims")
-        return encoded
+    async def _check_signature(self, jws: Jws) -> None:
+        """Whether one of the keys signed it; those at hand are tried before others are fetched."""
+        keys = self._keys.find(jws)
+        if any(key.verifies(jws) for key in keys):
+            return
+        if self._fetched is not None and jws.algorithm in PUBLIC_ALGORITHMS:
+            keys += (fetched := await self._fetched.find(jws))
+            if any(key.verifies(jws) for key in fetched):
+                return
+        elif not keys:
+            keyless = self._fetched is None and not self._keys
+            raise TokenError(Refusal.NO_KEYS if keyless else Refusal.ALGORITHM)
+        raise TokenError(Refusal.SIGNATURE if keys else Refusal.KEY)
 
-    def _decode(self, token: str) -> dict[str, object]:
-        settings = self._settings
-        error = TokenError("no_secret")
-        for secret in settings.secrets:
-            try:
-                payload: dict[str, object] = jwt.decode(
-                    token,
-                    secret,
-                    algorithms=[ALGORITHM],
-                    audience=settings.audience or None,
-                    issuer=settings.issuer or None,
-                    leeway=settings.leeway_seconds,
-                    options={
-                        "require": ["sub", "iat", "exp"],
-                        "verify_aud": bool(settings.audience),
-                    },
-                )
-            except _HOSTILE as problem:
-                error = TokenError(_reason(problem))
-                if not isinstance(problem, jwt.InvalidSignatureError):
-                    break  # the signature held, or the token cannot be read with any secret
-            else:
-                return payload
-        raise error
+    def _claims(self, encoded: bytes) -> Claims:
+        try:
+            payload = _payload.decode(encoded)
+        except UNREADABLE:
+            raise TokenError(Refusal.MALFORMED) from None
+        user = payload.get("sub")
+        if not isinstance(user, str) or not self.is_user(user):
+            raise TokenError(Refusal.CLAIMS)
+        issued_at, expires_at = time_of(payload.get("iat")), time_of(payload.get("exp"))
+        self._check_times(issued_at, expires_at, payload.get("nbf"))
+        self._check_parties(payload.get("iss"), payload.get("aud"))
+        named = {name: value for name in self._named if isinstance(value := payload.get(name), str)}
+        return Claims(
+            user,
+            expires_at,
+            named or None,
+            device_of(payload.get("device")),
+            max_sessions_of(payload.get("max_sessions")),
+            presence_of(payload.get("presence"), self._max_presence_bytes),
+            issued_at,
+            id_of(payload.get("jti")),
+            topics_of(payload.get("topics")),
+        )
+
+    def _check_times(self, issued_at: float, expires_at: float, not_before: object) -> None:
+        leeway, now = self._settings.leeway_seconds, self._clock()
+        begins_at = issued_at if not_before is None else max(issued_at, time_of(not_before))
+        if begins_at > now + leeway:
+            raise TokenError(Refusal.NOT_YET_VALID)
+        if expires_at <= now - leeway:
+            raise TokenError(Refusal.EXPIRED)
+        if expires_at - issued_at > self._settings.max_token_seconds:
+            raise TokenError(Refusal.LIFETIME)
+
+    def _check_parties(self, issuer: object, audience: object) -> None:
+        """Who signed the token (RFC 7519, section 4.1.1) and for whom (4.1.3)."""
+        wanted = self._settings.issuer
+        if wanted and issuer != wanted:
+            raise TokenError(Refusal.CLAIMS if issuer is None else Refusal.ISSUER)
+        wanted = self._settings.audience
+        audiences = audience if isinstance(audience, list) else [audience]
+        if wanted and wanted not in audiences:
+            raise TokenError(Refusal.CLAIMS if audience is None else Refusal.AUDIENCE)
 
 
 def mint(
@@ -198,25 +180,4 @@ def mint(
     payload: dict[str, object] = {"sub": sub, "iat": int(now), "exp": int(now) + ttl_seconds}
     optional = {"device": device, "topics": topics, "aud": audience, "iss": issuer}
     payload |= {name: value for name, value in optional.items() if value}
-    return jwt.encode(payload, secret, algorithm=ALGORITHM)
-
-
-def _device(value: object) -> Device | None:
-    if value is None:
-        return None
-    try:
-        return parse_device(value)
-    except ValueError:
-        raise TokenError("token_claims") from None
-
-
-def _max_sessions(value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SESSIONS:
-        raise TokenError("token_claims")
-    return value
-
-
-def _reason(problem: Exception) -> str:
-    return next((label for kind, label in _REASONS if isinstance(problem, kind)), "token_malformed")
+    return jwt.encode(payload, secret, algorithm=HS256)

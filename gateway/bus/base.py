@@ -84,14 +84,17 @@ class Bus(Protocol):
             EnvelopeTooLarge: The body is above :attr:`max_envelope_bytes`.
         """
 
-    async def put(self, bucket: str, key: str, value: bytes) -> None:
+    async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
         """Keep a value where it outlives this process, if the bus has such a place.
 
         Args:
             bucket: Letters, digits, ``_`` and ``-``.
             key: The same, and ``=``.
+            keep_seconds: How long after its last writing; the same for all values of a bucket. One
+                that somebody else made keeps its values as it was told to.
 
         Raises:
+            NothingKept: There is no such place.
             BusUnavailable: It may not be kept.
         """
 
@@ -99,7 +102,16 @@ class Bus(Protocol):
         """A value that was kept; None when there is none.
 
         Raises:
+            NothingKept: There is no place for values.
             BusUnavailable: Nobody can say.
+        """
+
+    async def entries(self, bucket: str) -> dict[str, bytes]:
+        """All that a bucket keeps, by key: every value whose :meth:`put` returned before this began.
+
+        Raises:
+            NothingKept: There is no place for values.
+            BusUnavailable: Nobody can say, or not for certain.
         """
 
     def listen(self, listener: Listener) -> None:

@@ -1,42 +1,12 @@
 """Calls handlers and listeners so that a broken one harms nobody else."""
 
-import time
-from collections.abc import Callable
-from typing import Final
-
 import structlog
 
 from gateway.bus.base import BusMetrics, Handler, Listener
 from gateway.bus.placement import Placement
-
-QUIET_SECONDS: Final = 5.0
-"""How often the same trouble is logged at most: one bad handler may fail on every message."""
+from gateway.log import QUIET_SECONDS, Throttle
 
 _log = structlog.get_logger(__name__)
-
-
-class Throttle:
-    """Lets each kind of event through once in a while.
-
-    Args:
-        seconds: Time between two of a kind.
-        clock: Monotonic seconds.
-    """
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self._held: dict[str, tuple[float, int]] = {}
-
-    def admit(self, kind: str) -> int | None:
-        """How many of a kind were held back since the last that passed; None to hold back this one."""
-        now = self._clock()
-        passed, held = self._held.get(kind, (now - self._seconds, 0))
-        if now - passed < self._seconds:
-            self._held[kind] = (passed, held + 1)
-            return None
-        self._held[kind] = (now, 0)
-        return held
 
 
 class Delivery:

@@ -34,6 +34,7 @@ class Control(IntEnum):
     TRACKER = 3
     REQUEST = 4
     ANSWER = 5
+    REVOCATION = 6
 
 
 _CONTROLS: Final = frozenset(Control)

@@ -8,7 +8,7 @@ from gateway.bus.base import BusMetrics, Handler, Listener, Unheard
 from gateway.bus.delivery import Delivery
 from gateway.bus.placement import Placement
 from gateway.bus.subjects import check
-from gateway.errors import BusUnavailable, EnvelopeTooLarge
+from gateway.errors import BusUnavailable, EnvelopeTooLarge, NothingKept
 
 MAX_ENVELOPE_BYTES: Final = 1024 * 1024
 """As nats-server has it by default, so that what works here works there."""
@@ -142,13 +142,18 @@ class MemoryBus:
         self.require_room(body)
         self.exchange.send(subject, body, unheard=unheard)
 
-    async def put(self, bucket: str, key: str, value: bytes) -> None:
+    async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
         """See :meth:`gateway.bus.base.Bus.put`."""
-        raise BusUnavailable(f"the memory bus keeps nothing: {bucket}, {key}, {len(value)} bytes")
+        size = len(value)
+        raise NothingKept(f"in memory {bucket}/{key}, {size} bytes, is not kept {keep_seconds} s")
 
     async def get(self, bucket: str, key: str) -> bytes | None:
         """See :meth:`gateway.bus.base.Bus.get`."""
-        raise BusUnavailable(f"the memory bus keeps nothing: {bucket}, {key}")
+        raise NothingKept(f"the memory bus keeps nothing: {bucket}/{key}")
+
+    async def entries(self, bucket: str) -> dict[str, bytes]:
+        """See :meth:`gateway.bus.base.Bus.entries`."""
+        raise NothingKept(f"the memory bus keeps nothing: {bucket}")
 
     def listen(self, listener: Listener) -> None:
         """See :meth:`gateway.bus.base.Bus.listen`."""

@@ -7,13 +7,14 @@ from typing import Final
 import structlog
 
 from gateway.bus.base import BusConfig, BusMetrics, Handler, Listener, Unheard
-from gateway.bus.delivery import QUIET_SECONDS, Delivery, Throttle
+from gateway.bus.delivery import Delivery
 from gateway.bus.nats import NatsLink
 from gateway.bus.requests import Reply
 from gateway.bus.servers import Servers
 from gateway.bus.subjects import check
 from gateway.bus.subscription import RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
+from gateway.log import QUIET_SECONDS, Throttle
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0
@@ -140,13 +141,17 @@ class RemoteBus:
         check(subject)
         return await self._require_link().request(subject, body, b"", seconds, many=True)
 
-    async def put(self, bucket: str, key: str, value: bytes) -> None:
+    async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
         """See :meth:`gateway.bus.base.Bus.put`."""
-        await self._require_link().buckets.put(bucket, key, value)
+        await self._require_link().buckets.put(bucket, key, value, keep_seconds)
 
     async def get(self, bucket: str, key: str) -> bytes | None:
         """See :meth:`gateway.bus.base.Bus.get`."""
         return await self._require_link().buckets.get(bucket, key)
+
+    async def entries(self, bucket: str) -> dict[str, bytes]:
+        """See :meth:`gateway.bus.base.Bus.entries`."""
+        return await self._require_link().buckets.entries(bucket)
 
     def listen(self, listener: Listener) -> None:
         """See :meth:`gateway.bus.base.Bus.listen`."""

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.auth.rules import Rules
+from gateway.auth.rules import PersonalTopic, Rules
 from gateway.cli.options import (
     FAILED,
     Assignments,
@@ -47,6 +47,10 @@ def check_config(
     loaded = read_config(config, dev, assignments)
     if missing := list(missing_files(loaded.config)):
         raise ConfigError(*missing)
+    # cryptography takes a tenth of a second to load, which other commands need not spend
+    from gateway.auth.keys import configured_keys  # noqa: PLC0415
+
+    configured_keys(loaded.config.auth)
     for warning in warnings(loaded.config):
         complain(warning, "warning")
     if connect:
@@ -76,18 +80,33 @@ def show_config(
 
 
 def _rule(config: Config, topic: str) -> str:
-    rule = None if topic == RESERVED_TOPIC else Rules(config.channels).match(topic)
+    personal = PersonalTopic(config.sessions.personal_topic)
+    rules = Rules((*config.channels, personal))
+    rule = None if topic == RESERVED_TOPIC else rules.match(topic)
     if rule is None:
         complain(f'topic "{topic}" hits no channel rule, so nobody can join it')
         raise typer.Exit(FAILED)
-    index = [channel.pattern for channel in config.channels].index(rule.pattern)
-    echo = str(rule.echo).lower()
+    patterns = [channel.pattern for channel in config.channels]
+    where = (
+        f"channels[{patterns.index(rule.pattern)}]"
+        if rule.pattern in patterns
+        else "the built-in rule of personal topics"
+    )
     kept = rule.history
     history = f"{kept.messages} messages of {kept.seconds} seconds" if kept else "none"
-    return (
-        f'topic "{topic}" hits channels[{index}], "{rule.pattern}": join {rule.join},'
-        f" push {rule.push}, echo {echo}, history {history}, slow_consumer {rule.slow_consumer}"
-    )
+    lines = [
+        (
+            f'topic "{topic}" hits {where}, "{rule.pattern}": join {rule.join}, push {rule.push},'
+            f" echo {str(rule.echo).lower()}, presence {str(rule.presence).lower()},"
+            f" history {history}, slow_consumer {rule.slow_consumer}"
+        )
+    ]
+    if needed := rule.needed(topic):
+        claims = ", ".join(f"{name} = {value}" for name, value in needed)
+        lines.append(f"it is joined only with a token that says {claims}")
+    if "upstream" in (rule.join, rule.push):
+        lines.append(f"its backend is {rule.upstream_url or config.upstream.url}")
+    return "\n".join(lines)
 
 
 async def _connect(config: Config) -> str:

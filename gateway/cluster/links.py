@@ -19,8 +19,12 @@ from gateway.cluster.questions import (
     decode_answer,
     decode_request,
     encode,
+    in_parts,
 )
 from gateway.errors import BusError
+
+PARTS_OF_AN_ENVELOPE = 2
+"""Of what the bus carries, this share is a part of an answer; the rest is room for what is around it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -48,6 +52,7 @@ class Cluster:
 
     Attributes:
         on_tracker: Told what the trackers of others say.
+        on_revocations: Told what others, or this one, revoked.
         respond: Answers the questions of others.
     """
 
@@ -63,6 +68,7 @@ class Cluster:
     ) -> None:
         self.replica = replica
         self.on_tracker: Callable[[bytes], None] = lambda _: None
+        self.on_revocations: Callable[[bytes], None] = lambda _: None
         self.respond: Respond = lambda _: None
         self._bus = bus
         self._subjects = subjects
@@ -110,6 +116,15 @@ class Cluster:
             BusError: Nobody gets it.
         """
         data = encode_control(Control.TRACKER, message)
+        await self._bus.publish(self._subjects.replicas, data)
+
+    async def revoke(self, message: bytes) -> None:
+        """Revocations to all replicas, this one included.
+
+        Raises:
+            BusError: Nobody gets it.
+        """
+        data = encode_control(Control.REVOCATION, message)
         await self._bus.publish(self._subjects.replicas, data)
 
     async def ask_holders(self, topic: str, body: bytes) -> Answers:
@@ -164,6 +179,8 @@ class Cluster:
         try:
             if kind is Control.TRACKER:
                 self.on_tracker(message)
+            elif kind is Control.REVOCATION:
+                self.on_revocations(message)
             elif kind is Control.REQUEST:
                 self._asked(decode_request(message))
             else:
@@ -179,14 +196,15 @@ class Cluster:
             return
         body, named = response
         others = tuple(replica for replica in named if replica != request.asker)
-        answer = encode(Answer(self.replica, request.number, others, body))
+        answer = Answer(self.replica, request.number, others, body)
         task = asyncio.create_task(self._answer(request.asker, answer))
         self._answers.add(task)
         task.add_done_callback(self._answers.discard)
 
-    async def _answer(self, asker: str, answer: bytes) -> None:
+    async def _answer(self, asker: str, answer: Answer) -> None:
         try:
-            await self._send(asker, Control.ANSWER, answer)
+            for part in in_parts(answer, self._bus.max_envelope_bytes // PARTS_OF_AN_ENVELOPE):
+                await self._send(asker, Control.ANSWER, encode(part))
         except BusError as problem:
             _log.warning("answer not sent", asker=asker, problem=type(problem).__name__)
 

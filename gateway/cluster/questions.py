@@ -25,16 +25,20 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Answer(msgspec.Struct, frozen=True, array_like=True):
-    """What one replica answers.
+    """What one replica answers, or a part of it: the bus carries only so much at a time.
 
     Attributes:
         named: Replicas that can answer too, as far as this one knows.
+        part: Number of the part, from 0 on.
+        more: Whether another part follows.
     """
 
     replica: str
     number: int
     named: tuple[str, ...]
     body: bytes
+    part: int = 0
+    more: bool = False
 
 
 class Answers(msgspec.Struct, frozen=True):
@@ -63,14 +67,19 @@ class Question:
         self._named = set(named)
         self._open_ended = open_ended
         self._bodies: dict[str, bytes] = {}
+        self._parts: dict[str, list[bytes]] = {}
         self._decided = asyncio.Event()
         self._look()
 
     def answered(self, answer: Answer) -> None:
-        """A replica answered."""
-        self._bodies[answer.replica] = answer.body
+        """A replica answered; if a part of its answer was lost, it counts as one that did not."""
         self._named.update(answer.named)
-        self._open_ended = False
+        parts = self._parts.setdefault(answer.replica, [])
+        if answer.part == len(parts):
+            parts.append(answer.body)
+            if not answer.more:
+                self._bodies[answer.replica] = b"".join(parts)
+                self._open_ended = False
         self._look()
 
     def unheard(self) -> None:
@@ -101,6 +110,20 @@ class Question:
     def _look(self) -> None:
         if not self._open_ended and self._named <= self._bodies.keys():
             self._decided.set()
+
+
+def in_parts(answer: Answer, part_bytes: int) -> list[Answer]:
+    """A whole answer as answers whose bodies have at most so many bytes."""
+    starts = range(0, max(len(answer.body), 1), part_bytes)
+    return [
+        msgspec.structs.replace(
+            answer,
+            body=answer.body[start : start + part_bytes],
+            part=part,
+            more=start != starts[-1],
+        )
+        for part, start in enumerate(starts)
+    ]
 
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -7,7 +7,10 @@ import msgspec
 from gateway.config import syntax
 
 SECRET: Final = "secret"  # noqa: S105 -- names a mark
-"""Mark of keys whose value is never shown; as ``"userinfo"`` only what stands before an ``@``."""
+"""
+Mark of keys whose value is never shown; as ``"userinfo"`` only what stands before an ``@``, as ``"pem"``
+only PEM text, in which a private key may be by mistake.
+"""
 
 SYNTAX: Final = "syntax"
 """Mark of a check of the value, see :data:`gateway.config.syntax.Syntax`."""

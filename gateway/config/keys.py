@@ -27,7 +27,7 @@ class Shape(msgspec.Struct, frozen=True):
         table: The Struct that describes a table, else None.
         optional: Whether the table may be absent.
         syntax: A further check of a string, else None.
-        secret: ``"all"``, ``"userinfo"``, or empty for what may be shown.
+        secret: ``"all"``, ``"userinfo"``, ``"pem"``, or empty for what may be shown.
         description: One sentence.
         example: A value for the documentation of a key without default.
         bounds: The annotations the bounds stand in.

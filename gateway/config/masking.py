@@ -8,6 +8,9 @@ from gateway.config.keys import Shape, keys_of
 
 MASK: Final = "***"
 
+PEM: Final = "-----BEGIN "
+"""What PEM text has (RFC 7468), and no path of a file."""
+
 _LONGEST: Final = 80
 _NEXT_URL: Final = re.compile(r",(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _USERINFO: Final = re.compile(r"^((?:[A-Za-z][A-Za-z0-9+.-]*://)?).*@", re.DOTALL)
@@ -19,6 +22,8 @@ def masked(value: Any, shape: Shape) -> Any:  # noqa: ANN401 -- anything a file 
         return value
     if shape.secret == "userinfo":  # noqa: S105 -- names a mark
         return _mask_userinfo(value) if isinstance(value, str) else MASK
+    if shape.secret == "pem" and isinstance(value, str) and PEM not in value:  # noqa: S105 -- as above
+        return value  # the path of a file
     if shape.table is not None and isinstance(value, dict):
         shapes = {key.name: key.shape for key in keys_of(shape.table)}
         # what is written under an unknown name may be a secret whose key is misspelt

@@ -99,7 +99,7 @@ class Auth(Section, frozen=True, kw_only=True):
         ),
     ] = ""
     public_keys: Annotated[
-        tuple[Annotated[str, msgspec.Meta(min_length=1)], ...],
+        tuple[Annotated[str, msgspec.Meta(min_length=1, extra={SECRET: "pem"})], ...],
         doc(
             "Public keys that verify RS256, ES256 and EdDSA, each as PEM text or the path of a PEM file."
         ),

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.config.convert import Converter, nearest
 from gateway.config.keys import BY_ENV, KEYS, Key
+from gateway.config.masking import PEM
 from gateway.config.sections import CHANNELS, SECTIONS
 from gateway.errors import ConfigError
 
@@ -90,7 +91,9 @@ def from_environment(environ: Mapping[str, str], converter: Converter) -> dict[s
                 converter.problems.append(f"{name}: the file it names cannot be read")
                 continue
             if key.shape.item is not None and key.shape.item.is_text and not text.startswith("["):
-                text = msgspec.json.encode(text.splitlines()).decode()  # one secret a line
+                # one secret a line, or one key of many lines
+                items = [text] if PEM in text else text.splitlines()
+                text = msgspec.json.encode(items).decode()
         _add(written, key, text, name, converter)
     return written
 

@@ -6,7 +6,6 @@ from typing import Final
 
 import structlog
 
-from gateway.bus.delivery import QUIET_SECONDS, Throttle
 from gateway.bus.placement import Placement
 from gateway.bus.remote import RemoteBus
 from gateway.errors import (
@@ -20,6 +19,7 @@ from gateway.history.base import Listener
 from gateway.history.clock import ServerClock
 from gateway.history.listeners import Listeners
 from gateway.history.stream import is_ours, widened, with_necessities
+from gateway.log import QUIET_SECONDS, Throttle
 
 LEAST_VERSION: Final = (2, 11)
 """The first nats-server with batched direct gets."""

@@ -20,10 +20,14 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
 
 class RefuseJoin(msgspec.Struct, frozen=True, gc=False):
-    """Write the error reply to a join, which ends here."""
+    """Write the error reply to a join, which ends here.
+
+    Attributes:
+        reason: None where a backend refused in its own words.
+    """
 
     message: Outgoing
-    reason: Reason
+    reason: Reason | None
 
 
 class Authorize(msgspec.Struct, frozen=True, gc=False):
@@ -99,6 +103,20 @@ class UpdatePresence(msgspec.Struct, frozen=True, gc=False):
     meta: Json
 
 
+class Refresh(msgspec.Struct, frozen=True, gc=False):
+    """Take new credentials for the whole socket; answer with ``refresh_answered``, quoting all but the token.
+
+    Attributes:
+        attempt: 0 for the topic ``phoenix``, which has no channel.
+        token: Whatever the client says is one.
+    """
+
+    topic: str
+    attempt: int
+    ref: Json
+    token: str
+
+
 class Close(msgspec.Struct, frozen=True, gc=False):
     """Close the whole socket."""
 
@@ -115,5 +133,6 @@ Effect: TypeAlias = (
     | Unsubscribe
     | Forward
     | UpdatePresence
+    | Refresh
     | Close
 )

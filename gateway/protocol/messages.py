@@ -73,20 +73,47 @@ def encode_json(value: object) -> Json:
     return msgspec.json.encode(value)
 
 
+def overlay(base: Json, over: Json) -> Json:
+    """A JSON object with the fields of another laid over it; values stay as they are.
+
+    Raises:
+        ValueError: One of them is no JSON object, or nested too deep.
+    """
+    if over == EMPTY_OBJECT:
+        return base
+    if base == EMPTY_OBJECT:
+        return over
+    try:
+        return encode_json(_fields(base) | _fields(over))
+    except RecursionError as problem:
+        raise ValueError("nested too deep") from problem
+
+
 def ok_reply(join_ref: Json, ref: Json, topic: Json, response: Json = EMPTY_OBJECT) -> Outgoing:
     """``phx_reply`` with status ok."""
     return Outgoing(join_ref, ref, topic, REPLY_EVENT, b'{"status":"ok","response":%b}' % response)
 
 
-def error_reply(join_ref: Json, ref: Json, topic: Json, reason: Reason) -> Outgoing:
-    """``phx_reply`` with status error and a stable reason."""
-    return Outgoing(join_ref, ref, topic, REPLY_EVENT, _ERROR_PAYLOADS[reason])
+def error_reply(join_ref: Json, ref: Json, topic: Json, reason: Reason | Json) -> Outgoing:
+    """``phx_reply`` with status error.
+
+    Args:
+        reason: A stable reason of the gateway's, or the response in a backend's own words.
+    """
+    payload = (
+        _ERROR_PAYLOADS[reason]
+        if isinstance(reason, Reason)
+        else b'{"status":"error","response":%b}' % reason
+    )
+    return Outgoing(join_ref, ref, topic, REPLY_EVENT, payload)
 
 
 def close_message(join_ref: Json, topic: Json) -> Outgoing:
     """``phx_close``: its ref is the join_ref (``Phoenix.Channel.Server``)."""
     return Outgoing(join_ref, join_ref, topic, CLOSE_EVENT, EMPTY_OBJECT)
 
+
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 _ERROR_PAYLOADS: Final = {
     reason: b'{"status":"error","response":{"reason":%b}}' % encode_json(reason.value)

@@ -18,6 +18,8 @@ class Reason(StrEnum):
     PAYLOAD_TOO_LARGE = "payload too large"
     RATE_LIMITED = "rate limited"
     BUS_UNAVAILABLE = "bus unavailable"
+    UPSTREAM_UNAVAILABLE = "upstream unavailable"
+    UPSTREAM_TIMEOUT = "upstream timeout"
     JOIN_CRASHED = "join crashed"
 
 
@@ -37,3 +39,4 @@ class CloseCode(IntEnum):
     SERVICE_RESTART = 1012
     TRY_AGAIN_LATER = 1013
     SESSION_ENDED = 4001
+    TOKEN_EXPIRED = 4003

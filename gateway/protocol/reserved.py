@@ -14,12 +14,15 @@ only fits text frames could never be broadcast in binary.
 """
 
 PRESENCE_UPDATE: Final = "presence_update"
-"""The one reserved event a client may push: it changes what others see of it."""
+"""A reserved event a client may push: it changes what others see of it."""
+
+ACCESS_TOKEN: Final = "access_token"  # noqa: S105 -- the name of an event
+"""The other one: it refreshes the socket's credentials and goes no further."""
 
 _PREFIXES: Final = ("phx_", "chan_reply_")
 _EVENTS: Final = frozenset(
     {
-        "access_token",
+        ACCESS_TOKEN,
         "position",
         "presence_count",
         "presence_diff",

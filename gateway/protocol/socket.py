@@ -4,10 +4,10 @@ Every method takes one input and returns the effects it has, in order. Sources: 
 (``handle_in/4``) and ``Phoenix.Channel.Server`` of Phoenix 1.7.24, and a capture of that server.
 """
 
-from collections import deque
-from typing import Final
+from collections.abc import Iterable
 
 from gateway.protocol.channel import MAX_HELD_BYTES, Channel, ChannelState
+from gateway.protocol.direct import PHOENIX, answer_phoenix, late_refusal, refresh, refusal
 from gateway.protocol.effects import (
     Activate,
     Authorize,
@@ -23,7 +23,6 @@ from gateway.protocol.effects import (
 )
 from gateway.protocol.messages import (
     EMPTY_OBJECT,
-    HEARTBEAT,
     JOIN,
     LEAVE,
     NULL,
@@ -37,13 +36,13 @@ from gateway.protocol.messages import (
     ok_reply,
 )
 from gateway.protocol.reasons import CloseCode, Reason
-from gateway.protocol.reserved import PRESENCE_UPDATE, RESERVED_TOPIC, is_reserved_event
-
-MALFORMED_LIMIT: Final = 10
-"""Malformed frames within :data:`MALFORMED_SECONDS` after which a socket is closed with 1008."""
-MALFORMED_SECONDS: Final = 60.0
-
-_PHOENIX: Final[Json] = encode_json(RESERVED_TOPIC)
+from gateway.protocol.reserved import (
+    ACCESS_TOKEN,
+    PRESENCE_UPDATE,
+    RESERVED_TOPIC,
+    is_reserved_event,
+)
+from gateway.protocol.strikes import Strikes
 
 
 class Socket:
@@ -60,8 +59,7 @@ class Socket:
         self._attempts = 0
         self._held_bytes = 0
         self._max_channels = max_channels
-        # times of recent malformed frames, made when the first one comes
-        self._malformed: deque[float] | None = None
+        self._malformed: Strikes | None = None  # made when the first malformed frame comes
 
     @property
     def topics(self) -> list[str]:
@@ -76,14 +74,14 @@ class Socket:
         """One decoded frame of the client."""
         topic = message.topic
         if topic == RESERVED_TOPIC:
-            return [Send(_answer_phoenix(message))]
+            return [answer_phoenix(message)]
         channel = self._channels.get(topic)
         if channel is not None and (channel.state is not ChannelState.JOINED or channel.held):
             size = self._held_bytes + len(message.payload)
             if size <= MAX_HELD_BYTES and channel.hold(message):
                 self._held_bytes = size
                 return []
-            return [_late_refusal(channel, message, Reason.RATE_LIMITED)]
+            return [late_refusal(channel, message, Reason.RATE_LIMITED)]
         return self._handle(message, channel)
 
     def _handle(self, message: Message, channel: Channel | None) -> list[Effect]:
@@ -95,18 +93,20 @@ class Socket:
         if channel is None:
             reply = error_reply(NULL, message.ref, encode_json(topic), Reason.UNMATCHED_TOPIC)
             return [Send(reply)]
+        if event == ACCESS_TOKEN:
+            return [refresh(message, channel.attempt, channel.join_ref)]
         if event == PRESENCE_UPDATE and channel.shows_presence:
             if message.binary or message.payload[:1] != b"{":
-                return [_refusal(channel, message, Reason.MALFORMED)]
+                return [refusal(channel, message, Reason.MALFORMED)]
             return [UpdatePresence(topic, channel.attempt, message.ref, message.payload)]
         # A push is handled whatever its join_ref, as by the captured server: the reply carries the
         # current one, so the client drops what it no longer expects.
         if not channel.may_push or is_reserved_event(event):
-            return [_refusal(channel, message, Reason.PUSH_NOT_ALLOWED)]
+            return [refusal(channel, message, Reason.PUSH_NOT_ALLOWED)]
         payload = message.payload
         if not message.binary and payload[:1] != b"{":
             # Clients with typed payloads (Swift, Dart) fail on a broadcast that is no object.
-            return [_refusal(channel, message, Reason.MALFORMED)]
+            return [refusal(channel, message, Reason.MALFORMED)]
         return [Forward(topic, channel.attempt, message.ref, event, payload, message.binary)]
 
     def undecodable(self, problem: Undecodable, *, now: float) -> list[Effect]:
@@ -119,11 +119,8 @@ class Socket:
         if problem.reply is not None:
             effects.append(Send(problem.reply))
         if problem.malformed:
-            if self._malformed is None:
-                self._malformed = deque(maxlen=MALFORMED_LIMIT)
-            recent = self._malformed
-            recent.append(now)
-            if len(recent) == MALFORMED_LIMIT and now - recent[0] < MALFORMED_SECONDS:
+            self._malformed = self._malformed or Strikes()
+            if self._malformed.add(now):
                 effects.append(Close(CloseCode.PROTOCOL_ABUSE))
         return effects
 
@@ -132,11 +129,15 @@ class Socket:
         topic: str,
         attempt: int,
         *,
-        refused: Reason | None = None,
+        refused: Reason | Json | None = None,
         may_push: bool = False,
         shows_presence: bool = False,
     ) -> list[Effect]:
-        """The answer to :class:`Authorize`; one for an attempt that is gone has no effect."""
+        """The answer to :class:`Authorize`; one for an attempt that is gone has no effect.
+
+        Args:
+            refused: Why not, where it may not; JSON is the response in a backend's own words.
+        """
         channel = self._current(topic, attempt, ChannelState.JOINING)
         if channel is None:
             return []
@@ -194,19 +195,54 @@ class Socket:
         return self._refuse_join(topic, channel, reason)
 
     def push_answered(
-        self, topic: str, attempt: int, ref: Json, *, refused: Reason | None = None
+        self,
+        topic: str,
+        attempt: int,
+        ref: Json,
+        *,
+        refused: Reason | Json | None = None,
+        response: Json = EMPTY_OBJECT,
     ) -> list[Effect]:
         """The answer to :class:`Forward`.
 
         A channel that was left meanwhile hears nothing: in Phoenix the process that would reply is
         gone.
+
+        Args:
+            refused: Why not, where it was not taken; JSON is the response in a backend's own words.
+            response: JSON object for the ok reply.
         """
         channel = self._current(topic, attempt, ChannelState.JOINED)
         if channel is None:
             return []
         if refused is None:
-            return [Send(ok_reply(channel.join_ref, ref, channel.topic))]
+            return [Send(ok_reply(channel.join_ref, ref, channel.topic, response))]
         return [Send(error_reply(channel.join_ref, ref, channel.topic, refused))]
+
+    def refresh_answered(
+        self,
+        topic: str,
+        attempt: int,
+        ref: Json,
+        *,
+        refused: Reason | None = None,
+        ended: Iterable[str] = (),
+    ) -> list[Effect]:
+        """The answer to :class:`Refresh`.
+
+        Args:
+            refused: Why the old credentials stay.
+            ended: Topics the new ones do not allow; the client is taken off them, after its answer.
+        """
+        effects: list[Effect] = []
+        if attempt == 0:
+            reply = (NULL, ref, PHOENIX)
+            effects.append(Send(error_reply(*reply, refused) if refused else ok_reply(*reply)))
+        else:
+            effects += self.push_answered(topic, attempt, ref, refused=refused)
+        for gone in ended:
+            effects += self.end(gone)
+        return effects
 
     def push(self, topic: str, attempt: int, event: str, payload: Json) -> list[Effect]:
         """A message of the gateway's own to this client alone, as ``Phoenix.Channel.push/3``."""
@@ -229,7 +265,7 @@ class Socket:
             effects += self._refuse_join(topic, channel, Reason.UNAUTHORIZED)
             for message in waiting:
                 self._held_bytes -= len(message.payload)
-                effects.append(_late_refusal(channel, message, Reason.UNAUTHORIZED))
+                effects.append(late_refusal(channel, message, Reason.UNAUTHORIZED))
             return effects
         del self._channels[topic]
         return [*effects, Send(close_message(channel.join_ref, channel.topic))]
@@ -291,12 +327,15 @@ class Socket:
             return None
         return channel
 
-    def _refuse_join(self, topic: str, channel: Channel, reason: Reason) -> list[Effect]:
+    def _refuse_join(self, topic: str, channel: Channel, reason: Reason | Json) -> list[Effect]:
         del self._channels[topic]
         # Phoenix has found no channel module for an unmatched topic, so it has no join_ref either.
         join_ref = NULL if reason is Reason.UNMATCHED_TOPIC else channel.join_ref
         effects: list[Effect] = [
-            RefuseJoin(error_reply(join_ref, channel.ref, channel.topic, reason), reason)
+            RefuseJoin(
+                error_reply(join_ref, channel.ref, channel.topic, reason),
+                reason if isinstance(reason, Reason) else None,
+            )
         ]
         if channel.replaced is not None:
             effects.append(Send(close_message(channel.replaced, channel.topic)))
@@ -309,21 +348,3 @@ class Socket:
             self._held_bytes -= len(message.payload)
             effects += self.receive(message)
         return effects
-
-
-def _refusal(channel: Channel, message: Message, reason: Reason) -> Send:
-    return Send(error_reply(channel.join_ref, message.ref, channel.topic, reason))
-
-
-def _late_refusal(channel: Channel, message: Message, reason: Reason) -> Send | RefuseJoin:
-    """The refusal of a message that came, or waited, while the channel's join was not decided."""
-    if message.event != JOIN:
-        return _refusal(channel, message, reason)
-    # with its own join_ref: phoenix.js passes over a reply that has another's
-    return RefuseJoin(error_reply(message.join_ref, message.ref, channel.topic, reason), reason)
-
-
-def _answer_phoenix(message: Message) -> Outgoing:
-    if message.event == HEARTBEAT:
-        return ok_reply(NULL, message.ref, _PHOENIX)
-    return error_reply(NULL, message.ref, _PHOENIX, Reason.UNMATCHED_TOPIC)

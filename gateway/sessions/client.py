@@ -4,8 +4,9 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.auth.tokens import Claims
+from gateway.auth.claims import Claims
 from gateway.device import UNKNOWN, Device
+from gateway.protocol.messages import Json
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -17,6 +18,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
         ip: The client's address, behind trusted proxies.
         user_agent: As the client sent it, shortened.
         device: What its token says, else what the client says.
+        traceparent: Of its handshake (W3C Trace Context), passed on to the backend; empty for none.
     """
 
     transport: str
@@ -24,6 +26,7 @@ class Origin(msgspec.Struct, frozen=True, gc=False):
     ip: str
     user_agent: str
     device: Device = UNKNOWN
+    traceparent: str = ""
 
 
 class Client(Protocol):
@@ -40,6 +43,10 @@ class Client(Protocol):
     @property
     def origin(self) -> Origin:
         """Where it comes from."""
+
+    @property
+    def state(self) -> Json:
+        """What the backend keeps with it."""
 
     @property
     def topics(self) -> list[str]:

@@ -10,7 +10,18 @@ from gateway.cluster import Answers, Cluster
 from gateway.sessions import commands
 from gateway.sessions.book import Sessions, User
 from gateway.sessions.client import Client
-from gateway.sessions.commands import Close, Command, Count, Leave, List, Presence, Session
+from gateway.sessions.commands import (
+    Close,
+    Command,
+    Count,
+    Leave,
+    List,
+    ListRevoked,
+    Presence,
+    Report,
+    Revoke,
+    Session,
+)
 from gateway.sessions.last_seen import LastSeen
 
 T = TypeVar("T")
@@ -32,7 +43,13 @@ class Directory:
     """Answers for this replica, and asks the others.
 
     Args:
+        report: Answers what is for the :class:`~gateway.sessions.reporter.Reporter`.
         live: Ids of the other replicas that are alive.
+
+    Attributes:
+        on_revoke: Carries out what concerns tokens, and answers.
+        on_leave: Takes all sockets of a user off a topic, sessions or not: one whose first join is just being
+            decided must not get in afterwards. Returns how many channels ended.
     """
 
     def __init__(
@@ -41,12 +58,16 @@ class Directory:
         cluster: Cluster,
         last_seen: LastSeen,
         *,
+        report: Callable[[Report], bytes],
         live: Callable[[], Sequence[str]],
     ) -> None:
         self._sessions = sessions
+        self._report = report
         self._cluster = cluster
         self._last_seen = last_seen
         self._live = live
+        self.on_revoke: Callable[[Revoke | ListRevoked], bytes] = lambda _: b""
+        self.on_leave: Callable[[str, str], int] = lambda _user, _topic: 0
         cluster.respond = self._respond
         sessions.holders = self.holders
 
@@ -54,7 +75,7 @@ class Directory:
         """The other replicas where a user has sessions; this one must not know the user yet."""
         body = commands.encode(Count((user,)))
         asked = await self._cluster.ask_holders(self._sessions.topic(user), body)
-        answers = _Decoded(asked, commands.decode_presences)
+        answers = Decoded(asked, commands.decode_presences)
         return {
             r for r, found in answers.by_replica.items() if user in found and found[user].sessions
         }
@@ -89,15 +110,21 @@ class Directory:
         here, answers = await self._ask(Leave(user, topic), commands.decode_number)
         return here + sum(answers.values), answers.cover
 
-    async def _ask(self, command: Command, decode: Callable[[bytes], T]) -> tuple[T, "_Decoded[T]"]:
+    async def ask(
+        self, replicas: Iterable[str], command: Command, decode: Callable[[bytes], T]
+    ) -> "Decoded[T]":
+        """Have a command carried out by other replicas."""
+        asked = await self._cluster.ask_each(replicas, commands.encode(command))
+        return Decoded(asked, decode)
+
+    async def _ask(self, command: Command, decode: Callable[[bytes], T]) -> tuple[T, "Decoded[T]"]:
         """Have a command carried out by all live replicas, this one first.
 
         All, and not those alone that this one knows to have sessions of the user: what it knows is some
         milliseconds old, and an answer that calls itself complete has to be.
         """
         here = decode(self._carry_out(command))
-        asked = await self._cluster.ask_each(self._live(), commands.encode(command))
-        return here, _Decoded(asked, decode)
+        return here, await self.ask(self._live(), command, decode)
 
     def _respond(self, body: bytes) -> tuple[bytes, Iterable[str]] | None:
         command = commands.decode(body)
@@ -123,8 +150,11 @@ class Directory:
                 ]
                 return commands.encode(sum(client.go_away() for client in chosen))
             case Leave():
-                left = [c.leave_topic(command.topic) for c in self._clients(command.user)]
-                return commands.encode(sum(left))
+                return commands.encode(self.on_leave(command.user, command.topic))
+            case Revoke() | ListRevoked():
+                return self.on_revoke(command)
+            case _:
+                return self._report(command)
 
     def _clients(self, user: str) -> list[Client]:
         known = self._sessions.find(user)
@@ -161,7 +191,7 @@ class Directory:
         )
 
 
-class _Decoded(Generic[T]):
+class Decoded(Generic[T]):
     """Answers, decoded; one that cannot be read counts as missing."""
 
     def __init__(self, answers: Answers, decode: Callable[[bytes], T]) -> None:

@@ -25,13 +25,16 @@ WRITES_IN_A_ROW: Final = 500
 PRESENT_SECONDS: Final = 300.0
 """How often users who stay are written."""
 
+KEEP_SECONDS: Final = 30 * 86_400
+"""How long the store keeps the time of a user who is not seen again."""
+
 _log = structlog.get_logger(__name__)
 
 
 class Store(Protocol):
     """Keeps values beyond the life of this process."""
 
-    async def put(self, bucket: str, key: str, value: bytes) -> None:
+    async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
         """Keep a value; raises ``BusUnavailable``."""
 
     async def get(self, bucket: str, key: str) -> bytes | None:
@@ -105,8 +108,9 @@ class LastSeen:
                 _log.info("last_seen_at is kept", on_the_bus=kept)
 
     async def _write(self, user: str) -> bool:
+        value = repr(self._seen[user]).encode()
         try:
-            await self._store.put(self._bucket, _key(user), repr(self._seen[user]).encode())
+            await self._store.put(self._bucket, _key(user), value, keep_seconds=KEEP_SECONDS)
         except BusUnavailable:
             return False
         return True

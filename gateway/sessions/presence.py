@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from gateway.protocol.messages import Json
+from gateway.protocol.messages import EMPTY_OBJECT, Json
 from gateway.sessions.client import Client
 from gateway.tracker.entry import Entry
 from gateway.tracker.presence import Greet, TopicPresence
@@ -56,13 +56,25 @@ class Presences:
         self._clock = clock
         self._topics: dict[str, TopicPresence] = {}
 
-    def enter(self, topic: str, client: Client, mode: Mode, greet: Greet) -> None:
+    def check(self, client: Client, extra: Json) -> None:
+        """Whether a socket can be shown with more than its token says.
+
+        Raises:
+            MetaTooLarge: It is above the bound.
+        """
+        if len(merge(_said(client), extra)) > self._max_meta_bytes:
+            raise MetaTooLarge
+
+    def enter(
+        self, topic: str, client: Client, mode: Mode, greet: Greet, extra: Json = EMPTY_OBJECT
+    ) -> None:
         """A socket joined a topic.
 
         Anonymous sockets are told who is there, and nobody is told of them.
 
         Args:
             greet: Tells the socket who is there already.
+            extra: What the backend wants shown beside what the token says.
         """
         presence = self._topics.get(topic)
         if presence is None:
@@ -86,7 +98,7 @@ class Presences:
                     connected_at=now,
                     online_at=now,
                     device=client.origin.device,
-                    meta=merge(client.claims.presence, b"{}"),
+                    meta=merge(_said(client), extra),
                 )
             )
 
@@ -99,15 +111,17 @@ class Presences:
             del self._topics[topic]
             presence.close()
 
-    def update(self, topic: str, client: Client, meta: Json) -> None:
+    def update(self, topic: str, client: Client, meta: Json, extra: Json = EMPTY_OBJECT) -> None:
         """A socket changed what others see of it on a topic it is on.
+
+        Args:
+            extra: As it entered with.
 
         Raises:
             MetaTooLarge: It is above the bound; nothing changed.
             ValueError: It is no JSON object.
         """
-        claims = client.claims
-        merged = merge(b"{}" if claims is None else claims.presence, meta)
+        merged = merge(_said(client), extra, meta)
         if len(merged) > self._max_meta_bytes:
             raise MetaTooLarge
         self._topics[topic].update(client.id, self._new_ref(), merged)
@@ -119,16 +133,23 @@ class Presences:
             presence.move(client.id)
 
 
-def merge(claim: Json, own: Json) -> Json:
-    """A meta of what the token says and what the client sets, which wins.
+def merge(*layers: Json) -> Json:
+    """A meta of what the token says, what the backend adds and what the client sets; the later win.
 
     Raises:
         ValueError: One of them is no JSON object.
     """
-    if claim == own == b"{}":
-        return claim
+    said = [layer for layer in layers if layer != EMPTY_OBJECT]
+    if not said:
+        return EMPTY_OBJECT
+    fields: dict[str, msgspec.Raw] = {}
     try:
-        fields = _decode_meta(claim) | _decode_meta(own)
+        for layer in said:
+            fields |= _decode_meta(layer)
     except RecursionError as problem:
         raise ValueError("nested too deep") from problem
     return _encode_meta({name: value for name, value in fields.items() if name not in OWN_FIELDS})
+
+
+def _said(client: Client) -> Json:
+    return EMPTY_OBJECT if client.claims is None else client.claims.presence

@@ -9,12 +9,14 @@ from itertools import count
 from typing import Protocol
 
 from gateway.auth.admission import Admission
+from gateway.auth.claims import Claims
 from gateway.config import Limits
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
 from gateway.relay import Relay
 from gateway.sessions.book import Sessions
 from gateway.sessions.presence import Presences
+from gateway.transport.callbacks import Callbacks
 from gateway.transport.wheel import TimerWheel
 
 AGE_JITTER = 0.1
@@ -32,6 +34,10 @@ class Phase(StrEnum):
 class OpenConnection(Protocol):
     """A client connection of any transport."""
 
+    @property
+    def claims(self) -> Claims | None:
+        """What its token says; None for an anonymous one."""
+
     def buffered(self) -> int:
         """Bytes waiting for the client in this process."""
 
@@ -41,6 +47,12 @@ class OpenConnection(Protocol):
     def close(self, code: CloseCode) -> None:
         """Close it from the gateway's side. Idempotent."""
 
+    def go_away(self) -> bool:
+        """Close it with 1001, it may come back; False if it is closed already."""
+
+    def leave_topic(self, topic: str) -> bool:
+        """Take it off a topic; False if it is not on it."""
+
     def abort(self) -> None:
         """Cut the TCP connection now."""
 
@@ -49,13 +61,16 @@ class Endpoint:
     """All sockets of one replica.
 
     Args:
+        revoked: Whether the token behind some claims was revoked.
         max_age_seconds: After which a connection is moved away; 0 for never.
+        leeway_seconds: How long a token is good after it expired, for a socket as for a handshake:
+            a socket that was closed earlier would come back with the same token at once.
         clock: Monotonic seconds.
         wall_clock: Unix seconds.
 
     Attributes:
         phase: Whether new clients are let in.
-        joins_in_flight: Joins that wait for the bus now.
+        joins_in_flight: Joins that wait for the bus or the backend now.
         connections: All open ones.
         empty: Set while there are none.
     """
@@ -67,9 +82,12 @@ class Endpoint:
         relay: Relay,
         sessions: Sessions,
         presences: Presences,
+        callbacks: Callbacks,
         limits: Limits,
         metrics: Metrics,
+        revoked: Callable[[Claims], bool],
         max_age_seconds: float,
+        leeway_seconds: float,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
@@ -77,6 +95,7 @@ class Endpoint:
         self.relay = relay
         self.sessions = sessions
         self.presences = presences
+        self.callbacks = callbacks
         self.limits = limits
         self.metrics = metrics
         self.clock = clock
@@ -88,7 +107,9 @@ class Endpoint:
         self.empty = asyncio.Event()
         self.empty.set()
         self.joined = metrics.joins.labels("ok").inc
+        self._revoked = revoked
         self._max_age_seconds = max_age_seconds
+        self._leeway_seconds = leeway_seconds
         self._ids = count()
         self._id_prefix = secrets.token_urlsafe(9)
 
@@ -103,11 +124,34 @@ class Endpoint:
         jitter = random.uniform(1 - AGE_JITTER, 1 + AGE_JITTER)  # noqa: S311 -- spreads load, guards nothing
         return now + self._max_age_seconds * jitter
 
+    def token_end(self, claims: Claims | None) -> float:
+        """When a socket with these claims must have newer ones, monotonic seconds; infinity for never."""
+        if claims is None:
+            return float("inf")
+        return claims.expires_at + self._leeway_seconds - self.wall_clock() + self.clock()
+
+    @property
+    def joins_full(self) -> bool:
+        """Whether as many joins wait as may."""
+        return self.joins_in_flight >= self.limits.joins_in_flight
+
     def add(self, connection: OpenConnection, transport: str) -> None:
         """A client connected; ``transport`` is a metric label."""
         self.connections.add(connection)
         self.empty.clear()
         self.metrics.connections.labels(transport).inc()
+        if connection.claims is not None and self._revoked(connection.claims):
+            connection.go_away()  # its token was revoked between its check and now
+
+    def close_revoked(self) -> int:
+        """Close the sockets whose tokens are revoked, sessions or not; returns how many it were."""
+        revoked = [c for c in self.connections if c.claims is not None and self._revoked(c.claims)]
+        return sum(connection.go_away() for connection in revoked)
+
+    def leave_topic(self, user: str, topic: str) -> int:
+        """Take a user's sockets off a topic, those too whose join is under way; returns how many it were."""
+        theirs = [c for c in self.connections if c.claims is not None and c.claims.user == user]
+        return sum(connection.leave_topic(topic) for connection in theirs)
 
     def remove(self, connection: OpenConnection, transport: str) -> None:
         """A client's connection ended."""

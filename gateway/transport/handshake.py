@@ -8,6 +8,7 @@ the client gets the status alone, as with Phoenix, since browsers show a page ne
 import base64
 import binascii
 import re
+import sys
 from collections.abc import Iterator
 from typing import Final
 
@@ -15,9 +16,13 @@ import msgspec
 from aiohttp import hdrs, web
 
 from gateway.auth.admission import Admission
-from gateway.auth.tokens import Claims
+from gateway.auth.claims import Claims
+from gateway.auth.refusal import Refusal
 from gateway.device import UNKNOWN, Device, parse_device
-from gateway.errors import TokenError
+from gateway.errors import TokenError, UpstreamError, UpstreamRefused, UpstreamTimeout
+from gateway.protocol.messages import NULL, Json, encode_json
+from gateway.sessions.client import Origin
+from gateway.transport.callbacks import Callbacks
 from gateway.transport.framing import V1_FRAMES, V2_FRAMES, WebSocketEncoding
 from gateway.transport.origin import OriginPolicy
 
@@ -29,6 +34,12 @@ _BEARER: Final = "bearer "
 _VERSION: Final = re.compile(r"([12])\.0\.(0|[1-9]\d*)")
 _ENCODINGS: Final = {"1": V1_FRAMES, "2": V2_FRAMES}
 _DEFAULT_VERSION: Final = "1.0.0"
+
+MAX_TRACEPARENT: Final = 64
+"""Characters kept of a handshake's traceparent, which has 55 if it is one."""
+
+MAX_USER_AGENT: Final = 256
+"""Characters kept of a client's User-Agent."""
 
 
 class Refused(Exception):
@@ -50,12 +61,16 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         claims: Who it is; None for an anonymous socket.
-        device: What its token says of the device, else what its query does.
+        device: What the backend or its token says of the device, else what its query does.
+        state: What the backend keeps with the session.
+        traceparent: As the request has it (W3C Trace Context).
         subprotocol: To select in the answer; None where the client offered none but a token.
     """
 
     claims: Claims | None
     device: Device
+    state: Json
+    traceparent: str
     encoding: WebSocketEncoding
     subprotocol: str | None
 
@@ -63,12 +78,16 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 class Handshake:
     """Checks requests for a socket."""
 
-    def __init__(self, admission: Admission, origins: OriginPolicy) -> None:
+    def __init__(self, admission: Admission, origins: OriginPolicy, callbacks: Callbacks) -> None:
         self._admission = admission
         self._origins = origins
+        self._callbacks = callbacks
 
-    async def check(self, request: web.Request) -> Accepted:
-        """Go through all checks.
+    async def check(self, request: web.Request, session: str) -> Accepted:
+        """Go through all checks; the backend is asked last, so that only real sockets cost it anything.
+
+        Args:
+            session: Id the socket will have.
 
         Raises:
             Refused: At the first that fails.
@@ -82,12 +101,68 @@ class Handshake:
         try:
             claims = await self._admission.connect(token, request.query.get("user_id"))
         except TokenError as error:
-            raise Refused(403, error.reason) from None
+            # it may be a good one: nobody can say until the provider's keys are there
+            status = 503 if error.reason == Refusal.KEYS_UNAVAILABLE else 403
+            raise Refused(status, error.reason) from None
         device = _device(request, claims)
         encoding = _encoding(request)
         if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
             raise Refused(400, "no_upgrade")
-        return Accepted(claims, device, encoding, subprotocol)
+        traceparent = request.headers.get("traceparent", "")[:MAX_TRACEPARENT]
+        accepted = Accepted(claims, device, NULL, traceparent, encoding, subprotocol)
+        if self._callbacks.asks_connect:
+            return await self._ask(request, session, accepted)
+        return accepted
+
+    async def _ask(self, request: web.Request, session: str, accepted: Accepted) -> Accepted:
+        """What the backend makes of it."""
+        origin = describe(request, accepted, "")
+        params = _params(request, verified=accepted.claims is not None)
+        try:
+            answer = await self._callbacks.connect(session, accepted.claims, origin, params)
+        except UpstreamRefused as refused:
+            busy = refused.status in (408, 429)
+            raise Refused(503 if busy else 403, "upstream_refused") from None
+        except UpstreamTimeout:
+            raise Refused(503, "upstream_timeout") from None
+        except UpstreamError:
+            raise Refused(503, "upstream_unavailable") from None
+        try:
+            claims = self._admission.named(answer.user, accepted.claims)
+        except TokenError as error:
+            raise Refused(403, error.reason) from None
+        return msgspec.structs.replace(
+            accepted,
+            claims=claims,
+            device=answer.device or accepted.device,
+            state=answer.state or NULL,
+        )
+
+
+def describe(request: web.Request, accepted: Accepted, ip: str) -> Origin:
+    """Where a socket comes from."""
+    # most clients of a replica are of a few kinds
+    user_agent = sys.intern(_text(request.headers.get(hdrs.USER_AGENT, "")[:MAX_USER_AGENT]))
+    version = accepted.encoding.version
+    return Origin("websocket", version, ip, user_agent, accepted.device, accepted.traceparent)
+
+
+def _params(request: web.Request, *, verified: bool) -> Json:
+    """The client's parameters for the backend, but for what the gateway has looked at itself.
+
+    A token that was verified stays here, where it cannot end up in a log of the backend's; one that could
+    not be, because no key is configured, is for the backend to look at.
+    """
+    hidden = {"vsn", "vsn[]", *(("token",) if verified else ())}
+    params = {
+        _text(name): _text(value) for name, value in request.query.items() if name not in hidden
+    }
+    return encode_json(params)
+
+
+def _text(text: str) -> str:
+    """Text that UTF-8 can carry; aiohttp keeps bytes that are none as surrogates."""
+    return text.encode(errors="replace").decode()
 
 
 def _device(request: web.Request, claims: Claims | None) -> Device:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from gateway.auth.rules import Rule
 from gateway.hub.broadcast import Outlet
 from gateway.hub.registry import Member
+from gateway.protocol.messages import EMPTY_OBJECT, Json
 from gateway.protocol.reasons import Reason
 from gateway.sessions.client import Client
 from gateway.transport.endpoint import Endpoint
@@ -14,23 +15,36 @@ if TYPE_CHECKING:
 
 
 class Membership(Member):
-    """A member of a topic, with what the transport must know of it."""
+    """A member of a topic, with what the transport must know of it.
 
-    __slots__ = ("attempt", "rule")
+    Attributes:
+        presence: What the backend wants shown of the client here, beside its token's.
+    """
 
-    def __init__(self, outlet: Outlet, rule: Rule, attempt: int) -> None:
-        super().__init__(outlet, drops=rule.slow_consumer == "drop")
-        self.rule = rule
+    __slots__ = ("attempt", "presence", "rule")
+
+    def __init__(self, outlet: Outlet, joining: "Joining", attempt: int) -> None:
+        super().__init__(outlet, drops=joining.rule.slow_consumer == "drop")
+        self.rule = joining.rule
+        self.presence = joining.presence
         self.attempt = attempt
 
 
 class Joining:
-    """A join between its admission and its reply."""
+    """A join between its admission and its reply.
 
-    __slots__ = ("rule", "task")
+    Attributes:
+        response: What the backend wants the ok reply to say.
+        presence: As :attr:`Membership.presence`.
+        task: What waits for the bus; None while nothing does.
+    """
+
+    __slots__ = ("presence", "response", "rule", "task")
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
+        self.response: Json = EMPTY_OBJECT
+        self.presence: Json = EMPTY_OBJECT
         self.task: asyncio.Task[None] | None = None
 
 

@@ -1,27 +1,22 @@
 """The WebSocket transport: from an HTTP request to a socket, and its frames until it ends."""
 
 import asyncio
-import sys
 from typing import Final
 
 import structlog
 from aiohttp import WSMsgType, hdrs, web
 
 from gateway.protocol.reasons import CloseCode
-from gateway.sessions.client import Origin
 from gateway.transport.connection import Connection
 from gateway.transport.endpoint import Endpoint
 from gateway.transport.framing import close_frame
-from gateway.transport.handshake import Handshake, Refused
+from gateway.transport.handshake import Handshake, Refused, describe
 from gateway.transport.peer import PeerAddress
 from gateway.transport.rate import RateLimit
 
 PATH: Final = "/socket/websocket"
 
 RETRY_AFTER_SECONDS: Final = 5
-
-MAX_USER_AGENT: Final = 256
-"""Characters kept of a client's User-Agent."""
 
 FRAMES_PER_TURN: Final = 64
 """
@@ -54,7 +49,8 @@ class WebSocketTransport:
             # HTTP methods first: whatever the state of the gateway, a POST is no handshake.
             if request.method == hdrs.METH_GET and (busy := self._endpoint.refusal()):
                 raise Refused(503, busy)
-            accepted = await self._handshake.check(request)
+            session = self._endpoint.new_id()
+            accepted = await self._handshake.check(request, session)
             ws = web.WebSocketResponse(
                 autoclose=False,
                 autoping=False,
@@ -76,16 +72,14 @@ class WebSocketTransport:
         metrics.connects.labels("ok", "").inc()
         transport = request.transport
         if transport is not None:  # else the client went away during the handshake
-            origin = Origin(
-                "websocket",
-                accepted.encoding.version,
-                self._address(request),
-                # most clients of a replica are of a few kinds
-                sys.intern(_text(request.headers.get(hdrs.USER_AGENT, "")[:MAX_USER_AGENT])),
-                accepted.device,
-            )
             connection = Connection(
-                self._endpoint, transport, accepted.encoding, accepted.claims, origin
+                self._endpoint,
+                transport,
+                accepted.encoding,
+                accepted.claims,
+                describe(request, accepted, self._address(request)),
+                id=session,
+                state=accepted.state,
             )
             await self._run(connection, ws, transport)
         return ws
@@ -150,8 +144,3 @@ class WebSocketTransport:
     def _address(self, request: web.Request) -> str:
         forwarded = request.headers.getall("X-Forwarded-For", ())
         return self._peers.resolve(request.remote, forwarded)
-
-
-def _text(header: str) -> str:
-    """A header as text; aiohttp keeps bytes of it that are no UTF-8 as surrogates."""
-    return header.encode(errors="replace").decode()

@@ -26,9 +26,13 @@ def start_cluster(start_nats: StartNats, start_gateway: StartGateway) -> StartCl
     """Starts a nats-server and so many replicas."""
 
     def start(
-        replicas: int = 2, config: dict[str, Any] | None = None, nats_config: str = ""
+        replicas: int = 2,
+        config: dict[str, Any] | None = None,
+        nats_config: str = "",
+        *,
+        jetstream: bool = True,
     ) -> Cluster:
-        nats = start_nats(nats_config)
+        nats = start_nats(nats_config, jetstream=jetstream)
         bus = {"bus": {"url": nats.url}}
         return Cluster(nats, [start_gateway(bus | (config or {})) for _ in range(replicas)])
 

@@ -82,6 +82,19 @@ async def test_reserved_events_are_refused(loud: GatewayProcess, event: str) -> 
     await wire.close()
 
 
+async def test_access_token_refreshes_the_socket(loud: GatewayProcess) -> None:
+    client = await PhoenixClient.connect(loud.socket_url, token("42"))
+    await client.join(ROOM)
+    for topic, join_ref in ((ROOM, "1"), ("phoenix", None)):
+        reply = await client.ask(topic, "access_token", {"access_token": token("42")})
+        assert reply[0] == join_ref
+        assert reply[4] == {"status": "ok", "response": {}}
+        reply = await client.ask(topic, "access_token", {"access_token": token("43")})
+        assert reply[4] == {"status": "error", "response": {"reason": "unauthorized"}}
+    assert client.events(ROOM, "access_token") == [], "it goes no further"
+    await client.close()
+
+
 @pytest.mark.parametrize("payload", ["text", [1], None, 1])
 async def test_payloads_of_broadcasts_are_objects(loud: GatewayProcess, payload: object) -> None:
     wire = await socket(loud)

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from gateway.bus.subjects import Subjects
-from gateway.errors import BusUnavailable, EnvelopeTooLarge
+from gateway.errors import BusUnavailable, EnvelopeTooLarge, NothingKept
 from tests.contract.clients import Client, MakeClient, bodies
 from tests.support.waiting import eventually
 
@@ -307,3 +307,22 @@ async def test_a_publisher_learns_it_again_once_the_subscriber_has_left(
 
     await eventually(told)
     assert set(unheard) == {"late"}
+
+
+async def test_values_are_kept_for_all_or_it_is_said_that_none_are(
+    here: Client, there: Client
+) -> None:
+    try:
+        await here.bus.put("kept", "a", b"1", keep_seconds=60)
+    except NothingKept:
+        with pytest.raises(NothingKept):
+            await here.bus.get("kept", "a")
+        with pytest.raises(NothingKept):
+            await there.bus.entries("kept")
+        return
+    await here.bus.put("kept", "b", b"2", keep_seconds=60)
+    await there.bus.put("kept", "a", b"3", keep_seconds=60)
+    assert await there.bus.entries("kept") == {"a": b"3", "b": b"2"}
+    assert await here.bus.get("kept", "a") == b"3"
+    assert await here.bus.entries("never_made") == {}
+    assert await here.bus.get("never_made", "a") is None

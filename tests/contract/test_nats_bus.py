@@ -479,8 +479,8 @@ async def test_a_value_is_kept_for_others_and_for_later(
 ) -> None:
     nats_server.start()
     here, there = await open_nats(), await open_nats()
-    await here.bus.put("kept", "a_b-c=", b"1")
-    await here.bus.put("kept", "a_b-c=", b"2")
+    await here.bus.put("kept", "a_b-c=", b"1", keep_seconds=60)
+    await here.bus.put("kept", "a_b-c=", b"2", keep_seconds=60)
     assert await there.bus.get("kept", "a_b-c=") == b"2"
     assert await there.bus.get("kept", "other") is None
 
@@ -489,7 +489,7 @@ async def test_a_value_is_kept_for_others_and_for_later(
     with pytest.raises(BusUnavailable):
         await there.bus.get("kept", "a_b-c=")
     with pytest.raises(BusUnavailable):
-        await there.bus.put("kept", "a_b-c=", b"3")
+        await there.bus.put("kept", "a_b-c=", b"3", keep_seconds=60)
     nats_server.start()
     await there.until(up=True)
     assert await there.bus.get("kept", "a_b-c=") == b"2"
@@ -502,6 +502,7 @@ async def test_values_need_no_inbox_outside_the_prefix(
     publish: ["t.>", "$JS.API.>", "$KV.kept.>"], subscribe: ["t.>"] }}] }"""
     nats_server.start()
     client = await open_nats(userinfo="plain:secret")
-    await client.bus.put("kept", "a", b"1")
+    await client.bus.put("kept", "a", b"1", keep_seconds=60)
     assert await client.bus.get("kept", "a") == b"1"
+    assert await client.bus.entries("kept") == {"a": b"1"}
     assert client.bus.connected

@@ -27,7 +27,7 @@ class NatsServer:
     Args:
         store: Directory for its JetStream files and its log.
         extra: Lines for its configuration file, such as ``max_payload: 8192``.
-        jetstream: Whether it keeps streams.
+        jetstream: Whether it has JetStream.
     """
 
     def __init__(self, store: Path, extra: str = "", *, jetstream: bool = True) -> None:
@@ -49,11 +49,11 @@ class NatsServer:
         self.store.mkdir(parents=True, exist_ok=True)
         config = self.store / "nats.conf"
         config.write_text(f"listen: 127.0.0.1:{self.port}\n{self.extra}\n")
-        streams = ["-js", "-sd", str(self.store / "js")] if self.jetstream else []
+        command = [binary, "-c", str(config)]
+        if self.jetstream:
+            command += ["-js", "-sd", str(self.store / "js")]
         with (self.store / "nats.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [binary, "-c", str(config), *streams], stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:

@@ -6,10 +6,18 @@ from pathlib import Path
 import pytest
 
 import gateway
+from gateway.app.fetch import MAX_BYTES, TIMEOUT_SECONDS
+from gateway.auth.claims import MAX_ID_CHARACTERS, MAX_TOPICS
+from gateway.auth.jwk import MAX_KEYS
+from gateway.auth.jwks import KEEP_SECONDS, REFRESH_SECONDS, RETRY_SECONDS, UNKNOWN_KEY_SECONDS
+from gateway.auth.jws import MAX_TOKEN_BYTES
+from gateway.auth.keys import RSA_BITS
+from gateway.auth.refusal import Refusal
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode, Reason
 
 ROOT = Path(__file__).parents[2]
+AUTHENTICATION = (ROOT / "docs/authentication.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 
@@ -23,6 +31,25 @@ def test_every_reason_is_explained() -> None:
     section = PROTOCOL.split("## Reasons")[1].split("\n## ")[0]
 
     assert rows(section) == {reason.value for reason in Reason}
+
+
+def test_every_refusal_is_explained() -> None:
+    section = AUTHENTICATION.split("## Refusals")[1].split("\n## ")[0]
+
+    assert rows(section) == {refusal.value for refusal in Refusal}
+
+
+def test_the_limits_of_tokens_are_those_of_the_code() -> None:
+    assert f"at most {MAX_TOKEN_BYTES} bytes" in AUTHENTICATION
+    assert f"more than {MAX_TOKEN_BYTES} bytes" in AUTHENTICATION
+    assert f"up to {MAX_ID_CHARACTERS} characters" in AUTHENTICATION
+    assert f"up to {MAX_TOPICS} patterns" in AUTHENTICATION
+    assert f"{RSA_BITS[0]} to {RSA_BITS[-1]} bits" in AUTHENTICATION
+    assert f"{MAX_KEYS} keys are taken" in AUTHENTICATION
+    assert f"every {REFRESH_SECONDS / 60:g} minutes, {RETRY_SECONDS:g} seconds" in AUTHENTICATION
+    assert f"one such fetch in {UNKNOWN_KEY_SECONDS:g} seconds" in AUTHENTICATION
+    assert f"for {KEEP_SECONDS / 3600:g} hours" in AUTHENTICATION
+    assert f"{TIMEOUT_SECONDS:g} seconds and {MAX_BYTES // 1024} KiB" in AUTHENTICATION
 
 
 @pytest.mark.parametrize("code", CloseCode)

@@ -17,20 +17,22 @@ LAYERS = [
     {"sessions"},
     {"relay", "cluster"},
     {"history"},
-    {"hub", "bus", "auth", "config", "tracker"},
+    {"hub", "bus", "auth", "config", "tracker", "upstream"},
     {"protocol"},
     {"device", "errors", "metrics", "log", "__init__"},
 ]
 """A part imports parts of lower layers, and its own; leaves may be imported by all but protocol."""
 
 HOMES = {
-    "aiohttp": {"transport", "api", "app", "demo", "cli"},
+    "aiohttp": {"transport", "api", "app", "demo", "cli", "upstream"},
+    "yarl": {"upstream"},
     "aiohttp_jinja2": {"api", "demo"},
     "nats": {"bus"},
     "prometheus_client": {"metrics"},
     "typer": {"cli"},
     "uvloop": {"app"},
     "jwt": {"auth"},
+    "cryptography": {"auth"},
 }
 """Libraries that only some parts may know."""
 

@@ -87,6 +87,17 @@ async def test_ready_is_serving_on_a_connected_bus() -> None:
     assert readiness.reasons() == ["draining", "bus_down"]
 
 
+async def test_a_part_that_has_doubts_keeps_it_from_being_ready() -> None:
+    doubts: list[str | None] = [None, None]
+    readiness = Readiness(
+        as_endpoint(FakeEndpoint()), BusState(), lambda: doubts[0], lambda: doubts[1]
+    )
+    assert readiness.reasons() == []
+
+    doubts[1] = "unsure"
+    assert readiness.reasons() == ["unsure"]
+
+
 async def test_a_drain_turns_new_clients_away_before_it_closes_anybody() -> None:
     endpoint = FakeEndpoint()
     connection = FakeConnection(endpoint)

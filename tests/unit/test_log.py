@@ -196,3 +196,16 @@ def test_setting_up_twice_writes_once() -> None:
 
     assert first.getvalue() == ""
     assert second.getvalue().count("\n") == 1
+
+
+def test_a_throttle_lets_each_kind_through_once_in_a_while() -> None:
+    now = 100.0
+    throttle = log.Throttle(5.0, lambda: now)
+    assert throttle.admit("a") == 0
+    assert throttle.admit("b") == 0
+    assert [throttle.admit("a"), throttle.admit("a")] == [None, None]
+    now = 104.9
+    assert throttle.admit("a") is None
+    now = 105.0
+    assert throttle.admit("a") == 3
+    assert throttle.admit("a") is None

@@ -14,6 +14,7 @@ from tests.unit.api.fakes import (
     Readiness,
     RecordingDirectory,
     RecordingRelay,
+    RecordingRevoker,
     RoomsAndUsers,
     two_replicas,
 )
@@ -22,16 +23,17 @@ from tests.unit.api.fakes import (
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
     config, relay, readiness, metrics = Config(), RecordingRelay(), Readiness(), Metrics()
-    directory = RecordingDirectory()
+    directory, revoker = RecordingDirectory(), RecordingRevoker()
     app = build_api(
         config=config,
         relay=relay,
         rules=RoomsAndUsers(),
         personal=PersonalTopic("user:{sub}"),
         directory=directory,
+        revoker=revoker,
         replicas=two_replicas,
         readiness=readiness,
         metrics=metrics,
     )
     async with TestClient(TestServer(app)) as client:
-        yield Gateway(app, client, config, relay, directory, readiness, metrics)
+        yield Gateway(app, client, config, relay, directory, revoker, readiness, metrics)

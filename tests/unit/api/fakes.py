@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from gateway.api.user_types import ReplicaReport
+from gateway.auth.revocations import Revocation
 from gateway.hub.broadcast import Audience
 from gateway.sessions.commands import Presence, Session
 from gateway.sessions.directory import Cover
@@ -38,6 +39,13 @@ class Api:
 
 
 @dataclass
+class Auth:
+    """``[auth]``."""
+
+    leeway_seconds: float = 10.0
+
+
+@dataclass
 class Limits:
     """``[limits]``."""
 
@@ -49,6 +57,7 @@ class Config:
     """As much of the configuration as the API reads."""
 
     api: Api = field(default_factory=Api)
+    auth: Auth = field(default_factory=Auth)
     limits: Limits = field(default_factory=Limits)
 
 
@@ -108,6 +117,22 @@ class RecordingDirectory:
 
     async def leave_topic(self, user: str, topic: str, /) -> tuple[int, Cover]:
         self.asked.append(("leave_topic", user, topic))
+        return self.number, self.cover
+
+
+@dataclass
+class RecordingRevoker:
+    """Remembers what was revoked; fails when it is told to."""
+
+    revoked: list[Revocation] = field(default_factory=list)
+    number: int = 0
+    cover: Cover = field(default_factory=Cover)
+    failure: Exception | None = None
+
+    async def revoke(self, revocation: Revocation, /) -> tuple[int, Cover]:
+        self.revoked.append(revocation)
+        if self.failure is not None:
+            raise self.failure
         return self.number, self.cover
 
 
@@ -190,6 +215,7 @@ class Gateway:
     config: Config
     relay: RecordingRelay
     directory: RecordingDirectory
+    revoker: RecordingRevoker
     readiness: Readiness
     metrics: Metrics
 

@@ -23,6 +23,13 @@ class Channel(msgspec.Struct):
     upstream_url: str = ""
 
 
+class Claims(dict[str, str]):
+    """Claims by name; the claim ``topics`` names ``t:1`` alone."""
+
+    def admits_topic(self, topic: str) -> bool:
+        return topic == "t:1"
+
+
 def matched(pattern: str, topic: str) -> bool:
     """Whether a pattern matches."""
     return Rules([Channel(pattern)]).match(topic) is not None
@@ -77,6 +84,19 @@ def test_the_first_match_wins() -> None:
         (Channel("org:{org}:{sub}"), "org:p:1", {"sub": "1", "org": "o"}, False),
         (Channel("org:{org}:{sub}"), "org:o:1", {"sub": "1"}, False),
         (Channel("org:{org}:{sub}"), "org:a:b:c", {"org": "a:b", "sub": "c"}, False),
+        (Channel("{sub}:{sub}"), "1:1", {"sub": "1"}, True),
+        (Channel("{sub}:{sub}"), "2:1", {"sub": "1"}, False),
+        (Channel("{sub}:{sub}"), "1:2", {"sub": "1"}, False),
+        (Channel("t:*", join="token"), "t:1", {"sub": "1"}, True),
+        (Channel("t:*", join="token"), "t:2", {"sub": "1"}, False),
+        (Channel("t:*", join="token"), "t:1", None, False),
+        (Channel("t:{sub}", join="token"), "t:1", {"sub": "1"}, True),
+        (Channel("t:{sub}", join="token"), "t:1", {"sub": "2"}, False),
+        # the backend is asked about whom the pattern lets through, anonymous clients too
+        (Channel("a", join="upstream"), "a", None, True),
+        (Channel("a", join="upstream"), "a", {"sub": "1"}, True),
+        (Channel("user:{sub}", join="upstream"), "user:2", {"sub": "1"}, False),
+        (Channel("user:{sub}", join="upstream"), "user:2", None, False),
     ],
 )
 def test_admission(
@@ -85,7 +105,7 @@ def test_admission(
     rule = Rules([channel]).match(topic)
 
     assert rule is not None
-    assert rule.admits(topic, claims) is expected
+    assert rule.admits(topic, None if claims is None else Claims(claims)) is expected
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
@@ -95,4 +115,4 @@ def test_a_placeholder_in_last_place_admits_its_own_claim_and_no_other(
     rule = Rules([Channel("user:{sub}")]).match(f"user:{other}")
 
     assert rule is not None
-    assert rule.admits(f"user:{other}", {"sub": mine}) is (mine == other)
+    assert rule.admits(f"user:{other}", Claims(sub=mine)) is (mine == other)

@@ -1,21 +1,8 @@
 import structlog
 
-from gateway.bus.delivery import Delivery, Throttle
+from gateway.bus.delivery import Delivery
 from gateway.bus.placement import Placement
 from tests.unit.bus.counters import Ignored
-
-
-def test_a_throttle_lets_each_kind_through_once_in_a_while() -> None:
-    now = 100.0
-    throttle = Throttle(5.0, lambda: now)
-    assert throttle.admit("a") == 0
-    assert throttle.admit("b") == 0
-    assert [throttle.admit("a"), throttle.admit("a")] == [None, None]
-    now = 104.9
-    assert throttle.admit("a") is None
-    now = 105.0
-    assert throttle.admit("a") == 3
-    assert throttle.admit("a") is None
 
 
 def test_a_failing_handler_is_logged_once_in_a_while_and_without_the_payload() -> None:

@@ -1,5 +1,6 @@
 """Looking at a configuration: check-config and config."""
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import Result
 
 from tests.conftest import StartNats
+from tests.support.keys import ec, ed, private_pem, public_pem
 from tests.support.ports import free_port
 
 Invoke = Callable[..., Result]
@@ -83,8 +85,74 @@ def test_the_rule_of_a_topic_is_told(invoke: Invoke, file: str) -> None:
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0] == (
         'topic "room:42" hits channels[0], "room:*":'
-        " join authenticated, push broadcast, echo true, history none, slow_consumer disconnect"
+        " join authenticated, push broadcast, echo true, presence false, history none,"
+        " slow_consumer disconnect"
     )
+
+
+def test_the_rule_of_a_topic_is_told_with_all_it_asks_for(invoke: Invoke) -> None:
+    channels = [
+        {
+            "pattern": "org:{org}:room:*",
+            "join": "upstream",
+            "push": "upstream",
+            "presence": "count",
+        },
+        {"pattern": "*", "join": "token", "upstream_url": "http://other"},
+    ]
+    rules = ("--set", f"channels={json.dumps(channels)}", "--set", "upstream.url=http://backend")
+
+    special = invoke("check-config", *rules, "--topic", "org:7:room:1").stdout
+    general = invoke("check-config", *rules, "--topic", "user:42").stdout
+    personal = invoke("check-config", "--topic", "user:42").stdout
+
+    assert special.splitlines()[:3] == [
+        (
+            'topic "org:7:room:1" hits channels[0], "org:{org}:room:*": join upstream, push upstream,'
+            " echo true, presence count, history none, slow_consumer disconnect"
+        ),
+        "it is joined only with a token that says org = 7",
+        "its backend is http://backend",
+    ]
+    assert 'hits channels[1], "*": join token' in general
+    assert "its backend" not in general, "it is not asked"
+    assert 'hits the built-in rule of personal topics, "user:{sub}"' in personal
+    assert "a token that says sub = 42" in personal
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("public_keys", private_pem(ed("login")), "must be a public key, and is a private one"),
+        ("public_keys", "/nowhere/hunter2.pem", "is neither PEM text nor the path of a file"),
+        ("secrets", public_pem(ed("login")), "is not allowed; it is no secret but a key"),
+    ],
+)
+def test_a_bad_key_is_named_and_not_shown(
+    invoke: Invoke, file: str, key: str, value: str, problem: str
+) -> None:
+    arguments = ("--config", file, "--set", f"auth.{key}={json.dumps([value])}")
+
+    result = invoke("check-config", *arguments)
+
+    assert result.exit_code == 2
+    assert f"error: auth.{key}[0]: {problem}" in result.stderr
+    assert "hunter2" not in result.output
+    assert value not in invoke("config", *arguments).output or value.startswith("/")
+
+
+def test_public_keys_are_read_from_text_and_files(
+    invoke: Invoke, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "login.pem"
+    path.write_text(public_pem(ed("login")))
+    in_list = ("--set", f"auth.public_keys={json.dumps([str(path), public_pem(ec('login'))])}")
+
+    assert invoke("check-config", "--config", file, *in_list).exit_code == 0
+    shown = invoke("config", "--config", file, *in_list).stdout
+    assert f'auth.public_keys = ["{path}", "***"]  # --set' in shown.splitlines()
+    monkeypatch.setenv("GATEWAY_AUTH__PUBLIC_KEYS_FILE", str(path))
+    assert invoke("check-config", "--config", file).exit_code == 0
 
 
 @pytest.mark.parametrize("topic", ["lobby", "phoenix"])

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from gateway.cluster.questions import (
     decode_answer,
     decode_request,
     encode,
+    in_parts,
 )
 from tests.support.clock import Clock
 
@@ -119,6 +121,43 @@ async def test_an_answer_ends_the_waiting() -> None:
     await clock.run()
 
     assert waiting.result() == Answers(bodies("a"), (), complete=True)
+
+
+@given(st.binary(max_size=20), st.integers(1, 7))
+async def test_an_answer_in_parts_is_whole_again(body: bytes, part_bytes: int) -> None:
+    question = Question(("a",), open_ended=False)
+    parts = in_parts(Answer("a", 0, ("b",), body), part_bytes)
+    assert all(len(part.body) <= part_bytes for part in parts)
+    for part in parts:
+        assert question.give_up(LIVE).bodies == {}
+        question.answered(decode_answer(encode(part)))
+    question.answered(answer("b"))
+
+    assert (await decided(question)).bodies["a"] == body
+
+
+@given(st.integers(0, 3))
+def test_an_answer_that_lost_a_part_is_none(lost: int) -> None:
+    question = Question(("a",), open_ended=False)
+    parts = in_parts(Answer("a", 0, (), b"01234567"), 2)
+    for number, part in enumerate(parts):
+        if number != lost:
+            question.answered(part)
+
+    assert question.give_up(LIVE) == Answers({}, ("a",), complete=False)
+
+
+def test_a_whole_answer_is_the_same_to_a_release_that_knows_no_parts() -> None:
+    class Earlier(msgspec.Struct, array_like=True):
+        replica: str
+        number: int
+        named: tuple[str, ...]
+        body: bytes
+
+    data = encode(Answer("a", 7, ("b",), b"x"))
+    assert msgspec.msgpack.decode(data, type=Earlier) == Earlier("a", 7, ("b",), b"x")
+    earlier = msgspec.msgpack.encode(Earlier("a", 7, ("b",), b"x"))
+    assert decode_answer(earlier) == Answer("a", 7, ("b",), b"x")
 
 
 replicas = st.sampled_from(LIVE)

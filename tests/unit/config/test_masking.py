@@ -35,6 +35,9 @@ def test_user_information_is_masked_in_addresses(url: str, expected: str) -> Non
         ("auth.secrets", {"a": "b"}, "***"),
         ("auth.secrets", ["a", ["b"]], ["***", "***"]),
         ("bus.url", ["nats://u:p@h"], "***"),
+        ("auth.public_keys", ["/keys/a.pem", "-----BEGIN X-----"], ["/keys/a.pem", "***"]),
+        ("auth.public_keys", "-----BEGIN PRIVATE KEY-----\nMC4=", "***"),
+        ("auth.public_keys", [["-----BEGIN X-----"]], ["***"]),
         (
             "api.keys",
             [{"name": "n", "key": "k", "scopes": ["read"], "kye": "k"}],

@@ -12,6 +12,7 @@ from gateway.protocol.effects import (
     Close,
     Effect,
     Forward,
+    Refresh,
     RefuseJoin,
     Resume,
     Send,
@@ -261,7 +262,6 @@ def test_an_answer_for_a_channel_that_was_left_is_not_sent(joined: Client) -> No
         "presence_diff",
         "presence_count",
         "presence_update",
-        "access_token",
         "position",
     ],
 )
@@ -269,6 +269,85 @@ def test_a_reserved_event_is_not_forwarded(joined: Client, event: str) -> None:
     joined.receive("1", "2", ROOM, event, {})
 
     assert joined.take() == [error("1", "2", "push not allowed")]
+
+
+def test_a_push_is_answered_in_a_backends_words(joined: Client) -> None:
+    joined.immediate = False
+    joined.receive("1", "2", ROOM, "say", {})
+    joined.perform(joined.socket.push_answered(ROOM, 1, b'"2"', response=b'{"id":7}'))
+    joined.perform(joined.socket.push_answered(ROOM, 1, b'"3"', refused=b'{"errors":[1]}'))
+
+    assert joined.take() == [
+        ["1", "2", ROOM, "phx_reply", {"status": "ok", "response": {"id": 7}}],
+        ["1", "3", ROOM, "phx_reply", {"status": "error", "response": {"errors": [1]}}],
+    ]
+
+
+def test_a_join_is_refused_in_a_backends_words() -> None:
+    client = Client(immediate=False)
+    client.receive("1", "1", ROOM, "phx_join", {})
+    client.perform(client.socket.join_decided(ROOM, 1, refused=b'{"reason":"not a member"}'))
+
+    assert client.take() == [error("1", "1", "not a member")]
+    [refusal] = [effect for effect in client.effects if isinstance(effect, RefuseJoin)]
+    assert refusal.reason is None
+    assert client.socket.topics == []
+
+
+@pytest.mark.parametrize(
+    ("join_ref", "topic", "attempt"), [("1", ROOM, 1), (None, "phoenix", 0), ("9", "phoenix", 0)]
+)
+def test_new_credentials_are_for_the_whole_socket(
+    joined: Client, join_ref: str | None, topic: str, attempt: int
+) -> None:
+    joined.receive(join_ref, 5, topic, "access_token", {"access_token": "a.b.c", "more": 1})
+    assert joined.effects[-1] == Refresh(topic, attempt, b"5", "a.b.c")
+    joined.perform(joined.socket.refresh_answered(topic, attempt, b"5"))
+    joined.perform(
+        joined.socket.refresh_answered(topic, attempt, b"6", refused=Reason.UNAUTHORIZED)
+    )
+
+    echoed = join_ref if attempt else None
+    assert joined.take() == [ok(echoed, 5, topic), error(echoed, 6, "unauthorized", topic)]
+
+
+def test_channels_that_new_credentials_do_not_allow_end_after_the_answer(joined: Client) -> None:
+    joined.receive("2", "2", "room:2", "phx_join", {})
+    joined.take()
+    joined.receive("1", "3", ROOM, "access_token", {"access_token": "x"})
+    joined.perform(joined.socket.refresh_answered(ROOM, 1, b'"3"', ended=[ROOM, "room:gone"]))
+
+    assert joined.take() == [ok("1", "3"), closed("1")]
+    assert joined.socket.topics == ["room:2"]
+    assert joined.active == {"room:2": 2}
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ([], "malformed"),
+        ("a.b.c", "malformed"),
+        (None, "malformed"),
+        ({}, "unauthorized"),
+        ({"access_token": 7}, "unauthorized"),
+        ({"access_token": None}, "unauthorized"),
+        ({"token": "a.b.c"}, "unauthorized"),
+    ],
+)
+@pytest.mark.parametrize("topic", [ROOM, "phoenix"])
+def test_what_is_no_token_is_refused_at_once(
+    joined: Client, topic: str, payload: object, reason: str
+) -> None:
+    joined.receive("1", "2", topic, "access_token", payload)
+
+    assert joined.take() == [error("1" if topic == ROOM else None, "2", reason, topic)]
+
+
+def test_a_token_on_a_topic_that_was_not_joined_finds_no_channel() -> None:
+    client = Client()
+    client.receive(None, "1", ROOM, "access_token", {"access_token": "x"})
+
+    assert client.take() == [error(None, "1", "unmatched topic")]
 
 
 def test_a_rule_may_deny_pushes() -> None:

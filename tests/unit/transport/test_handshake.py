@@ -1,13 +1,14 @@
 """What of a request becomes a socket's identity and device, and what refuses it."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from gateway.auth.tokens import Claims
+from gateway.auth.claims import Claims
 from gateway.device import UNKNOWN, Device
 from gateway.errors import TokenError
 from gateway.transport.handshake import Handshake, Refused
@@ -39,7 +40,9 @@ def check(**query: str) -> Device:
         headers={"Sec-WebSocket-Version": "13"},
     )
     admission: Any = Admission()
-    return asyncio.run(Handshake(admission, OriginPolicy(())).check(request)).device
+    callbacks: Any = SimpleNamespace(asks_connect=False)
+    handshake = Handshake(admission, OriginPolicy(()), callbacks)
+    return asyncio.run(handshake.check(request, "s1")).device
 
 
 @pytest.mark.parametrize(

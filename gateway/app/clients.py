@@ -1,0 +1,94 @@
+"""Builds what belongs to clients and connects it: who may come, what they share, how they connect."""
+
+import time
+from typing import TYPE_CHECKING
+
+from gateway.app.fetch import fetch
+from gateway.app.users import UserParts
+from gateway.auth.admission import Admission
+from gateway.auth.jwks import FetchedKeys
+from gateway.auth.rules import PersonalTopic, Rules
+from gateway.auth.tokens import TokenVerifier
+from gateway.config import Config
+from gateway.metrics import Metrics
+from gateway.relay import Relay
+from gateway.transport.callbacks import Callbacks
+from gateway.transport.endpoint import Endpoint
+from gateway.transport.handshake import Handshake
+from gateway.transport.origin import OriginPolicy
+from gateway.transport.peer import PeerAddress
+from gateway.transport.websocket import WebSocketTransport
+from gateway.upstream.client import Upstream
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+class ClientParts:
+    """The parts, connected.
+
+    Attributes:
+        routes: Of the public listener.
+        fetched_keys: The keys of the identity provider; None where none is configured.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        relay: Relay,
+        rules: Rules,
+        personal: PersonalTopic,
+        users: UserParts,
+        upstream: Upstream,
+        metrics: Metrics,
+    ) -> None:
+        auth = config.auth
+        asks_connect = "connect" in config.upstream.events
+        self.fetched_keys = _fetched_keys(auth.jwks_url, metrics)
+        self.callbacks = Callbacks(upstream, asks_connect=asks_connect)
+        admission = Admission(
+            TokenVerifier(
+                auth,
+                rules.claims,
+                max_user_bytes=personal.max_user_bytes,
+                max_presence_bytes=config.presence.max_meta_bytes,
+                fetched=self.fetched_keys,
+                revoked=users.revoker.refused,
+            ),
+            rules,
+            anonymous=auth.allow_anonymous,
+            believed_user=config.dev,
+            asked=asks_connect,
+            verifies=bool(auth.secrets or auth.public_keys or auth.jwks_url),
+        )
+        self.endpoint = Endpoint(
+            admission=admission,
+            relay=relay,
+            sessions=users.sessions,
+            presences=users.presences,
+            callbacks=self.callbacks,
+            limits=config.limits,
+            metrics=metrics,
+            revoked=users.revoker.refused,
+            max_age_seconds=config.drain.max_connection_age_seconds,
+            leeway_seconds=auth.leeway_seconds,
+            clock=time.monotonic,
+            wall_clock=time.time,
+        )
+        websocket = WebSocketTransport(
+            self.endpoint,
+            Handshake(admission, OriginPolicy(config.server.allowed_origins), self.callbacks),
+            PeerAddress(config.server.trusted_proxies),
+        )
+        self.routes: list[web.RouteDef] = websocket.routes()
+
+
+def _fetched_keys(url: str, metrics: Metrics) -> FetchedKeys | None:
+    if not url:
+        return None
+
+    def counted(ok: bool) -> None:
+        metrics.key_fetches.labels("ok" if ok else "failed").inc()
+
+    return FetchedKeys(url, fetch, counted=counted)

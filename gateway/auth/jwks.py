@@ -1,0 +1,139 @@
+"""The keys of an identity provider: fetched, kept, and fetched again when they change.
+
+How an address is fetched is the caller's business, who bounds the size and the time of it.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
+
+import structlog
+
+from gateway.auth.jwk import read_key_set
+from gateway.auth.jws import Jws
+from gateway.auth.keys import Key, KeySet
+from gateway.auth.refusal import Refusal
+from gateway.errors import FetchError, TokenError
+
+Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
+"""Fetches an address; raises :class:`~gateway.errors.FetchError`."""
+
+REFRESH_SECONDS: Final = 300.0
+"""How long fetched keys go unquestioned: a key that the provider takes away is good for so long."""
+
+RETRY_SECONDS: Final = 30.0
+"""The same after a fetch that failed."""
+
+UNKNOWN_KEY_SECONDS: Final = 10.0
+"""Least time between two fetches that tokens ask for, or made-up key ids would be a hammer."""
+
+KEEP_SECONDS: Final = 86_400.0
+"""
+How long keys are kept while the provider is away.
+
+Its failure should not lock everybody out; but whoever can keep the gateway from the provider must not make a
+key that leaked good for ever.
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+class FetchedKeys:
+    """The key set at an address. :meth:`run` keeps it fresh.
+
+    Args:
+        url: The provider's ``jwks_uri``.
+        counted: Told of each fetch whether it brought a key set.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        fetch: Fetch,
+        *,
+        counted: Callable[[bool], None],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._url = url
+        self._fetch = fetch
+        self._counted = counted
+        self._clock = clock
+        self._sleep = sleep
+        self._keys: KeySet | None = None
+        self._fetched_at = self._asked_at = float("-inf")
+        self._failing = False
+        self._under_way: asyncio.Task[None] | None = None
+
+    async def find(self, jws: Jws) -> Sequence[Key]:
+        """The keys that may have signed a token; waits for a fetch where its key id is new.
+
+        Raises:
+            TokenError: Its key is of another algorithm, or there are no keys because none could be fetched.
+        """
+        if self._keys is None or (jws.key_id is not None and not self._keys.knows(jws.key_id)):
+            await self._ask()
+        if self._keys is None:
+            raise TokenError(Refusal.KEYS_UNAVAILABLE)
+        found = self._keys.find(jws)
+        if not found and jws.key_id is not None and self._keys.knows(jws.key_id):
+            raise TokenError(Refusal.ALGORITHM)
+        return found
+
+    async def run(self) -> None:
+        """Fetch the keys now and then over and over, for ever."""
+        try:
+            while True:
+                await self._refresh()
+                await self._sleep(RETRY_SECONDS if self._failing else REFRESH_SECONDS)
+        finally:
+            if self._under_way is not None:
+                self._under_way.cancel()
+
+    async def _ask(self) -> None:
+        """Fetch for the sake of a token, unless that was done just now."""
+        now = self._clock()
+        if self._under_way is None:
+            if now - self._asked_at < UNKNOWN_KEY_SECONDS:
+                return
+            self._asked_at = now
+        await self._refresh()
+
+    async def _refresh(self) -> None:
+        """Fetch once, together with whoever else is waiting for that."""
+        if self._under_way is None:
+            self._under_way = asyncio.create_task(self._fetch_keys())
+        # who stops waiting, because its client went away, leaves the others waiting
+        await asyncio.wait((self._under_way,))
+
+    async def _fetch_keys(self) -> None:
+        try:
+            keys, ignored = read_key_set(await self._fetch(self._url))
+        except FetchError as problem:
+            self._failed(str(problem))
+        except Exception as problem:  # noqa: BLE001 -- top of this task: it must not end all fetching
+            _log.exception("fetching keys crashed")
+            self._failed(type(problem).__name__)
+        else:
+            self._succeeded(keys, ignored)
+        finally:
+            self._under_way = None
+
+    def _succeeded(self, keys: KeySet, ignored: int) -> None:
+        self._counted(True)
+        if self._keys is None or not self._keys.same(keys):
+            _log.info("keys changed", keys=len(keys), ignored=ignored)
+        elif self._failing:
+            _log.info("keys fetched again", keys=len(keys), ignored=ignored)
+        self._keys, self._fetched_at, self._failing = keys, self._clock(), False
+
+    def _failed(self, problem: str) -> None:
+        self._counted(False)
+        if not self._failing:
+            _log.warning("keys cannot be fetched", problem=problem, kept=self._keys is not None)
+        self._failing = True
+        if self._keys is not None and self._clock() - self._fetched_at > KEEP_SECONDS:
+            _log.error("keys are too old and not used any more", problem=problem)
+            self._keys = None

@@ -1,0 +1,170 @@
+"""Joins of one socket, from the question whether it may to its membership, and their end."""
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.auth.rules import Rule
+from gateway.errors import BusError
+from gateway.protocol.effects import Activate, Authorize, Effect, Subscribe, Unsubscribe
+from gateway.protocol.messages import EMPTY_OBJECT, Json, encode_json, overlay
+from gateway.protocol.reasons import Reason
+from gateway.sessions.presence import MetaTooLarge
+from gateway.tracker.presence import Event
+from gateway.transport.membership import Joining, Membership, prepare
+from gateway.upstream.answers import JoinAnswer
+
+if TYPE_CHECKING:
+    from gateway.transport.connection import Connection
+
+_log = structlog.get_logger(__name__)
+
+
+def authorize(connection: "Connection", ask: Authorize) -> list[Effect]:
+    """Decide on a join by the rules, or have the backend asked."""
+    decision = connection.endpoint.admission.join(ask.topic, connection.claims)
+    rule = decision.rule
+    if rule is None:
+        return connection.core.join_decided(ask.topic, ask.attempt, refused=decision.refused)
+    connection.joining[ask.attempt] = Joining(rule)
+    if rule.join != "upstream":
+        return _admitted(connection, ask, rule)
+    endpoint = connection.endpoint
+    size = len(ask.params or b"")
+    if endpoint.joins_full or not endpoint.callbacks.queue(
+        connection, partial(_ask_backend, connection, ask, rule), size
+    ):
+        del connection.joining[ask.attempt]
+        return connection.core.join_decided(ask.topic, ask.attempt, refused=Reason.RATE_LIMITED)
+    endpoint.joins_in_flight += 1
+    return []
+
+
+def subscribe(connection: "Connection", ask: Subscribe) -> list[Effect]:
+    """Have the topic's messages come here; at once if they do already, else in a task."""
+    endpoint = connection.endpoint
+    known = connection.claims is None or endpoint.sessions.has(connection)
+    if known and endpoint.relay.try_subscribe(ask.topic):
+        return _joined(connection, ask)
+    if endpoint.joins_full:
+        del connection.joining[ask.attempt]
+        return connection.core.subscribe_failed(ask.topic, ask.attempt, Reason.RATE_LIMITED)
+    task = asyncio.create_task(_wait_for_bus(connection, ask))
+    # Counted here and not in the task: a task that is cancelled before its first step never runs.
+    endpoint.joins_in_flight += 1
+    task.add_done_callback(endpoint.join_waited)
+    connection.joining[ask.attempt].task = task
+    return []
+
+
+def activate(connection: "Connection", ask: Activate) -> None:
+    """The join is answered: the socket is a member."""
+    joining = connection.joining.pop(ask.attempt)
+    if not connection.joining:
+        connection.joining = {}  # an emptied dict keeps its table, 168 bytes a socket
+    member = Membership(connection, joining, ask.attempt)
+    connection.members[ask.topic] = member
+    endpoint = connection.endpoint
+    endpoint.relay.add(ask.topic, member)
+    endpoint.joined()
+    rule = member.rule
+    if rule.presence is not False:
+        greet = partial(_greet, connection, ask.topic, ask.attempt)
+        endpoint.presences.enter(ask.topic, connection, rule.presence, greet, member.presence)
+
+
+def unsubscribe(connection: "Connection", ask: Unsubscribe) -> None:
+    """Undo what was done for a join, at whichever stage it ended."""
+    joining = connection.joining.pop(ask.attempt, None)
+    if joining is not None and joining.task is not None:
+        joining.task.cancel()  # what it acquired until then, it gives back itself
+        return
+    endpoint = connection.endpoint
+    member = connection.members.pop(ask.topic, None)
+    if member is not None:
+        endpoint.relay.remove(ask.topic, member)
+        if member.rule.presence:
+            endpoint.presences.leave(ask.topic, connection)
+    endpoint.relay.unsubscribe(ask.topic)
+
+
+async def _ask_backend(connection: "Connection", ask: Authorize, rule: Rule) -> None:
+    """Ask the backend whether a join is allowed, unless it has ended by the time its turn comes."""
+    endpoint = connection.endpoint
+    try:
+        if ask.attempt not in connection.joining:
+            return
+        answer: JoinAnswer | Reason | Json
+        try:
+            answer = await endpoint.callbacks.join(connection, ask.topic, ask.params, rule)
+        except Exception:  # noqa: BLE001 -- nobody else would answer the client
+            _log.exception("join crashed")
+            answer = Reason.JOIN_CRASHED
+    finally:
+        endpoint.joins_in_flight -= 1
+    joining = connection.joining.get(ask.attempt)
+    if joining is None:
+        return
+    if isinstance(answer, JoinAnswer):
+        try:
+            endpoint.presences.check(connection, answer.presence)
+        except MetaTooLarge:
+            answer = Reason.PAYLOAD_TOO_LARGE
+        else:
+            joining.response, joining.presence = answer.response, answer.presence
+            effects = _admitted(connection, ask, rule)
+    if not isinstance(answer, JoinAnswer):
+        effects = connection.core.join_decided(ask.topic, ask.attempt, refused=answer)
+        connection.joining.pop(ask.attempt, None)
+    if not effects:
+        connection.joining.pop(ask.attempt, None)  # it was taken off the topic meanwhile
+    await connection.perform(effects)
+
+
+def _admitted(connection: "Connection", ask: Authorize, rule: Rule) -> list[Effect]:
+    return connection.core.join_decided(
+        ask.topic,
+        ask.attempt,
+        may_push=rule.push != "deny",
+        shows_presence=bool(rule.presence) and connection.claims is not None,
+    )
+
+
+async def _wait_for_bus(connection: "Connection", ask: Subscribe) -> None:
+    try:
+        failed = await prepare(connection.endpoint, connection, ask.topic)
+    except BusError:
+        failed = Reason.BUS_UNAVAILABLE
+    except Exception:  # noqa: BLE001 -- top of this task: logged, and the client is told
+        _log.exception("join crashed")
+        failed = Reason.JOIN_CRASHED
+    if failed is None:
+        await connection.perform(_joined(connection, ask))
+        return
+    connection.joining.pop(ask.attempt, None)
+    await connection.perform(connection.core.subscribe_failed(ask.topic, ask.attempt, failed))
+
+
+def _joined(connection: "Connection", ask: Subscribe) -> list[Effect]:
+    joining, claims, endpoint = (
+        connection.joining[ask.attempt],
+        connection.claims,
+        connection.endpoint,
+    )
+    if not joining.rule.admits(ask.topic, claims):
+        # what it was admitted with has been refreshed since, and allows less
+        del connection.joining[ask.attempt]
+        endpoint.relay.unsubscribe(ask.topic)
+        return connection.core.subscribe_failed(ask.topic, ask.attempt, Reason.UNAUTHORIZED)
+    own = EMPTY_OBJECT
+    if claims is not None and ask.topic == endpoint.sessions.topic(claims.user):
+        own = encode_json({"session": connection.id})
+    response = overlay(joining.response, own)
+    return connection.core.subscribed(ask.topic, ask.attempt, response)
+
+
+def _greet(connection: "Connection", topic: str, attempt: int, events: list[Event]) -> None:
+    for event, payload in events:
+        connection.carry_out(connection.core.push(topic, attempt, event, payload))

@@ -1,0 +1,110 @@
+"""A circuit breaker: a backend that fails is left alone for a while, then tried with one call.
+
+::
+
+    CLOSED ──5 failures in a row──▶ OPEN ──time is up, next call──▶ HALF_OPEN ──success──▶ CLOSED
+                                     ▲                                  │
+                                     └──failure: twice as long──────────┤
+                                     └──given up: the next may try──────┘
+
+The result of a call counts only in the state in which it was let through: what was sent before the
+breaker opened says nothing about how the backend is now.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+FAILURES: Final = 5
+"""Failures in a row that open it."""
+
+SHORTEST_SECONDS: Final = 1.0
+"""How long it stays open at first; twice as long after each try that fails."""
+
+LONGEST_SECONDS: Final = 30.0
+
+
+class State(Enum):
+    """What becomes of calls."""
+
+    CLOSED = "closed"
+    """All are let through."""
+    OPEN = "open"
+    """None is, until the time is up."""
+    HALF_OPEN = "half_open"
+    """One is under way, and its result decides."""
+
+
+class Breaker:
+    """The breaker of one backend.
+
+    Args:
+        clock: Monotonic seconds.
+
+    Attributes:
+        state: Where it stands.
+        seconds: How long it stays open, or stayed the last time.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._open_until = 0.0
+        self._era = 0
+        self.state = State.CLOSED
+        self.seconds = 0.0
+
+    def refuses(self) -> bool:
+        """Whether a call would not be let through now."""
+        match self.state:
+            case State.CLOSED:
+                return False
+            case State.OPEN:
+                return self._clock() < self._open_until
+            case State.HALF_OPEN:
+                return True
+
+    def admit(self) -> int | None:
+        """Let a call through; None to refuse it.
+
+        Returns:
+            A ticket, to be handed back once to :meth:`succeeded`, :meth:`failed` or :meth:`given_up`.
+        """
+        if self.refuses():
+            return None
+        if self.state is State.OPEN:
+            self._change(State.HALF_OPEN)
+        return self._era
+
+    def succeeded(self, ticket: int) -> bool:
+        """The backend answered; returns whether that closed it."""
+        if ticket != self._era:
+            return False
+        self._failures = 0
+        if self.state is State.CLOSED:
+            return False
+        self.seconds = 0.0
+        self._change(State.CLOSED)
+        return True
+
+    def failed(self, ticket: int) -> bool:
+        """The backend did not answer, or not usably; returns whether that opened it."""
+        if ticket != self._era:
+            return False
+        self._failures += 1
+        if self.state is State.CLOSED and self._failures < FAILURES:
+            return False
+        self.seconds = min(LONGEST_SECONDS, max(SHORTEST_SECONDS, 2 * self.seconds))
+        self._open_until = self._clock() + self.seconds
+        self._change(State.OPEN)
+        return True
+
+    def given_up(self, ticket: int) -> None:
+        """Nobody waited for the answer, so it says nothing."""
+        if ticket == self._era and self.state is State.HALF_OPEN:
+            self._open_until = self._clock()
+            self._change(State.OPEN)
+
+    def _change(self, state: State) -> None:
+        self.state = state
+        self._era += 1

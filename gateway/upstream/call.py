@@ -1,0 +1,145 @@
+"""Callbacks on the wire: CloudEvents 1.0 in binary mode, signed as Standard Webhooks."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from gateway.device import UNKNOWN, Device
+from gateway.upstream.signature import sign
+
+CONNECT: Final = "gateway.connect"
+JOIN: Final = "gateway.join"
+PUSH: Final = "gateway.push"
+SESSION_STARTED: Final = "gateway.session.started"
+SESSION_ENDED: Final = "gateway.session.ended"
+USER_ONLINE: Final = "gateway.user.online"
+USER_OFFLINE: Final = "gateway.user.offline"
+REPLICA_LOST: Final = "gateway.replica.lost"
+
+_PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
+_UNCHANGED: Final = _PRINTABLE.replace('"', "").replace("%", "")
+"""What the CloudEvents HTTP binding (3.1.3.2) leaves as it is in a header's value."""
+
+_TRACEPARENT: Final = re.compile(
+    # W3C Trace Context, 3.2.2: version ff and ids of zeros alone are invalid
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
+    """What a callback says; what is absent is left away.
+
+    Attributes:
+        type: One of the types above; also a label of metrics, so never anything else.
+        session: The socket it is about; empty for what is about no single one.
+        user: None for an anonymous client.
+        state: What the backend keeps with the session, as JSON; goes where a session goes.
+        payload: A push's payload, as JSON.
+        params: A join's payload or a handshake's parameters, as JSON.
+        traceparent: As the client sent it, whatever that is.
+        replica: The one that was lost.
+        sessions: How many it had.
+    """
+
+    type: str
+    session: str = ""
+    user: str | None = None
+    device: Device | None = None
+    state: bytes = b"null"
+    topic: str | None = None
+    event: str | None = None
+    payload: bytes | None = None
+    params: bytes | None = None
+    traceparent: str = ""
+    replica: str | None = None
+    sessions: int | None = None
+
+
+def body(call: Call) -> bytes:
+    """The request's body: one compact JSON object.
+
+    Its JSON parts are joined as they are, never decoded or encoded again, so a payload arrives byte for
+    byte. Type, user and device stand here although headers have them too: the signature covers the
+    body and not those headers, and a backend must not act on what anybody on the way could change.
+    """
+    parts = [b'{"type":', _encode(call.type)]
+    if call.session:
+        parts += (b',"session":', _encode(call.session))
+    if call.user is not None:
+        parts += (b',"user":', _encode(call.user))
+    if call.device is not None and call.device != UNKNOWN:
+        parts += (b',"device":', _encode(call.device))
+    if call.session:
+        parts += (b',"state":', call.state)
+    if call.topic is not None:
+        parts += (b',"topic":', _encode(call.topic))
+    if call.event is not None:
+        parts += (b',"event":', _encode(call.event))
+    if call.payload is not None:
+        parts += (b',"payload":', call.payload)
+    if call.params is not None:
+        parts += (b',"params":', call.params)
+    if call.replica is not None:
+        parts += (b',"replica":', _encode(call.replica))
+    if call.sessions is not None:
+        parts += (b',"sessions":', _encode(call.sessions))
+    parts.append(b"}")
+    return b"".join(parts)
+
+
+def source(replica: str) -> str:
+    """The header ``ce-source`` of a replica's callbacks: a URI, encoded once more for the header."""
+    return _header_value("urn:gateway:" + quote(replica, safe=""))
+
+
+def headers(
+    call: Call,
+    content: bytes,
+    *,
+    call_id: str,
+    source: str,
+    born: float,
+    now: float,
+    secrets: Sequence[str],
+) -> dict[str, str]:
+    """The request's headers. Names are fixed: nothing a client sent ever becomes one.
+
+    Args:
+        content: The body, which is signed.
+        call_id: Stays the same when the callback is repeated, as does ``born``.
+        source: See :func:`source`.
+        born: When what it tells of happened, unix seconds.
+        now: When it is sent, unix seconds; receivers refuse what is signed minutes ago.
+    """
+    fields = {
+        "content-type": "application/json",
+        "ce-specversion": "1.0",
+        "ce-id": call_id,
+        "ce-type": call.type,
+        "ce-source": source,
+        "ce-time": _rfc3339(born),
+        "webhook-id": call_id,
+        "webhook-timestamp": str(int(now)),
+    }
+    if call.user is not None:
+        fields["ce-subject"] = _header_value(call.user)
+    if secrets:
+        fields["webhook-signature"] = sign(secrets, call_id, int(now), content)
+    if _TRACEPARENT.fullmatch(call.traceparent):
+        fields["traceparent"] = call.traceparent
+    return fields
+
+
+def _header_value(text: str) -> str:
+    return quote(text, safe=_UNCHANGED)
+
+
+def _rfc3339(unix_seconds: float) -> str:
+    text = datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

@@ -1,0 +1,95 @@
+"""The list of all sockets: who of them is closed when tokens are revoked."""
+
+import time
+from typing import Any
+
+from gateway.auth.tokens import Claims
+from gateway.metrics import Metrics
+from gateway.transport.endpoint import Endpoint
+
+
+class Socket:
+    """A connection that remembers whether it was sent away."""
+
+    def __init__(self, user: str | None, *, closed: bool = False) -> None:
+        self.claims = None if user is None else Claims(user, 0.0)
+        self.closed = closed
+
+    def go_away(self) -> bool:
+        was_open, self.closed = not self.closed, True
+        return was_open
+
+    def leave_topic(self, topic: str) -> bool:
+        return topic == "joined" and not self.closed
+
+    def buffered(self) -> int:
+        raise NotImplementedError
+
+    def overflowed(self) -> None:
+        raise NotImplementedError
+
+    def close(self, code: object) -> None:
+        raise NotImplementedError
+
+    def abort(self) -> None:
+        raise NotImplementedError
+
+
+def endpoint_of(revoked: set[str]) -> Endpoint:
+    """An endpoint to which these users' tokens are revoked."""
+    absent: Any = None  # nothing here needs them
+    return Endpoint(
+        admission=absent,
+        relay=absent,
+        sessions=absent,
+        presences=absent,
+        callbacks=absent,
+        limits=absent,
+        metrics=Metrics(),
+        revoked=lambda claims: claims.user in revoked,
+        max_age_seconds=0,
+        leeway_seconds=0,
+        clock=time.monotonic,
+        wall_clock=time.time,
+    )
+
+
+async def test_sockets_of_revoked_tokens_are_closed_and_counted_once() -> None:
+    revoked: set[str] = set()
+    endpoint = endpoint_of(revoked)
+    sockets = [Socket("42"), Socket("42"), Socket("43"), Socket(None), Socket("42", closed=True)]
+    for socket in sockets:
+        endpoint.add(socket, "websocket")
+    assert endpoint.close_revoked() == 0
+
+    revoked.add("42")
+    assert endpoint.close_revoked() == 2
+    assert endpoint.close_revoked() == 0
+    assert [socket.closed for socket in sockets] == [True, True, False, False, True]
+
+
+async def test_a_token_revoked_while_its_handshake_was_under_way_opens_nothing() -> None:
+    endpoint = endpoint_of({"42"})
+    late, other = Socket("42"), Socket("43")
+    endpoint.add(late, "websocket")
+    endpoint.add(other, "websocket")
+
+    assert late.closed
+    assert not other.closed
+    assert len(endpoint.connections) == 2, "it is removed when it has ended"
+
+
+async def test_a_user_is_taken_off_a_topic_on_all_her_sockets() -> None:
+    endpoint = endpoint_of(set())
+    for socket in (
+        Socket("42"),
+        Socket("42", closed=True),
+        Socket("42"),
+        Socket("43"),
+        Socket(None),
+    ):
+        endpoint.add(socket, "websocket")
+
+    assert endpoint.leave_topic("42", "joined") == 2
+    assert endpoint.leave_topic("42", "other") == 0
+    assert endpoint.leave_topic("44", "joined") == 0
