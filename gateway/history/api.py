@@ -1,0 +1,195 @@
+"""JetStream's API in JSON, as far as one stream needs it (nats-server 2.11; direct gets: NATS ADR-31)."""
+
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from gateway.bus.placement import unix_seconds
+from gateway.bus.remote import RemoteBus
+from gateway.bus.requests import NO_RESPONDERS, Reply
+from gateway.errors import BusUnavailable, HistoryUnavailable, OutcomeUnknown
+
+ANSWER_SECONDS: Final = 2.0
+"""How long a server may take to answer; one without a leader for the stream does not answer at all."""
+
+NAME_IN_USE: Final = 10058
+NO_STREAM: Final = 10059
+NO_MESSAGE: Final = 10037
+_NO_JETSTREAM: Final = (10039, 10076)
+
+_END_OF_BATCH: Final = 204
+_NOTHING_FOUND: Final = 404
+
+Json: TypeAlias = dict[str, Any]
+_Answer = TypeVar("_Answer", bound=msgspec.Struct)
+
+
+class ApiError(msgspec.Struct):
+    """What is wrong, in JetStream's words."""
+
+    err_code: int = 0
+    description: str = ""
+
+
+class _Failure(msgspec.Struct):
+    error: ApiError | None = None
+
+
+class StreamState(msgspec.Struct):
+    """What a stream holds."""
+
+    first_seq: int
+    last_seq: int
+
+
+class Group(msgspec.Struct):
+    """The servers that hold a stream."""
+
+    leader: str = ""
+
+
+class StreamInfo(msgspec.Struct):
+    """A stream.
+
+    Attributes:
+        config: As the server has it; a later release may have more keys than are known here.
+        created: When it was made.
+        ts: The server's time of this answer.
+    """
+
+    config: Json
+    created: str
+    state: StreamState
+    ts: str
+    cluster: Group = msgspec.field(default_factory=Group)
+
+    @property
+    def now(self) -> float:
+        """The server's time of this answer, in Unix seconds."""
+        return unix_seconds(self.ts.encode())
+
+    @property
+    def epoch(self) -> str:
+        """When it was made, to the nanosecond, as a compact word."""
+        whole, _, fraction = self.created.rstrip("Z").partition(".")
+        seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
+        return f"{seconds * 10**9 + int(fraction.ljust(9, '0')):x}"
+
+
+class StoredMessage(msgspec.Struct):
+    """One message of a stream, read from its leader."""
+
+    seq: int
+    time: str
+    data: bytes = b""  # JSON has it in base64, which msgspec takes away
+
+    @property
+    def stored_at(self) -> float:
+        """When it was stored, in Unix seconds."""
+        return unix_seconds(self.time.encode())
+
+
+class _MessageAnswer(msgspec.Struct):
+    message: StoredMessage
+
+
+class _Purged(msgspec.Struct):
+    purged: int = 0
+
+
+class StreamApi:
+    """What can be asked about one stream.
+
+    Whatever is asked raises ``HistoryUnavailable`` when there is no answer or it is a refusal.
+
+    Args:
+        name: The stream's.
+    """
+
+    def __init__(self, bus: RemoteBus, name: str) -> None:
+        self._bus = bus
+        self._name = name
+
+    @property
+    def max_query_bytes(self) -> int:
+        """The longest request."""
+        return self._bus.max_envelope_bytes
+
+    async def info(self) -> StreamInfo | None:
+        """The stream, from its leader; None where there is none."""
+        try:
+            return await self._ask("STREAM.INFO", None, StreamInfo)
+        except HistoryUnavailable as problem:
+            if problem.code == NO_STREAM:
+                return None
+            raise
+
+    async def create(self, config: Json) -> StreamInfo:
+        """Make the stream; one that is there just so counts as made."""
+        return await self._ask("STREAM.CREATE", config, StreamInfo)
+
+    async def update(self, config: Json) -> StreamInfo:
+        """Change the stream."""
+        return await self._ask("STREAM.UPDATE", config, StreamInfo)
+
+    async def message(self, **query: str | int) -> StoredMessage | None:
+        """One message, from the stream's leader: nothing that was acknowledged is overlooked.
+
+        Args:
+            query: ``seq``, or ``last_by_subj``, or ``next_by_subj`` with ``seq``.
+        """
+        try:
+            return (await self._ask("STREAM.MSG.GET", query, _MessageAnswer)).message
+        except HistoryUnavailable as problem:
+            if problem.code == NO_MESSAGE:
+                return None
+            raise
+
+    async def direct(self, **query: str | int | list[str]) -> list[Reply]:
+        """Messages from whichever server comes first, and the end of the batch as the last part.
+
+        A server that is not the leader may lack the newest messages.
+        """
+        body = msgspec.json.encode(query)
+        subject = f"$JS.API.DIRECT.GET.{self._name}"
+        try:
+            parts = await self._bus.request_parts(subject, body, seconds=ANSWER_SECONDS)
+        except (BusUnavailable, OutcomeUnknown) as problem:
+            raise HistoryUnavailable("unavailable", f"DIRECT.GET: {problem}") from problem
+        if (status := parts[-1].status) not in {_END_OF_BATCH, _NOTHING_FOUND}:
+            raise HistoryUnavailable("unavailable", f"DIRECT.GET: status {status}")
+        return parts
+
+    async def purge(self, subject: str) -> int:
+        """Remove the messages of a subject; returns how many.
+
+        Raises:
+            OutcomeUnknown: No answer.
+        """
+        return (await self._call("STREAM.PURGE", {"filter": subject}, _Purged)).purged
+
+    async def _ask(self, operation: str, query: Json | None, kind: type[_Answer]) -> _Answer:
+        """Call where it does not matter whether something was done without an answer."""
+        try:
+            return await self._call(operation, query, kind)
+        except OutcomeUnknown as problem:
+            raise HistoryUnavailable("unavailable", f"{operation}: {problem}") from problem
+
+    async def _call(self, operation: str, query: Json | None, kind: type[_Answer]) -> _Answer:
+        subject = f"$JS.API.{operation}.{self._name}"
+        body = b"" if query is None else msgspec.json.encode(query)
+        try:
+            reply = await self._bus.request(subject, body, seconds=ANSWER_SECONDS)
+        except BusUnavailable as problem:
+            raise HistoryUnavailable("unavailable", f"{operation}: {problem}") from problem
+        if reply.status == NO_RESPONDERS:
+            raise HistoryUnavailable("no_jetstream", f"{operation}: nobody answers")
+        error = msgspec.json.decode(reply.body, type=_Failure).error
+        if error is not None:
+            raise HistoryUnavailable(
+                "no_jetstream" if error.err_code in _NO_JETSTREAM else "unavailable",
+                f"{operation}: {error.description}",
+                error.err_code,
+            )
+        return msgspec.json.decode(reply.body, type=kind)

@@ -1,0 +1,124 @@
+"""Storing messages in a stream: sent many at a time, each acknowledged by the stream's leader."""
+
+import asyncio
+import hashlib
+import time
+from typing import Final
+
+import msgspec
+
+from gateway.bus.remote import RemoteBus
+from gateway.bus.requests import NO_RESPONDERS
+from gateway.bus.subjects import Subjects
+from gateway.errors import BusUnavailable, EnvelopeTooLarge, HistoryUnavailable, OutcomeUnknown
+from gateway.history.api import ApiError
+from gateway.history.base import ID_SECONDS, Receipt
+from gateway.history.clock import ServerClock
+from gateway.history.keeper import StreamKeeper
+from gateway.history.reader import StreamReader
+
+ACKNOWLEDGE_SECONDS: Final = 5.0
+"""How long an acknowledgement may take; servers that replicate need the consent of others."""
+
+FIRST_PAUSE_SECONDS: Final = 0.005
+LONGEST_PAUSE_SECONDS: Final = 0.25
+
+_DUPLICATE_IN_PROCESS: Final = 10158
+"""Two messages of one id are on their way into a replicated stream, and this was the later one."""
+
+_TOO_LARGE: Final = 10054
+
+
+class _Ack(msgspec.Struct):
+    seq: int = 0
+    duplicate: bool = False
+    error: ApiError | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Ack).decode
+
+
+class Appender:
+    """Stores messages.
+
+    Args:
+        keeper: Says whether the stream can be used, and is told when it seems not to.
+        clock: The server's time.
+        reader: Finds out when the first of an id was stored.
+    """
+
+    def __init__(
+        self,
+        bus: RemoteBus,
+        subjects: Subjects,
+        keeper: StreamKeeper,
+        clock: ServerClock,
+        reader: StreamReader,
+    ) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._keeper = keeper
+        self._clock = clock
+        self._reader = reader
+
+    async def append(self, topic: str, body: bytes, id: str | None) -> Receipt:  # noqa: A002
+        """See :meth:`gateway.history.base.History.append`."""
+        self._keeper.require()
+        subject = self._subjects.stored(topic)
+        headers = b"" if id is None else b"NATS/1.0\r\nNats-Msg-Id: %b\r\n\r\n" % _name(topic, id)
+        ack = await self._publish(subject, headers, body)
+        if ack.duplicate:
+            return Receipt(ack.seq, await self._first_time(ack.seq), True)
+        return Receipt(ack.seq, self._clock.now(), False)
+
+    async def _publish(self, subject: str, headers: bytes, body: bytes) -> _Ack:
+        deadline = time.monotonic() + ACKNOWLEDGE_SECONDS
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            ack = await self._ask(subject, headers, body, deadline - time.monotonic())
+            if ack.error is None:
+                return ack
+            if ack.error.err_code != _DUPLICATE_IN_PROCESS:
+                raise self._refusal(ack.error, len(headers) + len(body))
+            # What becomes of the other is known soon: then this is its duplicate, or the first.
+            if time.monotonic() + pause > deadline:
+                raise OutcomeUnknown("another message of this id is still under way")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+
+    async def _ask(self, subject: str, headers: bytes, body: bytes, seconds: float) -> _Ack:
+        try:
+            reply = await self._bus.request(subject, body, headers=headers, seconds=seconds)
+        except BusUnavailable as problem:
+            raise HistoryUnavailable("unavailable", str(problem)) from problem
+        if reply.status == NO_RESPONDERS:
+            # The stream is gone, or has no leader at the moment; nobody else would have listened.
+            self._keeper.look()
+            raise HistoryUnavailable("unavailable", "no server keeps the stream at the moment")
+        try:
+            return _decode(reply.body)
+        except msgspec.DecodeError as problem:
+            raise OutcomeUnknown("the acknowledgement cannot be read") from problem
+
+    def _refusal(self, error: ApiError, size: int) -> HistoryUnavailable | EnvelopeTooLarge:
+        if error.err_code == _TOO_LARGE:
+            return EnvelopeTooLarge(size, int(self._keeper.config.get("max_msg_size", 0)))
+        return HistoryUnavailable("unavailable", error.description, error.err_code)
+
+    async def _first_time(self, offset: int) -> float:
+        """When the first message of an id was stored; the acknowledgement of a later one does not say it.
+
+        If it cannot be found out, no later than it was.
+        """
+        try:
+            stored_at = await self._reader.time_at(offset)
+        except HistoryUnavailable:
+            stored_at = None
+        return self._clock.now() - ID_SECONDS if stored_at is None else stored_at
+
+
+def _name(topic: str, id: str) -> bytes:  # noqa: A002
+    """An id that is unique in the stream, which has one space of ids for all subjects."""
+    # the length tells where the topic ends; a lone surrogate is no UTF-8 but still a different id
+    text = f"{len(topic)}:{topic}{id}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16).hexdigest().encode()

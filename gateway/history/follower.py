@@ -1,0 +1,365 @@
+"""Keeps the topics this replica is subscribed to level with the store, and answers those who resume."""
+
+import asyncio
+import time as clocks
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.bus.placement import Placement
+from gateway.errors import BusError, HistoryUnavailable
+from gateway.history.base import History, Stored, Tip
+from gateway.history.once import Once
+from gateway.history.policy import HistoryPolicy
+from gateway.history.position import Position
+from gateway.history.resume import Latest, Missed, Outcome, Request, examine
+from gateway.history.topiclog import Fetch, Step, TopicLog
+
+RING_BYTES: Final = 1024 * 1024
+"""What one topic keeps in memory at most."""
+
+CHECK_SECONDS: Final = 30.0
+"""A live copy that was lost with nothing after it is found at the latest after so long."""
+
+FIRST_CHECK_SECONDS: Final = 1.0
+
+CHECKED_AT_ONCE: Final = 1024
+"""Topics asked for in one request."""
+
+FETCHED_AT_ONCE: Final = 500
+"""Messages read at a time where live copies were lost."""
+
+FETCHES_AT_ONCE: Final = 64
+
+RETRY_SECONDS: Final = 1.0
+
+TRIES: Final = 5
+"""How often a resume begins again because the memory moved on while the store was read."""
+
+_log = structlog.get_logger(__name__)
+
+
+class FollowerMetrics(Protocol):
+    """What following counts."""
+
+    def repaired(self, messages: int) -> None:
+        """Messages whose live copies did not come were fetched and delivered."""
+
+    def resumed(self, result: str) -> None:
+        """A join with ``resume`` was answered: ``recovered``, ``fresh``, or why nothing was recovered."""
+
+
+class Followed:
+    """One topic.
+
+    Attributes:
+        resuming: Members that want positions.
+        told_at: When those were last told one, monotonic seconds.
+    """
+
+    __slots__ = ("log", "policy", "resuming", "told_at", "topic")
+
+    def __init__(self, topic: str, policy: HistoryPolicy, now: float) -> None:
+        self.topic = topic
+        self.policy = policy
+        self.log = TopicLog(policy, RING_BYTES)
+        self.resuming = 0
+        self.told_at = now
+
+    @property
+    def visit_seconds(self) -> float:
+        """Time between two looks at it: so often that a position is never older than a third of what counts."""
+        return max(1.0, min(CHECK_SECONDS, self.policy.seconds / 6))
+
+
+class Follower:
+    """All topics that are followed.
+
+    Args:
+        deliver: Given a topic and its next messages, in order, each exactly once.
+        tell_position: Given a topic and the position its members have reached; called while it is quiet.
+        bounded: Whether the store lets go of messages for want of room, before their time.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        *,
+        deliver: Callable[[str, Sequence[Stored], str], None],
+        tell_position: Callable[[str, Position], None],
+        metrics: FollowerMetrics,
+        bounded: bool,
+        clock: Callable[[], float] = clocks.monotonic,
+    ) -> None:
+        self._history = history
+        self._deliver = deliver
+        self._tell_position = tell_position
+        self._metrics = metrics
+        self._bounded = bounded
+        self._clock = clock
+        self._topics: dict[str, Followed] = {}
+        self._visits: defaultdict[int, list[Followed]] = defaultdict(list)
+        self._next_slot = int(clock())
+        self._epoch = ""
+        self._shaken = asyncio.Event()
+        self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reads: Once[tuple[str, int], tuple[list[Stored], int]] = Once()
+        self._times: Once[int, float | None] = Once()
+        history.listen(self._shaken.set)
+
+    def ready(self, topic: str) -> bool:
+        """Whether a topic is followed and what is stored from now on will be delivered."""
+        known = self._topics.get(topic)
+        return known is not None and known.log.floor is not None
+
+    async def follow(self, topic: str, policy: HistoryPolicy) -> None:
+        """Deliver everything that is stored on a topic from now on; its subject is subscribed.
+
+        Raises:
+            BusError: The store does not answer.
+        """
+        known = self._topics.get(topic)
+        if known is None:
+            known = self._topics[topic] = Followed(topic, policy, self._clock())
+        if known.log.floor is not None:
+            return
+        tip = await self._tip()
+        fresh = known.log.floor is None
+        self._take(known, known.log.baseline(tip.offset, tip.time))
+        if fresh:
+            self._visit_at(known, self._clock() + FIRST_CHECK_SECONDS)
+
+    def forget(self, topic: str) -> None:
+        """Its subject is no longer subscribed."""
+        self._topics.pop(topic, None)
+
+    def live(self, topic: str, placement: Placement, body: bytes) -> None:
+        """A live copy came from the bus."""
+        known = self._topics.get(topic)
+        if known is not None:  # else it is covered by the tip that following will begin with
+            step = known.log.live(placement.offset, placement.previous, placement.time, body)
+            self._take(known, step)
+
+    def erased(self, topic: str) -> None:
+        """The topic's messages were erased on purpose."""
+        known = self._topics.get(topic)
+        if known is not None:
+            known.log.erased()
+
+    def position(self, offset: int, time: float) -> Position:
+        """A position in the current epoch."""
+        return Position(self._epoch or self._history.epoch, offset, time)
+
+    def resuming(self, topic: str, change: int) -> None:
+        """So many more members of a topic want positions, or fewer."""
+        known = self._topics.get(topic)
+        if known is not None:
+            known.resuming += change
+
+    async def resume(
+        self, topic: str, request: Request, sent: Position | None
+    ) -> tuple[Outcome, list[Stored]]:
+        """Answer a join of a topic that is followed, as of the moment this returns.
+
+        Returns:
+            The outcome, and what was delivered here since it was reached; who has both is level with
+            the members, provided that it becomes one in the same turn of the event loop.
+
+        Raises:
+            BusError: The store does not answer.
+        """
+        known = self._topics[topic]
+        for _ in range(TRIES):
+            outcome = await self._outcome(known, request, sent)
+            tail = known.log.since(outcome.reached, outcome.known)
+            if tail is not None:
+                self._metrics.resumed(_result(outcome))
+                return outcome, tail
+        raise HistoryUnavailable("unavailable", "the topic moves faster than it can be read")
+
+    async def catch_up(self, topic: str, offset: int) -> list[Stored]:
+        """What a topic has above an offset, for a client that is level with it when there is nothing more.
+
+        Raises:
+            BusError: The store does not answer.
+        """
+        known = self._topics[topic]
+        found = known.log.since(offset)
+        if found is None:
+            tip = await self._history.tip()
+            found = await self._history.after(
+                topic, offset, limit=FETCHED_AT_ONCE, upto=max(tip.offset, offset)
+            )
+        return found
+
+    def level(self, topic: str, offset: int) -> bool:
+        """Whether everything up to an offset has been delivered here; if not, it is looked for."""
+        known = self._topics[topic]
+        log = known.log
+        if log.floor is not None and log.floor >= offset:
+            return True
+        self._take(known, log.check(offset, log.standing(0)[1]))
+        return log.floor is not None and log.floor >= offset
+
+    async def run(self) -> None:
+        """Check, for ever: each topic from time to time, and all of them when there is a reason."""
+        while True:
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._shaken.wait()
+            except TimeoutError:
+                due = self._due()
+            else:
+                self._shaken.clear()
+                due = list(self._topics.values())
+            for start in range(0, len(due), CHECKED_AT_ONCE):
+                try:
+                    await self._check(due[start : start + CHECKED_AT_ONCE])
+                except BusError:
+                    break  # when the store is back, it says so, and all are checked
+                except Exception:  # noqa: BLE001 -- a bug with one topic must not end all checks
+                    _log.exception("position check failed")
+                await asyncio.sleep(0)
+
+    async def _outcome(
+        self, known: Followed, request: Request, sent: Position | None
+    ) -> Outcome:
+        tip = await self._tip()
+        log = known.log
+        offset, time = log.standing(tip.time)
+        oldest = None
+        if self._bounded and (first := await self._time_at(tip.first)) is not None:
+            oldest = Stored(tip.first, first, b"")
+        answer = examine(
+            request,
+            known.policy,
+            here=Position(tip.epoch, offset, time),
+            last=tip.offset,
+            now=tip.time,
+            oldest=oldest,
+            sent=sent,
+        )
+        match answer:
+            case Missed():
+                return await self._missed(known, answer, tip)
+            case Latest():
+                newest = log.newest(answer.count, tip.time)
+                if newest is not None:
+                    return answer.settle(newest)
+                stored = await self._history.newest(known.topic, answer.count)
+                return answer.settle(stored, known=tip.offset)
+        return answer
+
+    async def _missed(self, known: Followed, ask: Missed, tip: Tip) -> Outcome:
+        log, after = known.log, ask.position.offset
+        stored_at = None if log.vouches(ask.position.time) else await self._time_at(after)
+        messages = log.missed(after)
+        if messages is not None:
+            return ask.settle(messages, stored_at)
+
+        async def read() -> tuple[list[Stored], int]:
+            found = await self._history.after(
+                known.topic, after, limit=ask.limit, upto=max(tip.offset, after)
+            )
+            if len(found) < ask.limit:
+                log.remember(after, found, tip.offset)
+            return found, tip.offset
+
+        # a crowd that comes back stands at the same place: one of them reads for all, up to his tip
+        messages, upto = await self._reads.get((known.topic, after), read)
+        return ask.settle(messages, stored_at, known=upto)
+
+    async def _time_at(self, offset: int) -> float | None:
+        return await self._times.get(offset, lambda: self._history.time_at(offset))
+
+    async def _tip(self) -> Tip:
+        tip = await self._history.tip()
+        self._note(tip.epoch, tip.time)
+        return tip
+
+    def _note(self, epoch: str, time: float) -> None:
+        """Begin anew, if offsets do."""
+        if epoch == self._epoch:
+            return
+        if self._epoch:
+            _log.warning("history began anew", topics=len(self._topics))
+            for known in self._topics.values():
+                known.log.reset(time)
+            self._shaken.set()
+        self._epoch = epoch
+
+    async def _check(self, due: Sequence[Followed]) -> None:
+        """Compare the last offsets of topics with the store's."""
+        tip = await self._tip()
+        last = await self._history.last_offsets([known.topic for known in due])
+        now = self._clock()
+        for known in due:
+            if self._topics.get(known.topic) is not known:
+                continue
+            self._take(known, known.log.check(last.get(known.topic, 0), tip.time))
+            self._remind(known, tip, now)
+
+    def _remind(self, known: Followed, tip: Tip, now: float) -> None:
+        """Let the members of a quiet topic know where they stand."""
+        quiet = now - known.told_at
+        if known.resuming and quiet >= known.policy.seconds / 3 - known.visit_seconds:
+            known.told_at = now
+            self._tell_position(known.topic, self.position(*known.log.standing(tip.time)))
+
+    def _due(self) -> list[Followed]:
+        now = self._clock()
+        due: list[Followed] = []
+        while self._next_slot <= int(now):
+            for known in self._visits.pop(self._next_slot, ()):
+                if self._topics.get(known.topic) is known:
+                    due.append(known)
+                    self._visit_at(known, now + known.visit_seconds)
+            self._next_slot += 1
+        return due
+
+    def _visit_at(self, known: Followed, when: float) -> None:
+        self._visits[max(int(when), self._next_slot + 1)].append(known)
+
+    def _take(self, known: Followed, step: Step) -> None:
+        if step.deliver:
+            known.told_at = self._clock()
+            self._deliver(known.topic, step.deliver, self._epoch)
+        if step.restarted:
+            self._shaken.set()
+        if step.fetch is not None:
+            self._start(self._fetch(known, step.fetch))
+
+    def _start(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _fetch(self, known: Followed, fetch: Fetch) -> None:
+        """Read what is missing, until there is nothing more."""
+        wanted: Fetch | None = fetch
+        while wanted is not None and self._topics.get(known.topic) is known:
+            try:
+                async with self._fetching:
+                    found = await self._history.after(
+                        known.topic, wanted.after, limit=FETCHED_AT_ONCE, upto=wanted.upto
+                    )
+            except BusError:
+                known.log.failed(wanted)
+                await asyncio.sleep(RETRY_SECONDS)
+                step = known.log.retry()
+            else:
+                whole = len(found) < FETCHED_AT_ONCE
+                step = known.log.fetched(wanted, found, wanted.upto if whole else found[-1].offset)
+                self._metrics.repaired(len(found))
+            wanted = step.fetch
+            self._take(known, Step(step.deliver, None, step.restarted))
+
+
+def _result(outcome: Outcome) -> str:
+    if outcome.reason is not None:
+        return outcome.reason
+    return "fresh" if outcome.recovered is None else "recovered"

@@ -1,0 +1,220 @@
+"""A history inside one process, for the memory bus."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Final
+
+from gateway.bus.memory import MemoryBus
+from gateway.bus.placement import Placement
+from gateway.bus.subjects import Subjects
+from gateway.errors import HistoryProblem, HistoryUnavailable
+from gateway.history.base import (
+    ID_SECONDS,
+    SPARE_MESSAGES,
+    SPARE_SECONDS,
+    HistoryLimits,
+    Listener,
+    Receipt,
+    Stored,
+    Tip,
+)
+
+SWEPT_AT_A_TIME: Final = 2
+"""Topics looked at for old messages at each append: more than one, so that the sweep gets round."""
+
+Limits = Callable[[str], HistoryLimits]
+"""How much of a topic is kept."""
+
+
+class MemoryStore:
+    """What was appended, of all topics.
+
+    Args:
+        limits: How much is kept of each topic.
+        max_bytes: What all bodies together may take; 0 for no limit.
+        clock: Unix seconds.
+
+    Attributes:
+        epoch: The store's beginning.
+        last: The last offset that was given.
+    """
+
+    def __init__(self, limits: Limits, max_bytes: int, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._now = 0.0
+        self._topics: OrderedDict[str, deque[Stored]] = OrderedDict()
+        self._topic_at: OrderedDict[int, str] = OrderedDict()  # of every kept offset, in order
+        self._bytes = 0
+        self._ids: OrderedDict[tuple[str, str], Receipt] = OrderedDict()  # in the order they came
+        self.epoch = f"{int(clock() * 1e9):x}"
+        self.last = 0
+
+    def now(self) -> float:
+        """Unix seconds; a clock that is set back stands still, so that times grow with offsets."""
+        self._now = max(self._now, self._clock())
+        return self._now
+
+    @property
+    def first(self) -> int:
+        """The lowest offset that is kept; above the last one when none is."""
+        return next(iter(self._topic_at), self.last + 1)
+
+    def append(self, topic: str, body: bytes, id: str | None) -> tuple[Receipt, int]:  # noqa: A002
+        """Keep a message; returns its receipt and the topic's offset before it, 0 if there is none."""
+        now = self.now()
+        self._forget_ids(now)
+        if id is not None and (known := self._ids.get((topic, id))) is not None:
+            return known, 0
+        self._sweep(now)
+        kept = self._topics.setdefault(topic, deque())
+        previous = kept[-1].offset if kept else 0
+        self.last += 1
+        kept.append(Stored(self.last, now, body))
+        self._topic_at[self.last] = topic
+        self._bytes += len(body)
+        self._trim(topic, now)
+        while self._max_bytes and self._bytes > self._max_bytes:
+            self._drop_first(next(iter(self._topic_at.values())))
+        if id is not None:
+            self._ids[topic, id] = Receipt(self.last, now, True)
+        return Receipt(self.last, now, False), previous
+
+    def of(self, topic: str) -> deque[Stored]:
+        """What is kept of a topic, oldest first."""
+        self._trim(topic, self.now())
+        return self._topics.get(topic, deque())
+
+    def at(self, offset: int) -> Stored | None:
+        """The message at an offset."""
+        kept = self.of(self._topic_at[offset]) if offset in self._topic_at else ()
+        return next((stored for stored in kept if stored.offset == offset), None)
+
+    def erase(self, topic: str) -> int:
+        """Forget all messages of a topic, and how many there were."""
+        kept = len(self.of(topic))
+        for _ in range(kept):
+            self._drop_first(topic)
+        return kept
+
+    def _trim(self, topic: str, now: float) -> None:
+        kept = self._topics.get(topic)
+        if not kept:
+            return
+        limits = self._limits(topic)
+        most = limits.messages + SPARE_MESSAGES
+        oldest = now - limits.seconds - SPARE_SECONDS
+        while kept and (len(kept) > most or kept[0].time < oldest):
+            self._drop_first(topic)
+
+    def _sweep(self, now: float) -> None:
+        """Drop what is too old of topics that nothing is appended to: each gets its turn."""
+        for topic in list(islice(self._topics, SWEPT_AT_A_TIME)):
+            self._topics.move_to_end(topic)
+            self._trim(topic, now)
+
+    def _drop_first(self, topic: str) -> None:
+        kept = self._topics[topic]
+        first = kept.popleft()
+        self._bytes -= len(first.body)
+        del self._topic_at[first.offset]
+        if not kept:
+            del self._topics[topic]
+
+    def _forget_ids(self, now: float) -> None:
+        while self._ids and next(iter(self._ids.values())).time < now - ID_SECONDS:
+            self._ids.popitem(last=False)
+
+
+class MemoryHistory:
+    """The history of one memory bus, or of several that share an exchange.
+
+    Args:
+        bus: Delivers what was appended.
+        store: Shared by the histories of buses that share an exchange.
+    """
+
+    def __init__(self, bus: MemoryBus, subjects: Subjects, store: MemoryStore) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._store = store
+        self._listeners: list[Listener] = []
+        bus.listen(self._bus_changed)
+
+    @property
+    def problem(self) -> HistoryProblem | None:
+        """See :attr:`gateway.history.base.History.problem`."""
+        return None if self._bus.connected else "unavailable"
+
+    @property
+    def epoch(self) -> str:
+        """The store's beginning."""
+        return self._store.epoch
+
+    async def start(self) -> None:
+        """There is nothing to look after."""
+
+    async def close(self) -> None:
+        """There is nothing to look after."""
+
+    def listen(self, listener: Listener) -> None:
+        """See :meth:`gateway.history.base.History.listen`."""
+        self._listeners.append(listener)
+
+    async def append(self, topic: str, body: bytes, *, id: str | None = None) -> Receipt:  # noqa: A002
+        """See :meth:`gateway.history.base.History.append`."""
+        self._require_bus()
+        self._bus.require_room(body)
+        receipt, previous = self._store.append(topic, body, id)
+        if not receipt.duplicate:
+            placement = Placement(receipt.offset, previous, receipt.time)
+            self._bus.exchange.send(self._subjects.topic(topic), body, placement=placement)
+        return receipt
+
+    async def after(
+        self, topic: str, offset: int, *, limit: int, upto: int | None = None
+    ) -> list[Stored]:
+        """See :meth:`gateway.history.base.History.after`."""
+        self._require_bus()
+        above = (stored for stored in self._store.of(topic) if stored.offset > offset)
+        within = (stored for stored in above if upto is None or stored.offset <= upto)
+        return list(islice(within, limit))
+
+    async def newest(self, topic: str, count: int) -> list[Stored]:
+        """See :meth:`gateway.history.base.History.newest`."""
+        self._require_bus()
+        kept = self._store.of(topic)
+        return list(islice(kept, max(0, len(kept) - count), None))
+
+    async def tip(self) -> Tip:
+        """See :meth:`gateway.history.base.History.tip`."""
+        self._require_bus()
+        store = self._store
+        return Tip(store.epoch, store.last, store.now(), store.first)
+
+    async def time_at(self, offset: int) -> float | None:
+        """See :meth:`gateway.history.base.History.time_at`."""
+        self._require_bus()
+        stored = self._store.at(offset)
+        return None if stored is None else stored.time
+
+    async def last_offsets(self, topics: Iterable[str]) -> dict[str, int]:
+        """See :meth:`gateway.history.base.History.last_offsets`."""
+        self._require_bus()
+        return {topic: kept[-1].offset for topic in topics if (kept := self._store.of(topic))}
+
+    async def erase(self, topic: str) -> int:
+        """See :meth:`gateway.history.base.History.erase`."""
+        self._require_bus()
+        return self._store.erase(topic)
+
+    def _require_bus(self) -> None:
+        if not self._bus.connected:
+            raise HistoryUnavailable("unavailable", "the memory bus is not open")
+
+    def _bus_changed(self, up: bool) -> None:
+        if up:
+            for listener in self._listeners:
+                listener()
