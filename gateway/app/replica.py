@@ -14,6 +14,7 @@ from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
 from gateway.app.clients import ClientParts
 from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
+from gateway.app.telling import ToldBackend
 from gateway.app.users import UserParts
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.bus import open_bus
@@ -28,6 +29,7 @@ from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters,
 from gateway.relay import Relay
 from gateway.transport.endpoint import Phase
 from gateway.upstream.client import Upstream
+from gateway.upstream.outbox import Outbox
 
 GC_THRESHOLDS = (50_000, 20, 50)
 """
@@ -39,6 +41,9 @@ here is in a cycle.
 
 MEETING_SECONDS = 0.1
 """How long a new replica waits for the others to say that they are there, before it answers for all."""
+
+LAST_FACTS_SECONDS = 2.0
+"""How long a replica that leaves waits for the backend to take what it was not told of yet."""
 
 _log = structlog.get_logger(__name__)
 
@@ -90,6 +95,11 @@ class Gateway:
             max_user_bytes=personal.max_user_bytes,
             metrics=UpstreamCounters(metrics),
         )
+        self._outbox = Outbox(
+            self._upstream.tell,
+            UpstreamCounters(metrics),
+            max_in_flight=config.upstream.max_in_flight,
+        )
         self._users = UserParts(
             config,
             bus=self._bus,
@@ -97,6 +107,7 @@ class Gateway:
             relay=self._relay,
             personal=personal,
             metrics=metrics,
+            facts=ToldBackend(self._outbox),
             counts=lambda: (self._users.sessions.count, len(self._endpoint.connections)),
             superseded=self._superseded,
             close_revoked=self._close_revoked,
@@ -158,6 +169,7 @@ class Gateway:
         ]
         if self._clients.fetched_keys is not None:
             tasks.append(asyncio.create_task(self._clients.fetched_keys.run()))
+        outbox = asyncio.create_task(self._outbox.run())
         # What was built until now lives as long as the process: the collector need not look at it.
         gc.collect()
         gc.freeze()
@@ -173,9 +185,11 @@ class Gateway:
         await public.cleanup()
         # what clients said before they were closed still goes to the backend
         await self._clients.callbacks.finish(self._config.upstream.timeout_seconds)
-        await self._upstream.close()
         if not self._exit_code:
             await self._users.farewell()
+        await self._outbox.close(LAST_FACTS_SECONDS)
+        outbox.cancel()
+        await self._upstream.close()
         await self._bus.close()
         await internal.cleanup()
         _log.info("stopped")

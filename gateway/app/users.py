@@ -20,11 +20,15 @@ from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.book import Sessions
 from gateway.sessions.directory import Directory
+from gateway.sessions.facts import Facts
 from gateway.sessions.last_seen import LastSeen
 from gateway.sessions.limits import Limits
 from gateway.sessions.presence import Presences
+from gateway.sessions.reporter import Reporter
 from gateway.sessions.revoker import Revoker
+from gateway.sessions.transitions import Transitions
 from gateway.tracker.core import Tracker
+from gateway.tracker.effects import Lost
 from gateway.tracker.service import TrackerService
 
 STATE_PARTS = 4
@@ -40,6 +44,7 @@ class UserParts:
     """The parts, connected.
 
     Args:
+        facts: Where the backend is told what becomes of sessions, users and replicas.
         counts: How many sessions and connections this replica has.
         superseded: Called when a later process runs under this replica's id.
         close_revoked: Closes the sockets whose tokens are revoked; returns how many.
@@ -54,6 +59,7 @@ class UserParts:
         relay: Relay,
         personal: PersonalTopic,
         metrics: Metrics,
+        facts: Facts,
         counts: Callable[[], tuple[int, int]],
         superseded: Callable[[], None],
         close_revoked: Callable[[], int],
@@ -73,9 +79,10 @@ class UserParts:
             undecodable=metrics.bus_dropped.inc,
         )
 
-        def lost(replica: str, sessions: int) -> None:
-            _log.warning("replica lost", replica=replica, sessions=sessions)
+        def lost(lost: Lost) -> None:
+            _log.warning("replica lost", replica=lost.replica, sessions=lost.sessions)
             metrics.replicas_lost.inc()
+            self._reporter.lost(lost)
 
         self.tracker = TrackerService(
             core,
@@ -100,8 +107,27 @@ class UserParts:
             clock=time.time,
             seen=self._last_seen.seen,
         )
+        self._reporter = Reporter(
+            facts,
+            self.sessions,
+            self.cluster,
+            Transitions(
+                self.sessions.present,
+                offline_after_seconds=config.sessions.offline_after_seconds,
+                spread=random.random,
+            ),
+            events=config.upstream.events,
+            peers=core.peers,
+            clock=time.monotonic,
+        )
+        if self._reporter.events:
+            self.sessions.observer = self._reporter
         self.directory = Directory(
-            self.sessions, self.cluster, self._last_seen, live=lambda: list(core.peers)
+            self.sessions,
+            self.cluster,
+            self._last_seen,
+            report=self._reporter.answer,
+            live=lambda: list(core.peers),
         )
         self.revoker = Revoker(
             Revocations(
@@ -136,9 +162,12 @@ class UserParts:
             tasks.create_task(self.tracker.run())
             tasks.create_task(self.revoker.run())
             tasks.create_task(self._last_seen.run(self.sessions.users))
+            if self._reporter.events:
+                tasks.create_task(self._reporter.run())
 
     async def farewell(self) -> None:
-        """Tell the others that this replica leaves, and write what is not written yet."""
+        """Pass on what is undecided, tell the others that this replica leaves, write what is not written."""
+        await self._reporter.farewell()
         await self.tracker.farewell()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._last_seen.write(), LAST_WRITE_SECONDS)

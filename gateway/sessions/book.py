@@ -35,6 +35,16 @@ class Topics(Protocol):
         """Undo one subscribe."""
 
 
+class Observer(Protocol):
+    """Who wants to know of sessions as they begin and end."""
+
+    def started(self, client: Client) -> None:
+        """A socket is a session now."""
+
+    def ended(self, client: Client, *, moving: bool) -> None:
+        """A session ended; ``moving`` when its client is expected on another replica."""
+
+
 class User:
     """A user with sessions on this replica, now or a moment ago.
 
@@ -93,6 +103,7 @@ class Sessions:
     Attributes:
         count: How many there are.
         holders: Asks the other replicas which of them have sessions of a user.
+        observer: Told of this replica's sessions.
     """
 
     def __init__(
@@ -108,6 +119,7 @@ class Sessions:
     ) -> None:
         self.count = 0
         self.holders: Callable[[str], Awaitable[set[str]]] = _nobody
+        self.observer: Observer | None = None
         self._limits = limits
         self._personal = personal
         self._topics = topics
@@ -130,6 +142,15 @@ class Sessions:
         """Whether a socket is a session."""
         user = self._users.get(_name(client))
         return user is not None and client.id in user.clients
+
+    def present(self, name: str) -> bool:
+        """Whether a user has sessions here."""
+        user = self._users.get(name)
+        return user is not None and bool(user.clients)
+
+    def clients(self) -> list[Client]:
+        """All sockets that are sessions."""
+        return [client for user in self._users.values() for client in user.clients.values()]
 
     def online(self, user: User) -> bool:
         """Whether she is to be called online."""
@@ -178,6 +199,8 @@ class Sessions:
         if not user.clients:
             user.ended_at = self._clock()
             self._seen(name)
+        if self.observer is not None:
+            self.observer.ended(client, moving=False)
         self._tidy(name, user)
 
     def move(self, client: Client) -> None:
@@ -189,6 +212,8 @@ class Sessions:
         self._tracker.move(SESSIONS + user.topic, client.id)
         if not user.clients:
             user.ended_at = self._clock()
+        if self.observer is not None:
+            self.observer.ended(client, moving=True)
         self._tidy(_name(client), user)
 
     def _admit(self, user: User, client: Client) -> Reason | None:
@@ -205,6 +230,8 @@ class Sessions:
         self.count += 1
         self._tracker.put(SESSIONS + user.topic, entry)
         self._seen(entry.user)
+        if self.observer is not None:
+            self.observer.started(client)
         return None
 
     def _entry(self, client: Client, now: float) -> Entry:

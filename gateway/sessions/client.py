@@ -6,6 +6,7 @@ import msgspec
 
 from gateway.auth.claims import Claims
 from gateway.device import UNKNOWN, Device
+from gateway.protocol.messages import Json
 
 
 class Origin(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +43,10 @@ class Client(Protocol):
     @property
     def origin(self) -> Origin:
         """Where it comes from."""
+
+    @property
+    def state(self) -> Json:
+        """What the backend keeps with it."""
 
     @property
     def topics(self) -> list[str]:

@@ -18,6 +18,7 @@ from gateway.sessions.commands import (
     List,
     ListRevoked,
     Presence,
+    Report,
     Revoke,
     Session,
 )
@@ -42,6 +43,7 @@ class Directory:
     """Answers for this replica, and asks the others.
 
     Args:
+        report: Answers what is for the :class:`~gateway.sessions.reporter.Reporter`.
         live: Ids of the other replicas that are alive.
 
     Attributes:
@@ -54,9 +56,11 @@ class Directory:
         cluster: Cluster,
         last_seen: LastSeen,
         *,
+        report: Callable[[Report], bytes],
         live: Callable[[], Sequence[str]],
     ) -> None:
         self._sessions = sessions
+        self._report = report
         self._cluster = cluster
         self._last_seen = last_seen
         self._live = live
@@ -147,6 +151,8 @@ class Directory:
                 return commands.encode(sum(left))
             case Revoke() | ListRevoked():
                 return self.on_revoke(command)
+            case _:
+                return self._report(command)
 
     def _clients(self, user: str) -> list[Client]:
         known = self._sessions.find(user)

@@ -19,7 +19,7 @@ from gateway.tracker.digests import AUDIT_SECONDS, Digests
 from gateway.tracker.effects import Announce, Direct, Effect, Lost, Publish, Superseded
 from gateway.tracker.entry import Entry
 from gateway.tracker.messages import Ask, Beat, Delta, Digest, Farewell, Hello, Message, State
-from gateway.tracker.peers import Heard, Peers
+from gateway.tracker.peers import Heard, Peer, Peers
 from gateway.tracker.view import Change, Remote, View
 
 UNCONFIRMED_SECONDS: Final = 2.5 * AUDIT_SECONDS
@@ -124,12 +124,13 @@ class Tracker:
         if isinstance(message, Farewell):
             left = self.peers.forget(message.replica, message.incarnation)
             return self._depart(message.replica, now) if left else []
+        before = self.peers.get(message.replica)
         heard = self.peers.hear(message.replica, message.incarnation, now)
         if heard is Heard.OUTDATED:
             return []
         effects: list[Effect] = []
-        if heard is Heard.RESTARTED:
-            effects += self._purge(message.replica, now)
+        if heard is Heard.RESTARTED and before is not None:
+            effects += self._purge(message.replica, before, now)
         if heard is not Heard.KNOWN:
             effects.append(Direct(message.replica, self._beat()))  # it should know this one, too
             self._greet_all()
@@ -139,8 +140,7 @@ class Tracker:
         """Do what is due. To be called a few times a second."""
         effects: list[Effect] = []
         for replica, peer in self.peers.lost(now):
-            effects += self._purge(replica, now)
-            effects.append(Lost(replica, peer.sessions))
+            effects += self._purge(replica, peer, now)
         if now >= self._beat_at:
             self._beat_at = now + self._beat_seconds
             effects.append(self.announce())
@@ -301,14 +301,14 @@ class Tracker:
             self._moving.add(view.key)
         return [] if change is None else [change]
 
-    def _purge(self, replica: str, now: float) -> list[Effect]:
-        """Drop all entries of a replica."""
+    def _purge(self, replica: str, peer: Peer, now: float) -> list[Effect]:
+        """Drop all entries of a run of a replica that is over."""
         effects: list[Effect] = []
         for view in self._views.values():
             remote = view.remotes.pop(replica, None)
             if remote is not None and remote.entries:
                 effects += self._shown(view, (), list(remote.entries), now)
-        return effects
+        return [*effects, Lost(replica, peer.incarnation, peer.sessions)]
 
     def _depart(self, replica: str, now: float) -> list[Effect]:
         """A replica said farewell: its moving entries are nobody's now and stay until their deadline."""

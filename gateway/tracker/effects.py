@@ -29,9 +29,14 @@ class Direct(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """A replica was silent for too long; its entries were dropped."""
+    """A run of a replica ended without a farewell; its entries were dropped.
+
+    Attributes:
+        sessions: How many it had when it was last heard of.
+    """
 
     replica: str
+    incarnation: int
     sessions: int
 
 

@@ -63,6 +63,10 @@ class Peers:
         """One that is alive."""
         return self._peers[replica]
 
+    def get(self, replica: str) -> Peer | None:
+        """One, if it is alive."""
+        return self._peers.get(replica)
+
     def hear(self, replica: str, incarnation: int, now: float) -> Heard:
         """A message came; unless it is outdated, its sender is alive."""
         peer = self._peers.get(replica)

@@ -41,7 +41,7 @@ class TrackerService:
     Args:
         clock: Monotonic seconds.
         counts: How many sessions and connections this replica has.
-        lost: Called when another replica fell silent, with its id and its sessions.
+        lost: Called when another replica fell silent, or began anew without a farewell.
         superseded: Called when a later process runs under this replica's id.
     """
 
@@ -52,7 +52,7 @@ class TrackerService:
         *,
         clock: Callable[[], float],
         counts: Callable[[], tuple[int, int]],
-        lost: Callable[[str, int], None],
+        lost: Callable[[Lost], None],
         superseded: Callable[[], None],
     ) -> None:
         self._core = core
@@ -167,7 +167,7 @@ class TrackerService:
                     if watcher is not None:
                         watcher(effect)
                 case Lost():
-                    self._lost(effect.replica, effect.sessions)
+                    self._lost(effect)
                 case Superseded():
                     self._superseded()
                 case _:

@@ -5,13 +5,11 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-import structlog
 from yarl import URL
 
 from gateway.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
-from gateway.log import QUIET_SECONDS, Throttle
 from gateway.upstream.answers import (
     ConnectAnswer,
     JoinAnswer,
@@ -22,15 +20,10 @@ from gateway.upstream.answers import (
     join_answer,
     push_answer,
 )
-from gateway.upstream.breaker import Breaker
+from gateway.upstream.backend import Backend
 from gateway.upstream.call import Call, body, headers, source
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.slots import Slots
-
-_STATUSES: Final = {"answer": "unusable"}
-"""What metrics call a reason, where it is something else."""
-
-_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -58,19 +51,6 @@ class UpstreamMetrics(Protocol):
 
     def in_flight(self, calls: int) -> None:
         """How many are under way."""
-
-
-class _Backend:
-    """One URL that callbacks go to.
-
-    Attributes:
-        name: For logs: the URL without path, query and user information, which may hold secrets.
-    """
-
-    def __init__(self, url: str, clock: Callable[[], float]) -> None:
-        self.url = URL(url, encoded=True)
-        self.name = str(self.url.origin())
-        self.breaker = Breaker(clock)
 
 
 class Upstream:
@@ -103,9 +83,8 @@ class Upstream:
         self._clock = clock
         self._wall_clock = wall_clock
         self._exchange = Exchange(settings.max_in_flight)
-        self._slots = Slots(settings.max_in_flight)
-        self._backends: dict[str, _Backend] = {}
-        self._throttle = Throttle(QUIET_SECONDS, clock)
+        self._slots = Slots(settings.max_in_flight, metrics.in_flight)
+        self._backends: dict[str, Backend] = {}
         bound = settings.max_state_bytes
         self._connect_answer = partial(
             connect_answer, max_state_bytes=bound, max_user_bytes=max_user_bytes
@@ -162,38 +141,35 @@ class Upstream:
         born: float,
     ) -> T:
         backend = self._backend(url)
-        breaker = backend.breaker
         ticket: int | None = None
         started = self._clock()
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
-                if breaker.refuses():
-                    raise UpstreamUnavailable("breaker_open")
+                backend.check()
                 async with self._slots:
-                    ticket = breaker.admit()
-                    if ticket is None:
-                        raise UpstreamUnavailable("breaker_open")
-                    status, answer = await self._send(backend, call, read, call_id, born)
-        except TimeoutError:
-            self._failed(backend, ticket, call, "timeout", "", started)
-            raise UpstreamTimeout from None
-        except UpstreamUnavailable as problem:
-            self._failed(backend, ticket, call, problem.reason, problem.detail, started)
-            raise
+                    ticket = backend.admit()
+                    status, answer = await self._send(backend.url, call, read, call_id, born)
+        except (TimeoutError, UpstreamUnavailable) as problem:
+            word, detail = _describe(problem)
+            self._metrics.request(call.type, word, self._clock() - started)
+            if ticket is not None:
+                backend.failed(ticket, call.type, word, detail)
+            if isinstance(problem, UpstreamUnavailable):
+                raise
+            raise UpstreamTimeout("no answer in time") from None
         except BaseException:
             if ticket is not None:
-                breaker.given_up(ticket)
+                backend.given_up(ticket)
             raise
         self._metrics.request(call.type, str(status), self._clock() - started)
-        if breaker.succeeded(ticket):
-            _log.info("upstream works again", upstream=backend.name)
+        backend.answered(ticket)
         if isinstance(answer, Refused):
             raise UpstreamRefused(answer.status, answer.body)
         return answer
 
     async def _send(
         self,
-        backend: _Backend,
+        url: URL,
         call: Call,
         read: Callable[[int, bytes], T | Refused],
         call_id: str,
@@ -209,43 +185,19 @@ class Upstream:
             now=self._wall_clock(),
             secrets=self._settings.secrets,
         )
-        self._metrics.in_flight(self._slots.taken)
-        try:
-            status, answer = await self._exchange.post(backend.url, fields, content)
-        finally:
-            self._metrics.in_flight(self._slots.taken - 1)
+        status, answer = await self._exchange.post(url, fields, content)
         return status, read(status, answer)
 
-    def _failed(
-        self,
-        backend: _Backend,
-        ticket: int | None,
-        call: Call,
-        reason: str,
-        detail: str,
-        started: float,
-    ) -> None:
-        status = _STATUSES.get(reason, reason)
-        self._metrics.request(call.type, status, self._clock() - started)
-        if ticket is None:  # it was not sent
-            return
-        if (held := self._throttle.admit(status)) is not None:
-            _log.warning(
-                "callback failed",
-                upstream=backend.name,
-                type=call.type,
-                status=status,
-                detail=detail,
-                held=held,
-            )
-        if backend.breaker.failed(ticket):
-            _log.warning(
-                "upstream is left alone", upstream=backend.name, seconds=backend.breaker.seconds
-            )
-
-    def _backend(self, url: str) -> _Backend:
+    def _backend(self, url: str) -> Backend:
         url = url or self._settings.url
         backend = self._backends.get(url)
         if backend is None:
-            backend = self._backends[url] = _Backend(url, self._clock)
+            backend = self._backends[url] = Backend(url, self._clock)
         return backend
+
+
+def _describe(problem: TimeoutError | UpstreamUnavailable) -> tuple[str, str]:
+    """What metrics call it, and what is known beyond."""
+    if isinstance(problem, TimeoutError):
+        return "timeout", ""
+    return "unusable" if problem.reason == "answer" else problem.reason, problem.detail

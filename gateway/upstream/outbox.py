@@ -1,4 +1,4 @@
-"""Events the backend is told of and nobody waits for: in order for each user, and again until it takes them."""
+"""Events the backend is told of and nobody waits for: in order for each user, until it takes them."""
 
 import asyncio
 import random
@@ -131,14 +131,17 @@ class Outbox:
     async def _deliver(self, user: str | None) -> None:
         """Try the first event of a user."""
         try:
-            line = self._lines.get(user)
-            if line is None:  # dropped at the end
+            if user not in self._lines:  # dropped by close
                 return
-            event = line[0]
+            event = self._lines[user][0]
             if self._loop.time() >= event.expires_at:
                 self._drop(1, "expired")
                 self._done(user)
-            elif await self._was_told(event):
+                return
+            told = await self._was_told(event)
+            if user not in self._lines:
+                return
+            if told:
                 self._done(user)
             else:
                 self._try_again(user, event)
@@ -167,9 +170,7 @@ class Outbox:
 
     def _done(self, user: str | None) -> None:
         """The user's first event is told or dropped; the next may follow, after those of others."""
-        line = self._lines.get(user)
-        if line is None:
-            return
+        line = self._lines[user]
         line.popleft()
         self._count(-1)
         if line:

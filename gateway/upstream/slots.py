@@ -1,6 +1,7 @@
 """How many callbacks may be under way, and how many may wait for their turn."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
@@ -15,16 +16,15 @@ class Slots:
 
     Args:
         most: Callbacks under way at a time.
-
-    Attributes:
-        taken: Callbacks under way.
+        changed: Told how many are under way, each time that changes.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, changed: Callable[[int], None]) -> None:
         self._free = asyncio.Semaphore(most)
         self._most_waiting = WAITING_PER_SLOT * most
         self._waiting = 0
-        self.taken = 0
+        self._taken = 0
+        self._changed = changed
 
     async def __aenter__(self) -> None:
         """Wait for a turn.
@@ -42,7 +42,8 @@ class Slots:
                 self._waiting -= 1
         else:
             await self._free.acquire()  # returns without waiting
-        self.taken += 1
+        self._taken += 1
+        self._changed(self._taken)
 
     async def __aexit__(
         self,
@@ -50,5 +51,6 @@ class Slots:
         __: BaseException | None,
         ___: TracebackType | None,
     ) -> None:
-        self.taken -= 1
+        self._taken -= 1
+        self._changed(self._taken)
         self._free.release()

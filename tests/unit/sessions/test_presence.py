@@ -50,6 +50,7 @@ class Client:
         self.id = name
         self.claims = None if user is None else Claims(user, 0.0, presence=presence)
         self.origin = Origin("websocket", "2.0.0", "", "", device)
+        self.state = b"null"
         self.topics = [ROOM]
         self.events: list[str] = []
         self.shown: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -125,7 +126,7 @@ class Room:
             Carrier(),
             clock=lambda: self.clock.now,
             counts=lambda: (0, 0),
-            lost=lambda replica, _: self.lost.append(replica),
+            lost=lambda lost: self.lost.append(lost.replica),
             superseded=lambda: None,
         )
         self.refs = 0

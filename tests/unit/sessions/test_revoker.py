@@ -109,7 +109,9 @@ class Replica:
         )
         sessions: Any = type("Sessions", (), {})()  # it is told who holds a user, which nobody asks
         last_seen: Any = None
-        directory = Directory(sessions, self.cluster, last_seen, live=lambda: self.live)
+        directory = Directory(
+            sessions, self.cluster, last_seen, report=lambda _: b"", live=lambda: self.live
+        )
         self.revocations = Revocations(KEEP, lambda: NOW)
         self.revoker = Revoker(
             self.revocations,

@@ -1,0 +1,39 @@
+"""From facts, as the sessions state them, to callbacks, as the backend gets them."""
+
+from typing import assert_never
+
+from gateway.sessions.facts import Fact, ReplicaFact, SessionFact, UserFact
+from gateway.upstream.call import Call
+from gateway.upstream.outbox import Outbox
+
+
+class ToldBackend:
+    """Facts wait in the outbox for the backend to take them."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def tell(self, fact: Fact) -> None:
+        """Have the backend told; returns at once."""
+        self._outbox.tell(callback(fact))
+
+
+def callback(fact: Fact) -> Call:
+    """What the backend is told of a fact."""
+    kind = f"gateway.{fact.event}"
+    match fact:
+        case SessionFact():
+            return Call(
+                kind,
+                session=fact.session,
+                user=fact.user,
+                device=fact.device,
+                state=fact.state,
+                replica=fact.replica,
+            )
+        case UserFact():
+            return Call(kind, user=fact.user)
+        case ReplicaFact():
+            return Call(kind, replica=fact.replica, sessions=fact.sessions)
+        case _:
+            assert_never(fact)

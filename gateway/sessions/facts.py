@@ -1,0 +1,59 @@
+"""Facts: what the backend can be told of that it did not ask for, each once for all replicas."""
+
+from typing import Final, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from gateway.device import Device
+from gateway.protocol.messages import Json
+
+EVENTS: Final = frozenset(
+    {"session.started", "session.ended", "user.online", "user.offline", "replica.lost"}
+)
+"""All there are, named as in ``upstream.events``."""
+
+
+class SessionFact(msgspec.Struct, frozen=True):
+    """A session began or ended. Told by the replica that has or had it.
+
+    Attributes:
+        event: As it stands in ``upstream.events``.
+        replica: Where the session is or was.
+        state: What the backend keeps with the session.
+    """
+
+    event: Literal["session.started", "session.ended"]
+    session: str
+    user: str
+    device: Device
+    replica: str
+    state: Json
+
+
+class UserFact(msgspec.Struct, frozen=True):
+    """A user who was offline on all replicas is online, or the other way round."""
+
+    event: Literal["user.online", "user.offline"]
+    user: str
+
+
+class ReplicaFact(msgspec.Struct, frozen=True):
+    """A replica is gone without a farewell, and its sessions with it.
+
+    Attributes:
+        sessions: How many it had when it was last heard of.
+    """
+
+    event: Literal["replica.lost"]
+    replica: str
+    sessions: int
+
+
+Fact: TypeAlias = SessionFact | UserFact | ReplicaFact
+
+
+class Facts(Protocol):
+    """Where facts go."""
+
+    def tell(self, fact: Fact) -> None:
+        """Have the backend told; returns at once, and never raises. What it is about is true now."""
