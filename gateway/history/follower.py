@@ -88,7 +88,7 @@ class Follower:
         self,
         history: History,
         *,
-        deliver: Callable[[str, Sequence[Stored], str], None],
+        deliver: Callable[[str, Sequence[Stored]], None],
         tell_position: Callable[[str, Position], None],
         metrics: FollowerMetrics,
         bounded: bool,
@@ -327,7 +327,7 @@ class Follower:
     def _take(self, known: Followed, step: Step) -> None:
         if step.deliver:
             known.told_at = self._clock()
-            self._deliver(known.topic, step.deliver, self._epoch)
+            self._deliver(known.topic, step.deliver)
         if step.restarted:
             self._shaken.set()
         if step.fetch is not None:

@@ -32,6 +32,7 @@ from gateway.protocol.messages import (
     Undecodable,
     close_message,
     encode_json,
+    error_message,
     error_reply,
     ok_reply,
 )
@@ -269,6 +270,14 @@ class Socket:
             return effects
         del self._channels[topic]
         return [*effects, Send(close_message(channel.join_ref, channel.topic))]
+
+    def crash(self, topic: str, attempt: int) -> list[Effect]:
+        """A channel cannot go on; its client joins again, by ``phx_error`` (``Phoenix.Channel.Server``)."""
+        channel = self._current(topic, attempt, ChannelState.JOINED)
+        if channel is None:
+            return []
+        del self._channels[topic]
+        return [Unsubscribe(topic, attempt), Send(error_message(channel.join_ref, channel.topic))]
 
     def end_all(self) -> list[Effect]:
         """The gateway takes the client off all topics: phoenix.js then has nothing to rejoin."""

@@ -16,6 +16,7 @@ from gateway.transport.endpoint import Endpoint
 from gateway.transport.framing import PONG, WebSocketEncoding, close_frame, frame
 
 if TYPE_CHECKING:
+    from gateway.history.position import Position
     from gateway.transport.lane import Lane
     from gateway.transport.membership import Joining, Membership
 
@@ -34,6 +35,8 @@ class Connection:
         core: Its protocol state.
         members: Its memberships, by topic.
         joining: Its joins between their admission and their reply, by attempt.
+        departed: The topic of the channel that ended last, and the position it was sent; a join that
+            follows at once replaces it.
         lane: The callbacks about it that are under way or wait; None while there are none.
         refreshing: The token being looked at; None while there is none.
         heard_at: When the client's last frame came, monotonic seconds.
@@ -49,6 +52,7 @@ class Connection:
         "claims",
         "close_code",
         "core",
+        "departed",
         "encoding",
         "endpoint",
         "heard_at",
@@ -88,6 +92,7 @@ class Connection:
         self.core = Socket(max_channels=endpoint.limits.max_channels_per_socket)
         self.members: dict[str, Membership] = {}
         self.joining: dict[int, Joining] = {}
+        self.departed: tuple[str, Position] | None = None
         self.lane: Lane | None = None
         self.refreshing: asyncio.Task[None] | None = None
         self._transport = transport
