@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run test check lint type fmt bench lock image clean
+.PHONY: help setup run demo test check lint type fmt bench lock image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,13 @@ setup: .venv/.installed ## Create .venv with the locked versions
 
 run: setup ## Serve in dev mode: memory bus, demo page
 	$(BIN)/gateway serve --dev
+
+demo: setup deploy/demo/node_modules ## Run a chat room on two gateways and two stateless backends
+	$(BIN)/python -m deploy.demo.run
+
+deploy/demo/node_modules: deploy/demo/package-lock.json
+	cd deploy/demo && npm ci
+	@touch $@
 
 test: setup ## Run the whole test suite, with a real nats-server, real clients and a real browser
 	$(BIN)/pytest

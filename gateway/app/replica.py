@@ -122,6 +122,7 @@ class Gateway:
             metrics=metrics,
         )
         self._endpoint = self._clients.endpoint
+        self._users.directory.on_leave = self._endpoint.leave_topic
         self._readiness = Readiness(self._endpoint, self._bus, self._users.revoker.doubt)
         self._drain = Drain(
             self._endpoint,

@@ -21,6 +21,7 @@ from gateway.relay import Relay
 from gateway.sessions.book import Sessions
 from gateway.sessions.directory import Directory
 from gateway.sessions.facts import Facts
+from gateway.sessions.kept_revocations import KeptRevocations
 from gateway.sessions.last_seen import LastSeen
 from gateway.sessions.limits import Limits
 from gateway.sessions.presence import Presences
@@ -138,12 +139,15 @@ class UserParts:
             self.directory,
             self.cluster,
             bus,
+            KeptRevocations(
+                bus,
+                f"{config.bus.prefix}_revocations",
+                # it may lie a leeway ahead of the time it is made
+                keep_seconds=config.auth.max_token_seconds + 2 * config.auth.leeway_seconds,
+                undecodable=metrics.bus_dropped.inc,
+            ),
             live=lambda: list(core.peers),
-            bucket=f"{config.bus.prefix}_revocations",
-            # it may lie a leeway ahead of the time it is made
-            keep_seconds=config.auth.max_token_seconds + 2 * config.auth.leeway_seconds,
             close_revoked=close_revoked,
-            undecodable=metrics.bus_dropped.inc,
         )
         prefix, numbers = secrets.token_urlsafe(9), count()
         self.presences = Presences(

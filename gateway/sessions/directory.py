@@ -48,6 +48,8 @@ class Directory:
 
     Attributes:
         on_revoke: Carries out what concerns tokens, and answers.
+        on_leave: Takes all sockets of a user off a topic, sessions or not: one whose first join is just being
+            decided must not get in afterwards. Returns how many channels ended.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Directory:
         self._last_seen = last_seen
         self._live = live
         self.on_revoke: Callable[[Revoke | ListRevoked], bytes] = lambda _: b""
+        self.on_leave: Callable[[str, str], int] = lambda _user, _topic: 0
         cluster.respond = self._respond
         sessions.holders = self.holders
 
@@ -147,8 +150,7 @@ class Directory:
                 ]
                 return commands.encode(sum(client.go_away() for client in chosen))
             case Leave():
-                left = [c.leave_topic(command.topic) for c in self._clients(command.user)]
-                return commands.encode(sum(left))
+                return commands.encode(self.on_leave(command.user, command.topic))
             case Revoke() | ListRevoked():
                 return self.on_revoke(command)
             case _:

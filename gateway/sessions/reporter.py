@@ -173,6 +173,7 @@ class Reporter:
                 return  # the bus is down, or a replica is dead and not yet known to be
             for user, online in self._transitions.decide(standings):
                 self._tell_user(user, online=online)
+            await asyncio.sleep(0)  # without other replicas nothing was waited for
 
     async def _tell_losses(self) -> None:
         for lost in list(self._losses.untold):

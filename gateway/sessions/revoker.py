@@ -7,7 +7,6 @@ the bus keeps values it is kept. Everything may happen twice: what is known alre
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
@@ -20,6 +19,7 @@ from gateway.errors import BusError, BusUnavailable, NothingKept
 from gateway.sessions import commands
 from gateway.sessions.commands import ListRevoked, Revoke
 from gateway.sessions.directory import Cover, Directory
+from gateway.sessions.kept_revocations import KeptRevocations
 
 AGAIN_SECONDS: Final = 0.5
 """Time between two tries to read what the bus keeps, or to ask who did not answer."""
@@ -40,31 +40,18 @@ That is more than the few seconds of a stall, and yet an end: one of an earlier 
 KEEPS_IN_A_ROW: Final = 200
 """Revocations written to the bus between two of those."""
 
-REVOCATION_BYTES: Final = 512
-"""Above what one has on the bus: 255 bytes of a name, and what is around it."""
-
-CLOCKS_SECONDS: Final = 60.0
-"""How much longer the bus keeps a revocation than it counts: clocks differ."""
+TOLD_AT_ONCE: Final = 8
+"""Revocations of one message: less than any bus carries, whatever their 255 bytes of a name."""
 
 _log = structlog.get_logger(__name__)
 
 
-class Bus(Protocol):
-    """Keeps values beyond the life of this process."""
+class BusState(Protocol):
+    """As much of the bus as matters here."""
 
     @property
     def connected(self) -> bool:
-        """Whether messages are taken."""
-
-    @property
-    def max_envelope_bytes(self) -> int:
-        """The longest message."""
-
-    async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
-        """Keep a value; raises ``NothingKept`` or ``BusUnavailable``."""
-
-    async def entries(self, bucket: str) -> dict[str, bytes]:
-        """All kept values; raises ``NothingKept`` or ``BusUnavailable``."""
+        """Whether others can be told."""
 
 
 class Revoker:
@@ -72,10 +59,7 @@ class Revoker:
 
     Args:
         live: Ids of the other replicas that are alive.
-        bucket: Where the bus keeps revocations.
-        keep_seconds: How long after its making a revocation may be needed.
         close_revoked: Closes the sockets here whose tokens are revoked; returns how many.
-        undecodable: Called for each kept value that this release cannot read.
     """
 
     def __init__(
@@ -83,23 +67,19 @@ class Revoker:
         revocations: Revocations,
         directory: Directory,
         cluster: Cluster,
-        bus: Bus,
+        bus: BusState,
+        kept: KeptRevocations,
         *,
         live: Callable[[], Sequence[str]],
-        bucket: str,
-        keep_seconds: float,
         close_revoked: Callable[[], int],
-        undecodable: Callable[[], None],
     ) -> None:
         self._revocations = revocations
         self._directory = directory
         self._cluster = cluster
         self._bus = bus
+        self._kept = kept
         self._live = live
-        self._bucket = bucket
-        self._keep_seconds = keep_seconds + CLOCKS_SECONDS
         self._close_revoked = close_revoked
-        self._undecodable = undecodable
         self._known = False  # what others revoked while this replica could not hear them
         self._cuts = 0
         self._again = asyncio.Event()
@@ -134,7 +114,7 @@ class Revoker:
             self._untold = self._unkept = True
             raise BusUnavailable("the others cannot be told")
         asking = self._directory.ask(self._live(), Revoke(revocation), commands.decode_number)
-        others, kept = await asyncio.gather(asking, self._keep(revocation))
+        others, kept = await asyncio.gather(asking, self._kept.keep(revocation))
         # Last, so that a replica that starts now either hears this or finds it on the bus.
         told = await self._tell((revocation,))
         self._untold |= not told
@@ -183,9 +163,9 @@ class Revoker:
                 _log.exception("revoker failed")
 
     async def _look(self) -> None:
+        self._again.clear()
         await self._tell_untold()
-        if self._again.is_set():
-            self._again.clear()
+        if self._cuts and not self._known:
             await self.learn()
         if self._known:
             # They may have been there all the time, behind a cut between servers that nobody noticed.
@@ -225,10 +205,9 @@ class Revoker:
 
     async def _tell(self, revocations: Sequence[Revocation]) -> bool:
         """Tell all replicas; False when they could not be told."""
-        at_once = max(1, self._bus.max_envelope_bytes // REVOCATION_BYTES)
         try:
-            for start in range(0, len(revocations), at_once):
-                await self._cluster.revoke(encode(revocations[start : start + at_once]))
+            for start in range(0, len(revocations), TOLD_AT_ONCE):
+                await self._cluster.revoke(encode(revocations[start : start + TOLD_AT_ONCE]))
         except BusError:
             return False
         return True
@@ -267,12 +246,7 @@ class Revoker:
         Raises:
             BusUnavailable: Nobody can say.
         """
-        kept: set[Revocation] = set()
-        for value in (await self._bus.entries(self._bucket)).values():
-            try:
-                kept.update(decode(value))
-            except ValueError:
-                self._undecodable()
+        kept = await self._kept.read()
         self._heard(kept)
         return [each for each in self._revocations.all() if each not in kept]
 
@@ -285,20 +259,6 @@ class Revoker:
         except BusUnavailable:
             return False
         for revocation in lacking[:KEEPS_IN_A_ROW]:
-            if not await self._keep(revocation):
+            if not await self._kept.keep(revocation):
                 return False
         return len(lacking) <= KEEPS_IN_A_ROW
-
-    async def _keep(self, revocation: Revocation) -> bool:
-        """Have the bus keep it; False if it should and could not."""
-        value = encode((revocation,))
-        # By its content: of two replicas that write at once neither undoes what the other wrote.
-        key = hashlib.sha256(value).hexdigest()
-        try:
-            await self._bus.put(self._bucket, key, value, keep_seconds=self._keep_seconds)
-        except NothingKept:
-            return True
-        except BusUnavailable as problem:
-            _log.warning("a revocation is not kept yet", problem=str(problem))
-            return False
-        return True

@@ -50,6 +50,9 @@ class OpenConnection(Protocol):
     def go_away(self) -> bool:
         """Close it with 1001, it may come back; False if it is closed already."""
 
+    def leave_topic(self, topic: str) -> bool:
+        """Take it off a topic; False if it is not on it."""
+
     def abort(self) -> None:
         """Cut the TCP connection now."""
 
@@ -144,6 +147,11 @@ class Endpoint:
         """Close the sockets whose tokens are revoked, sessions or not; returns how many it were."""
         revoked = [c for c in self.connections if c.claims is not None and self._revoked(c.claims)]
         return sum(connection.go_away() for connection in revoked)
+
+    def leave_topic(self, user: str, topic: str) -> int:
+        """Take a user's sockets off a topic, those too whose join is under way; returns how many it were."""
+        theirs = [c for c in self.connections if c.claims is not None and c.claims.user == user]
+        return sum(connection.leave_topic(topic) for connection in theirs)
 
     def remove(self, connection: OpenConnection, transport: str) -> None:
         """A client's connection ended."""

@@ -12,24 +12,24 @@ from pathlib import Path
 from tests.conftest import require
 
 DIRECTORY = Path(__file__).parent / "node"
-MODULES = DIRECTORY / "node_modules"
 INSTALL_SECONDS = 300
 
 
-def install() -> Path:
-    """Have the locked packages in place; returns their directory.
+def install(directory: Path = DIRECTORY) -> Path:
+    """Have the packages a folder's lock names in place; returns where they are.
 
     Raises:
         AssertionError: npm cannot install them; the message is npm's own.
     """
     npm = require("node", shutil.which("npm"))
-    stamp = MODULES / ".installed"
-    wanted = hashlib.sha256((DIRECTORY / "package-lock.json").read_bytes()).hexdigest()
-    with _alone():
+    modules = directory / "node_modules"
+    stamp = modules / ".installed"
+    wanted = hashlib.sha256((directory / "package-lock.json").read_bytes()).hexdigest()
+    with _alone(directory):
         if not stamp.exists() or stamp.read_text() != wanted:
             done = subprocess.run(
                 [npm, "ci", "--no-audit", "--no-fund"],
-                cwd=DIRECTORY,
+                cwd=directory,
                 capture_output=True,
                 text=True,
                 timeout=INSTALL_SECONDS,
@@ -37,15 +37,15 @@ def install() -> Path:
             )
             assert done.returncode == 0, f"npm ci failed:\n{done.stderr}"
             stamp.write_text(wanted)
-    return MODULES
+    return modules
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone(directory: Path) -> Iterator[None]:
     """Keep other test runs of this checkout from installing at the same time."""
-    directory = os.open(DIRECTORY, os.O_RDONLY)
+    lock = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(directory)
+        os.close(lock)

@@ -13,6 +13,7 @@ from standardwebhooks.webhooks import Webhook
 from websockets.exceptions import InvalidStatus
 
 from tests.conftest import StartGateway
+from tests.support.api import Backend
 from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
 from tests.support.tokens import token
@@ -198,6 +199,33 @@ async def test_pushes_are_answered_and_broadcast_in_the_backends_words(
     assert response(await alice.ask(ROOM, "say")) == ("error", {"errors": {"text": ["is empty"]}})
     upstream.answers[PUSH] = lambda _: web.Response(status=204)
     assert response(await alice.ask(ROOM, "say")) == ("ok", {})
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_who_is_removed_while_the_backend_decides_does_not_get_in(
+    first: bool, start: Callable[..., GatewayProcess], upstream: UpstreamServer, connect: Connect
+) -> None:
+    """The backend may have looked its members up before it removed one."""
+    gateway = start()
+    client = await connect(gateway, "bob")
+    if not first:
+        await client.join("user:bob")
+    decide = asyncio.Event()
+
+    async def answer(_: dict[str, Any]) -> web.StreamResponse:
+        await decide.wait()
+        return web.json_response({})
+
+    upstream.answers[JOIN] = answer
+    joining = asyncio.create_task(client.join(ROOM))
+    await eventually(lambda: any(call.body["topic"] == ROOM for call in upstream.calls))
+    async with Backend(gateway) as backend:
+        removed = await backend.delete("/v1/topics/room:1/users/bob")
+    decide.set()
+
+    assert removed[1]["removed"] == 1
+    assert response(await joining) == ("error", {"reason": "unauthorized"})
+    assert (await client.ask(ROOM, "say"))[4]["response"] == {"reason": "unmatched topic"}
 
 
 async def test_state_goes_back_and_forth_and_is_bounded(

@@ -15,6 +15,7 @@ from gateway.cluster import Cluster
 from gateway.errors import BusUnavailable, NothingKept
 from gateway.sessions import revoker
 from gateway.sessions.directory import Cover, Directory
+from gateway.sessions.kept_revocations import CLOCKS_SECONDS, KeptRevocations
 from gateway.sessions.revoker import Revoker
 from tests.support.clock import Clock
 from tests.unit.bus.counters import Ignored
@@ -118,11 +119,9 @@ class Replica:
             directory,
             self.cluster,
             self.bus,
+            KeptRevocations(self.bus, BUCKET, keep_seconds=KEEP, undecodable=self._lost),
             live=lambda: self.live,
-            bucket=BUCKET,
-            keep_seconds=KEEP,
             close_revoked=self._close_revoked,
-            undecodable=self._lost,
         )
 
     async def start(self, *live: str) -> None:
@@ -217,7 +216,7 @@ async def test_sockets_are_closed_on_all_replicas_and_counted(replicas: Replicas
     assert not a.refuses("43")
     assert not b.refuses("42", issued_at=NOW + 1)
     assert replicas.store.kept() == {USER}
-    assert replicas.store.keep_seconds == {KEEP + revoker.CLOCKS_SECONDS}
+    assert replicas.store.keep_seconds == {KEEP + CLOCKS_SECONDS}
 
 
 async def test_a_token_is_revoked_by_its_id(replicas: Replicas) -> None:

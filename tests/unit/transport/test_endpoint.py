@@ -19,6 +19,9 @@ class Socket:
         was_open, self.closed = not self.closed, True
         return was_open
 
+    def leave_topic(self, topic: str) -> bool:
+        return topic == "joined" and not self.closed
+
     def buffered(self) -> int:
         raise NotImplementedError
 
@@ -74,3 +77,19 @@ async def test_a_token_revoked_while_its_handshake_was_under_way_opens_nothing()
     assert late.closed
     assert not other.closed
     assert len(endpoint.connections) == 2, "it is removed when it has ended"
+
+
+async def test_a_user_is_taken_off_a_topic_on_all_her_sockets() -> None:
+    endpoint = endpoint_of(set())
+    for socket in (
+        Socket("42"),
+        Socket("42", closed=True),
+        Socket("42"),
+        Socket("43"),
+        Socket(None),
+    ):
+        endpoint.add(socket, "websocket")
+
+    assert endpoint.leave_topic("42", "joined") == 2
+    assert endpoint.leave_topic("42", "other") == 0
+    assert endpoint.leave_topic("44", "joined") == 0
