@@ -6,8 +6,10 @@
      ├── FetchError              the identity provider's: no key set came from its address
      ├── BusError                the carrier's
      │    ├── BusUnavailable     not connected; certainly nothing was sent
-     │    │    └── NothingKept   connected, to a bus that has no place to keep values
+     │    │    ├── NothingKept   connected, to a bus that has no place to keep values
+     │    │    └── HistoryUnavailable  no history to be had; certainly nothing was stored
      │    ├── EnvelopeTooLarge   above what the bus server takes; nothing was sent
+     │    ├── OutcomeUnknown     sent, and not answered: it may have been done
      │    └── SubscriptionRefused  the server denies the subject
      └── UpstreamError           the backend's
           ├── UpstreamRefused    it said no, in its own words
@@ -15,6 +17,14 @@
           └── UpstreamUnavailable  no answer that can be used, with a metric label
 
 Bugs stay plain exceptions. Reasons sent to clients are in :mod:`gateway.protocol.reasons`.
+"""
+
+from typing import Literal, TypeAlias
+
+HistoryProblem: TypeAlias = Literal["unavailable", "no_jetstream", "server_too_old"]
+"""
+Why there is no history: the server does not answer or refuses for now; it has no JetStream, or none for
+this user; its release lacks what is needed.
 """
 
 
@@ -60,6 +70,25 @@ class BusUnavailable(BusError):
 
 class NothingKept(BusUnavailable):
     """The bus has no place to keep values, for this replica at least; trying again is of no use."""
+
+
+class HistoryUnavailable(BusUnavailable):
+    """The history cannot be written or read: certainly nothing was stored.
+
+    Attributes:
+        reason: Stable label, as readiness shows it: ``unavailable``, ``no_jetstream`` or
+            ``server_too_old``.
+        code: JetStream's number for what is wrong (``err_code``); 0 where it did not say.
+    """
+
+    def __init__(self, reason: HistoryProblem, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.reason: HistoryProblem = reason
+        self.code = code
+
+
+class OutcomeUnknown(BusError):
+    """Something was sent and its answer did not come: it may have been done, and may still be."""
 
 
 class EnvelopeTooLarge(BusError):

@@ -23,14 +23,14 @@ from gateway.bus.envelope import (
 from gateway.bus.interest import Interest
 from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
-from gateway.hub.broadcast import Audience, Broadcast
-from gateway.hub.fanout import Fanout
-from gateway.hub.registry import Member, Registry
 from gateway.history.base import History, Stored
 from gateway.history.follower import Follower, FollowerMetrics
 from gateway.history.policy import HistoryPolicy
 from gateway.history.position import Position
 from gateway.history.position import encode as encode_position
+from gateway.hub.broadcast import Audience, Broadcast
+from gateway.hub.fanout import Fanout
+from gateway.hub.registry import Member, Registry
 from gateway.protocol.reserved import is_reserved_event
 
 LINGER_SECONDS = 2.0
@@ -80,14 +80,13 @@ class Relay:
     """One replica's way to all members of a topic.
 
     Args:
-        history: Where messages are kept.
+        history: Where messages are kept; None where no topic's are.
         policy: What is kept of a topic; None for nothing.
         bounded: See :class:`gateway.history.follower.Follower`.
         clock: Unix seconds; publish times are compared between replicas.
 
     Attributes:
         on_control: Told what gateways say to those who are subscribed to a topic.
-        follower: The topics with history that are subscribed.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Relay:
         registry: Registry,
         fanout: Fanout,
         metrics: RelayMetrics,
-        history: History,
+        history: History | None,
         policy: Callable[[str], HistoryPolicy | None],
         bounded: bool,
         clock: Callable[[], float],
@@ -111,13 +110,16 @@ class Relay:
         self._clock = clock
         self._history = history
         self.policy = policy
-        self.follower = Follower(
-            history,
-            deliver=self._deliver_stored,
-            tell_position=self._remind,
-            metrics=metrics,
-            bounded=bounded,
-        )
+        self._follower = None
+        if history is not None:
+            self._follower = Follower(
+                history,
+                deliver=self._deliver_stored,
+                lost=self._lost,
+                tell_position=self._remind,
+                metrics=metrics,
+                bounded=bounded,
+            )
         self.on_control: Callable[[Control, bytes], None] = lambda _kind, _message: None
         self._interest = Interest(
             bus,
@@ -125,8 +127,20 @@ class Relay:
             self._deliver,
             linger_seconds=LINGER_SECONDS,
             wait_seconds=JOIN_WAIT_SECONDS,
-            left=self.follower.forget,
+            left=self._left,
         )
+
+    @property
+    def follower(self) -> Follower:
+        """What follows the topics with history; to be asked for where there are such."""
+        assert self._follower is not None  # noqa: S101 -- as the rules have it
+        return self._follower
+
+    @property
+    def history(self) -> History:
+        """Where messages are kept; to be asked for where some are."""
+        assert self._history is not None  # noqa: S101 -- as the rules have it
+        return self._history
 
     @property
     def subscriptions(self) -> int:
@@ -162,8 +176,8 @@ class Relay:
         if self.policy(topic) is None:
             await self._bus.publish(self._subjects.topic(topic), data)
             return NOT_KEPT
-        receipt = await self._history.append(topic, data, id=message_id)
-        position = Position(self._history.epoch, receipt.offset, receipt.time)
+        receipt = await self.history.append(topic, data, id=message_id)
+        position = Position(self.history.epoch, receipt.offset, receipt.time)
         return Published(encode_position(position), receipt.duplicate)
 
     def try_subscribe(self, topic: str) -> bool:
@@ -226,7 +240,8 @@ class Relay:
 
     def _deliver(self, topic: str, data: bytes, placement: Placement | None) -> None:
         if placement is not None:
-            self.follower.live(topic, placement, data)
+            if self._follower is not None:
+                self._follower.live(topic, placement, data)
             return
         control = control_in(data)
         if control is not None:
@@ -239,6 +254,17 @@ class Relay:
             broadcast = self.broadcast(topic, message)
             if broadcast is not None:
                 self._fanout.send(broadcast)
+
+    def _lost(self, topic: str) -> None:
+        """Messages are gone: who resumes joins again, and is told so."""
+        found = self._registry.get(topic)
+        for member in tuple(found.members) if found is not None else ():
+            if member.encoding.positions:
+                member.outlet.rejoin(topic)
+
+    def _left(self, topic: str) -> None:
+        if self._follower is not None:
+            self._follower.forget(topic)
 
     def _remind(self, topic: str, position: Position) -> None:
         reached = b'"%b"' % encode_position(position).encode()

@@ -18,6 +18,15 @@ _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _MATCH_CACHE: Final = 16_384  # topics in use on a replica are matched over and over
 
 
+class HistoryLimits(Protocol):
+    """How much of a topic's past is given to those who come back or come new."""
+
+    @property
+    def messages(self) -> int: ...
+    @property
+    def seconds(self) -> int: ...
+
+
 class ChannelPolicy(Protocol):
     """One entry of ``[[channels]]``."""
 
@@ -31,6 +40,8 @@ class ChannelPolicy(Protocol):
     def echo(self) -> bool: ...
     @property
     def presence(self) -> Presence: ...
+    @property
+    def history(self) -> HistoryLimits | None: ...
     @property
     def slow_consumer(self) -> SlowConsumer: ...
     @property
@@ -49,6 +60,7 @@ class PersonalTopic(msgspec.Struct, frozen=True):
     push: Push = "deny"
     echo: bool = True
     presence: Presence = False
+    history: HistoryLimits | None = None
     slow_consumer: SlowConsumer = "disconnect"
     upstream_url: str = ""
 
@@ -83,6 +95,7 @@ class Rule(msgspec.Struct, frozen=True):
         push: What a client's push does.
         echo: Whether the pusher gets its own broadcast.
         presence: Whether members see who else is there, or how many.
+        history: What is kept of its topics; None for nothing.
         slow_consumer: What happens to a socket that is behind.
         upstream_url: The backend of these topics; empty for the one of all.
     """
@@ -94,6 +107,7 @@ class Rule(msgspec.Struct, frozen=True):
     push: Push
     echo: bool
     presence: Presence
+    history: HistoryLimits | None
     slow_consumer: SlowConsumer
     upstream_url: str
 
@@ -125,6 +139,16 @@ class Rules:
         self._rules = [_compile(channel) for channel in channels]
         self.match = lru_cache(_MATCH_CACHE)(self._match)
 
+    def history(self, topic: str) -> HistoryLimits | None:
+        """How much of a topic's past is kept; None for nothing, or where no rule matches."""
+        rule = self.match(topic)
+        return None if rule is None else rule.history
+
+    @property
+    def all_history(self) -> list[HistoryLimits]:
+        """What the rules keep, those that keep anything."""
+        return [rule.history for rule in self._rules if rule.history is not None]
+
     @property
     def claims(self) -> frozenset[str]:
         """Names of all claims that patterns ask for."""
@@ -155,6 +179,7 @@ def _compile(channel: ChannelPolicy) -> Rule:
         push=channel.push,
         echo=channel.echo,
         presence=channel.presence,
+        history=channel.history,
         slow_consumer=channel.slow_consumer,
         upstream_url=channel.upstream_url,
     )

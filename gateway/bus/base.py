@@ -17,8 +17,13 @@ What no bus promises: that a message taken while the connection broke arrives.
 from collections.abc import Callable
 from typing import Protocol
 
-Handler = Callable[[bytes], None]
-"""Called with the body of each message; must not wait."""
+from gateway.bus.placement import Placement
+
+Handler = Callable[[bytes, Placement | None], None]
+"""
+Called with the body of each message, and where it stands in the history, if it is kept there; must not
+wait.
+"""
 
 Unheard = Callable[[], None]
 """Called when a message met no subscriber; must not wait."""
@@ -138,11 +143,15 @@ class BusConfig(Protocol):
     Attributes:
         url: ``memory://``, or NATS servers separated by commas: ``nats://host:4222,tls://host``. User
             and password, or a token, stand before an ``@`` and count for all of them.
+        prefix: First token of every subject, those of answers included.
         credentials_file: Path of a NATS .creds file, or empty.
     """
 
     @property
     def url(self) -> str: ...
+
+    @property
+    def prefix(self) -> str: ...
 
     @property
     def credentials_file(self) -> str: ...

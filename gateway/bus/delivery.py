@@ -3,6 +3,7 @@
 import structlog
 
 from gateway.bus.base import BusMetrics, Handler, Listener
+from gateway.bus.placement import Placement
 from gateway.log import QUIET_SECONDS, Throttle
 
 _log = structlog.get_logger(__name__)
@@ -15,10 +16,12 @@ class Delivery:
         self._metrics = metrics
         self._throttle = Throttle(QUIET_SECONDS)
 
-    def message(self, subject: str, handler: Handler, body: bytes) -> None:
+    def message(
+        self, subject: str, handler: Handler, body: bytes, placement: Placement | None
+    ) -> None:
         """Call a handler."""
         try:
-            handler(body)
+            handler(body, placement)
         except Exception as problem:  # noqa: BLE001 - a bug on one subject must not stop the bus
             self._metrics.dropped(1)
             self._complain("bus handler failed", problem, subject=subject)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.bus.base import Bus, Subscription
+from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusUnavailable
 
@@ -37,7 +38,8 @@ class Interest:
     Args:
         bus: Where to subscribe.
         subjects: Where the topics are on it.
-        deliver: Called with the topic and the body of each message, also while a topic lingers.
+        deliver: Called with the topic, the body and the placement of each message, also while a topic
+            lingers.
         linger_seconds: How long a subscription outlives its last holder.
         wait_seconds: How long :meth:`acquire` waits for a bus that is down.
         left: Told of each topic that is subscribed no longer.
@@ -47,7 +49,7 @@ class Interest:
         self,
         bus: Bus,
         subjects: Subjects,
-        deliver: Callable[[str, bytes], None],
+        deliver: Callable[[str, bytes, Placement | None], None],
         *,
         linger_seconds: float,
         wait_seconds: float,

@@ -6,6 +6,7 @@ from typing import Final
 
 from gateway.bus.base import BusMetrics, Handler, Listener, Unheard
 from gateway.bus.delivery import Delivery
+from gateway.bus.placement import Placement
 from gateway.bus.subjects import check
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, NothingKept
 
@@ -29,10 +30,10 @@ class MemorySubscription:
             self._handler = None
             self._bus.exchange.remove(self._subject, self)
 
-    def deliver(self, body: bytes) -> None:
+    def deliver(self, body: bytes, placement: Placement | None) -> None:
         """Call the handler, unless the subscription or its bus is closed."""
         if self._handler is not None and self._bus.connected:
-            self._bus.delivery.message(self._subject, self._handler, body)
+            self._bus.delivery.message(self._subject, self._handler, body, placement)
 
 
 class Exchange:
@@ -40,7 +41,9 @@ class Exchange:
 
     def __init__(self) -> None:
         self._subscriptions: dict[str, tuple[MemorySubscription, ...]] = {}
-        self._messages: deque[tuple[tuple[MemorySubscription, ...], bytes]] = deque()
+        self._messages: deque[tuple[tuple[MemorySubscription, ...], bytes, Placement | None]] = (
+            deque()
+        )
 
     def add(self, subject: str, subscription: MemorySubscription) -> None:
         """Deliver to a subscription what is sent from now on."""
@@ -54,7 +57,14 @@ class Exchange:
         else:
             del self._subscriptions[subject]
 
-    def send(self, subject: str, body: bytes, unheard: Unheard | None = None) -> None:
+    def send(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        placement: Placement | None = None,
+        unheard: Unheard | None = None,
+    ) -> None:
         """Deliver a message, in the event loop's next turn, to those subscribed now."""
         at_subject = self._subscriptions.get(subject)
         if at_subject is None:
@@ -63,14 +73,14 @@ class Exchange:
             return
         if not self._messages:
             asyncio.get_running_loop().call_soon(self.deliver)
-        self._messages.append((at_subject, body))
+        self._messages.append((at_subject, body, placement))
 
     def deliver(self) -> None:
         """Deliver what was sent."""
         while self._messages:
-            subscriptions, body = self._messages.popleft()
+            subscriptions, body, placement = self._messages.popleft()
             for subscription in subscriptions:
-                subscription.deliver(body)
+                subscription.deliver(body, placement)
 
 
 class MemoryBus:
@@ -129,10 +139,8 @@ class MemoryBus:
     async def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
         """See :meth:`gateway.bus.base.Bus.publish`."""
         check(subject)
-        self._require_open()
-        if len(body) > self._max_envelope_bytes:
-            raise EnvelopeTooLarge(len(body), self._max_envelope_bytes)
-        self.exchange.send(subject, body, unheard)
+        self.require_room(body)
+        self.exchange.send(subject, body, unheard=unheard)
 
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
         """See :meth:`gateway.bus.base.Bus.put`."""
@@ -150,6 +158,17 @@ class MemoryBus:
     def listen(self, listener: Listener) -> None:
         """See :meth:`gateway.bus.base.Bus.listen`."""
         self._listeners.append(listener)
+
+    def require_room(self, body: bytes) -> None:
+        """Check that a message can be sent.
+
+        Raises:
+            BusUnavailable: The bus is not open.
+            EnvelopeTooLarge: The body is above the limit.
+        """
+        self._require_open()
+        if len(body) > self._max_envelope_bytes:
+            raise EnvelopeTooLarge(len(body), self._max_envelope_bytes)
 
     def _require_open(self) -> None:
         if not self._open:

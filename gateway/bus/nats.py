@@ -1,4 +1,4 @@
-"""One connection to a NATS server, from the call to its loss. The only module that knows nats-py.
+"""One connection to a NATS server, from the call to its loss.
 
 Each connection is one nats-py client, and a client is never used again: whatever ends a connection,
 the answer is a new client on which everything is subscribed anew. nats-py's own way to reconnect is
@@ -9,19 +9,18 @@ old connection.
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 from nats import errors
-from nats.aio.client import Client
-from nats.aio.transport import TcpTransport
 
 from gateway.bus.base import Unheard
 from gateway.bus.buckets import Buckets
+from gateway.bus.client import NatsClient
 from gateway.bus.confirmation import Confirmations
+from gateway.bus.requests import Reply
 from gateway.bus.subscription import RemoteSubscription
-from gateway.bus.unheard import UnheardInbox
 from gateway.errors import BusUnavailable, EnvelopeTooLarge
 
 PING_SECONDS: Final = 3
@@ -41,136 +40,11 @@ _PERMISSION: Final = re.compile(r'permissions violation for (subscription|publis
 _log = structlog.get_logger(__name__)
 
 
-class _Transport(TcpTransport):
-    """A connection that never waits for its server when it ends."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # nats-py has no annotation there
-
-    def __bool__(self) -> bool:
-        return True  # else the client would make its own
-
-    @property
-    def unsent_bytes(self) -> int:
-        """Bytes the kernel has not taken yet."""
-        writer = self._io_writer
-        return 0 if writer is None else writer.transport.get_write_buffer_size()
-
-    def close(self) -> None:
-        # An ordinary close first sends what waits, which a server that hangs does not take: the
-        # client would stay on that connection until the kernel gives it up after many minutes.
-        if self._io_writer is not None:
-            self._io_writer.transport.abort()
-
-    async def drain(self) -> None:
-        # Raising for a connection that is gone would end nats-py's own clean-up half-way; its reader
-        # notices the loss anyway.
-        if self._io_writer is not None and not self._io_writer.transport.is_closing():
-            await self._io_writer.drain()
-
-    def write(self, payload: bytes) -> None:
-        if self._io_writer is not None:
-            self._io_writer.write(payload)
-
-
-class _Client(Client):
-    """A nats-py client that hands messages straight to subscriptions.
-
-    nats-py's own subscriptions cost a task and a queue each, 4.4 KiB, and twice the CPU per message.
-
-    Attributes:
-        advertised: Addresses of other servers the server told of, ``host:port`` each.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._transport = self._tcp = _Transport()
-        self._listening: dict[int, RemoteSubscription] = {}
-        self._unheard: UnheardInbox | None = None
-        self.advertised: list[str] = []
-
-    @property
-    def clustered(self) -> bool:
-        """Whether the server names a cluster it belongs to."""
-        return bool(self._server_info.get("cluster"))
-
-    @property
-    def unsent_bytes(self) -> int:
-        """Bytes taken and not yet in the kernel's hands."""
-        return self._pending_data_size + self._tcp.unsent_bytes
-
-    def listen(self, subscriptions: Iterable[RemoteSubscription]) -> None:
-        """Send the SUBs at once; they may overtake messages that wait to be sent."""
-        lines = []
-        for subscription in subscriptions:
-            self._sid += 1
-            subscription.number = self._sid
-            self._listening[self._sid] = subscription
-            lines.append(f"SUB {subscription.subject}  {self._sid}\r\n")
-        if lines:
-            self._tcp.write("".join(lines).encode())
-
-    def inbox(self, subject: str, unheard: Unheard) -> str:
-        """Where the server is to say that nobody heard a message to this subject."""
-        if self._unheard is None:
-            self._unheard = UnheardInbox(subject.partition(".")[0])
-            self._sid = self._unheard.number = self._sid + 1
-            self._tcp.write(f"SUB {self._unheard.subject}  {self._sid}\r\n".encode())
-        return self._unheard.expect(unheard)
-
-    def forget(self, subscription: RemoteSubscription) -> None:
-        """Send an UNSUB, if this connection ever heard of the subscription."""
-        if self._listening.get(subscription.number) is subscription:
-            del self._listening[subscription.number]
-            if self.is_connected:
-                self._tcp.write(f"UNSUB {subscription.number}\r\n".encode())
-
-    def ping(self) -> "asyncio.Future[bool]":
-        """Send a PING at once, behind all SUBs.
-
-        nats-py's ``flush`` does so too, but its SUBs wait for another task, so the PING may overtake
-        what it is to confirm. The future must not be cancelled: nats-py's reader ends when it wants to
-        set the result of one that was.
-        """
-        pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._pongs.append(pong)
-        self._tcp.write(b"PING\r\n")
-        return pong
-
-    def abort(self) -> None:
-        """End the connection now."""
-        self._tcp.close()
-
-    def _connect_command(self) -> bytes:
-        server = self._current_server
-        wanted = server is not None and server.uri.scheme == "tls"
-        if wanted and not self._server_info.get("tls_required"):
-            # nats-py encrypts if the server asks for it; a false one would get the password in clear
-            raise errors.SecureConnWantedError
-        return super()._connect_command()
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        # a server may change its mind while connected, which nats-py does not look at
-        self._max_payload = info.get("max_payload", self._max_payload)
-        self.advertised = info.get("connect_urls") or self.advertised
-        await super()._process_info(info, initial_connection)
-
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
-    ) -> None:
-        subscription = self._listening.get(sid)
-        if subscription is not None:
-            subscription.deliver(data)
-        elif self._unheard is not None and sid == self._unheard.number:
-            self._unheard.answered(subject.decode(), headers)
-        else:
-            await super()._process_msg(sid, subject, reply, data, headers)
-
-
 class NatsLink:
     """A connection.
 
     Args:
+        prefix: First token of the subjects it makes for itself.
         complain: Told what goes wrong: what it means, and the error.
 
     Attributes:
@@ -179,8 +53,9 @@ class NatsLink:
         reason: Why, for the log.
     """
 
-    def __init__(self, complain: Callable[[str, BaseException], None]) -> None:
-        self._client = _Client()
+    def __init__(self, prefix: str, complain: Callable[[str, BaseException], None]) -> None:
+        self._client = NatsClient(prefix)
+        self._prefix = prefix
         self.confirmations = Confirmations(self._client)
         self.buckets = Buckets(self._client)
         self.up = False
@@ -199,6 +74,11 @@ class NatsLink:
     def max_payload(self) -> int:
         """Bytes of the longest message the server takes, headers included."""
         return self._client.max_payload
+
+    @property
+    def version(self) -> str:
+        """The server's."""
+        return self._client.version
 
     @property
     def advertised(self) -> list[str]:
@@ -242,6 +122,7 @@ class NatsLink:
             "max_outstanding_pings": 2,
             "pending_size": 0,  # else it would take messages while disconnected and send them later
             "skip_subject_validation": True,  # done by the bus
+            "inbox_prefix": f"{self._prefix}.inbox",
             **login,
         }
         await self._client.connect(**options)
@@ -255,15 +136,40 @@ class NatsLink:
             EnvelopeTooLarge: The server would close the connection over it.
         """
         client = self._client
-        if len(body) > client.max_payload:
-            raise EnvelopeTooLarge(len(body), client.max_payload)
-        if client.unsent_bytes > MAX_UNSENT_BYTES:
-            raise BusUnavailable("the NATS server takes no messages at the moment")
+        self._require_room(len(body))
         try:
             reply = "" if unheard is None else client.inbox(subject, unheard)
             await client.publish(subject, body, reply)
         except errors.Error as problem:  # nats-py raises before it takes anything
             raise BusUnavailable(str(problem)) from problem
+
+    async def request(
+        self, subject: str, body: bytes, headers: bytes, seconds: float, *, many: bool
+    ) -> list[Reply]:
+        """Send a request and wait for its answer.
+
+        Raises:
+            BusUnavailable: Nothing was sent, or the server denied it.
+            EnvelopeTooLarge: The server would close the connection over it.
+            OutcomeUnknown: No answer in time, or the connection was lost.
+        """
+        self._require_room(len(headers) + len(body))
+        requests = self._client.requests
+        number, reply = requests.open(subject, seconds, many=many)
+        try:
+            await self._client.ask(subject, headers, body, reply)
+            return await requests.wait(number)
+        except errors.Error as problem:
+            raise BusUnavailable(str(problem)) from problem
+        finally:
+            requests.close(number)
+
+    def _require_room(self, size: int) -> None:
+        # nats-py's own check forgets the headers, and the server closes the connection over such a one
+        if size > self._client.max_payload:
+            raise EnvelopeTooLarge(size, self._client.max_payload)
+        if self._client.unsent_bytes > MAX_UNSENT_BYTES:
+            raise BusUnavailable("the NATS server takes no messages at the moment")
 
     def forget(self, subscription: RemoteSubscription) -> None:
         """Tell the server that a subscription has ended."""
@@ -277,6 +183,7 @@ class NatsLink:
         self.up = False
         self.lost.set()
         self.confirmations.stop()
+        self._client.requests.stop()
         self._client.abort()
 
     async def close(self) -> None:
@@ -303,6 +210,7 @@ class NatsLink:
     async def _watch(self, pending: Callable[[int], None]) -> None:
         while self._client.is_connected and not self.lost.is_set():
             pending(self._client.unsent_bytes)
+            self._client.requests.expire()
             await asyncio.sleep(WATCH_SECONDS)
         self.fail(str(self._client.last_error or "connection lost"))
 
@@ -313,7 +221,8 @@ class NatsLink:
             return
         self.buckets.denied(denied[2])
         if denied[1] == "publish":
-            self._complain("bus refused a message", problem)
+            if not self._client.requests.refused(denied[2]):
+                self._complain("bus refused a message", problem)
         elif not self.confirmations.refuse(denied[2]):
             self._complain("bus took a subscription away", problem)
 

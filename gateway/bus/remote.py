@@ -9,6 +9,7 @@ import structlog
 from gateway.bus.base import BusConfig, BusMetrics, Handler, Listener, Unheard
 from gateway.bus.delivery import Delivery
 from gateway.bus.nats import NatsLink
+from gateway.bus.requests import Reply
 from gateway.bus.servers import Servers
 from gateway.bus.subjects import check
 from gateway.bus.subscription import RemoteSubscription
@@ -39,6 +40,7 @@ class RemoteBus:
 
     def __init__(self, config: BusConfig, *, metrics: BusMetrics, name: str) -> None:
         self._servers = Servers(config.url, config.credentials_file)
+        self._prefix = config.prefix
         self._name = name
         self._metrics = metrics
         self._delivery = Delivery(metrics)
@@ -64,6 +66,11 @@ class RemoteBus:
         if self._link is not None and self._link.usable:
             self._max_payload = self._link.max_payload
         return self._max_payload
+
+    @property
+    def server_version(self) -> str:
+        """The server's version; empty when not connected."""
+        return self._link.version if self._link is not None and self._link.usable else ""
 
     async def start(self) -> None:
         """See :meth:`gateway.bus.base.Bus.start`."""
@@ -107,6 +114,33 @@ class RemoteBus:
         check(subject)
         await self._require_link().publish(subject, body, unheard)
 
+    async def request(
+        self, subject: str, body: bytes, *, headers: bytes = b"", seconds: float
+    ) -> Reply:
+        """Send a request and wait for its answer; any number may be under way.
+
+        Args:
+            headers: A block of header lines, from ``NATS/1.0`` to the empty line; or nothing.
+            seconds: How long to wait.
+
+        Raises:
+            BusUnavailable: Certainly nothing was sent, or the server denied it.
+            EnvelopeTooLarge: Headers and body are above what the server takes.
+            OutcomeUnknown: No answer in time, or the connection was lost before it.
+        """
+        check(subject)
+        link = self._require_link()
+        return (await link.request(subject, body, headers, seconds, many=False))[0]
+
+    async def request_parts(self, subject: str, body: bytes, *, seconds: float) -> list[Reply]:
+        """Send a request that is answered in parts; the last one has a status.
+
+        Raises:
+            BusError: As :meth:`request` does.
+        """
+        check(subject)
+        return await self._require_link().request(subject, body, b"", seconds, many=True)
+
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
         """See :meth:`gateway.bus.base.Bus.put`."""
         await self._require_link().buckets.put(bucket, key, value, keep_seconds)
@@ -138,7 +172,7 @@ class RemoteBus:
         """Keep a connection for as long as the bus is open."""
         pause = FIRST_PAUSE_SECONDS
         while not self._closed:
-            link = self._link = NatsLink(self._complain)
+            link = self._link = NatsLink(self._prefix, self._complain)
             try:
                 await self._connect(link)
                 pause = FIRST_PAUSE_SECONDS

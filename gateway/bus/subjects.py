@@ -17,13 +17,23 @@ class Subjects:
 
     Args:
         prefix: First token of every subject: letters, digits, ``_`` and ``-``.
+
+    Attributes:
+        replicas: Where replicas speak to all others.
+        all_topics: Matches the subjects of all topics.
+        all_stored: Matches the subjects of all that is to be stored.
+        stream: Name of the stream that stores it.
     """
 
     def __init__(self, prefix: str) -> None:
         if not _PLAIN_TOKEN(prefix):
             raise ValueError(f"{prefix!r} cannot be the first token of a subject")
         self.replicas = f"{prefix}.replicas"
+        self.all_topics = f"{prefix}.topic.>"
+        self.all_stored = f"{prefix}.store.>"
+        self.stream = prefix.upper()
         self._topic = f"{prefix}.topic."
+        self._stored = f"{prefix}.store."
         self._replica = f"{prefix}.replica."
 
     def topic(self, topic: str) -> str:
@@ -31,9 +41,11 @@ class Subjects:
 
         No two topics share a subject, and every topic has one, whatever its characters.
         """
-        if _PLAIN_TOPIC(topic):
-            return self._topic + topic.replace(":", ".")
-        return self._topic + ".".join(map(_token, topic.split(":")))
+        return self._topic + _tokens(topic)
+
+    def stored(self, topic: str) -> str:
+        """The subject of messages that are to be stored first; they come back on the topic's."""
+        return self._stored + _tokens(topic)
 
     def replica(self, replica: str) -> str:
         """The subject of requests to one replica."""
@@ -50,6 +62,12 @@ def check(subject: str) -> None:
     """
     if not _SUBJECT(subject):
         raise ValueError(f"not a subject: {subject!r}")
+
+
+def _tokens(topic: str) -> str:
+    if _PLAIN_TOPIC(topic):
+        return topic.replace(":", ".")
+    return ".".join(map(_token, topic.split(":")))
 
 
 def _token(text: str) -> str:

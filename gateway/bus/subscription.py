@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from gateway.bus.base import Handler
 from gateway.bus.delivery import Delivery
+from gateway.bus.placement import Placement
 
 
 class RemoteSubscription:
@@ -34,10 +35,10 @@ class RemoteSubscription:
         """Whether nothing is to be delivered any more."""
         return self._handler is None
 
-    def deliver(self, body: bytes) -> None:
+    def deliver(self, body: bytes, placement: Placement | None) -> None:
         """Call the handler, unless it was closed."""
         if self._handler is not None:
-            self._delivery.message(self.subject, self._handler, body)
+            self._delivery.message(self.subject, self._handler, body, placement)
 
     def close(self) -> None:
         """See :meth:`gateway.bus.base.Subscription.close`."""

@@ -92,11 +92,13 @@ def _rule(config: Config, topic: str) -> str:
         if rule.pattern in patterns
         else "the built-in rule of personal topics"
     )
+    kept = rule.history
+    history = f"{kept.messages} messages of {kept.seconds} seconds" if kept else "none"
     lines = [
         (
             f'topic "{topic}" hits {where}, "{rule.pattern}": join {rule.join}, push {rule.push},'
             f" echo {str(rule.echo).lower()}, presence {str(rule.presence).lower()},"
-            f" slow_consumer {rule.slow_consumer}"
+            f" history {history}, slow_consumer {rule.slow_consumer}"
         )
     ]
     if needed := rule.needed(topic):

@@ -9,6 +9,7 @@ import structlog
 
 from gateway.bus.base import Bus, Unheard
 from gateway.bus.envelope import Control, control_in, encode_control
+from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
 from gateway.cluster.questions import (
     Answer,
@@ -167,7 +168,7 @@ class Cluster:
     async def _send(self, replica: str, kind: Control, message: bytes) -> None:
         await self._bus.publish(self._subjects.replica(replica), encode_control(kind, message))
 
-    def _direct(self, data: bytes) -> None:
+    def _direct(self, data: bytes, _placement: Placement | None) -> None:
         control = control_in(data)
         if control is None:
             self._undecodable()

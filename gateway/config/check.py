@@ -110,6 +110,16 @@ def _patterns(config: Config) -> Iterator[Finding]:
             )
 
 
+def _history(config: Config) -> Iterator[Finding]:
+    for index, channel in enumerate(config.channels):
+        if channel.history is not None and channel.slow_consumer == "drop":
+            yield Finding(
+                ("channels",),
+                f'channels[{index}].slow_consumer: "drop" is not allowed; the topic has a history,'
+                " and who has it misses nothing",
+            )
+
+
 def _upstream(config: Config) -> Iterator[Finding]:
     upstream = config.upstream
     if upstream.url:
@@ -159,6 +169,7 @@ _CHECKS: Final[Sequence[Callable[[Config], Iterator[Finding]]]] = (
     _credentials,
     _api_keys,
     _patterns,
+    _history,
     _upstream,
     _buffers,
     _drain,

@@ -1,9 +1,7 @@
 """From what was written to the Structs, collecting everything that is wrong on the way."""
 
 import difflib
-import re
-from collections.abc import Collection, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -13,17 +11,7 @@ from gateway.config.keys import KEYS, REQUIRED, Shape, keys_of
 from gateway.config.masking import shown
 from gateway.config.sections import CHANNELS, SECTIONS
 
-LATER_SECTIONS: Final = ("history",)
-
-LATER_KEYS: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "channels[].history": None,
-    }
-)
-"""Keys of releases to come, with the value that asks for nothing; None where only absence does."""
-
 _NO_VALUE: Final = object()
-_INDEX: Final = re.compile(r"\[\d+\]")
 
 
 class Invalid(Exception):
@@ -57,11 +45,13 @@ class Converter:
             self.problems[before:] = [f"{line} (from {origin})" for line in self.problems[before:]]
         raise Invalid
 
-    def unknown(self, path: str, value: Any = None) -> None:  # noqa: ANN401 -- anything a file may hold
+    def unknown(self, path: str) -> None:
         """Note a key that does not exist. Its value may be a secret, so it is not shown."""
-        self.problems.append(later(path, value) or unknown(path))
+        self.problems.append(unknown(path))
 
     def _convert(self, path: str, value: Any, shape: Shape) -> Any:  # noqa: ANN401
+        if shape.optional and value is None:  # as JSON may say it
+            return None
         if shape.table is not None:
             return self._table(path, value, shape.table)
         if shape.item is not None and isinstance(value, list):
@@ -86,9 +76,7 @@ class Converter:
             return _NO_VALUE
         keys = {key.name: key for key in keys_of(table)}
         for name in value.keys() - keys.keys():
-            full = f"{path}.{name}"
-            if not asks_for_nothing(full, value[name]):
-                self.problems.append(later(full, value[name]) or _unknown_name(path, name, keys))
+            self.problems.append(_unknown_name(path, name, keys))
         fields = {}
         for name, key in keys.items():
             if name in value:
@@ -101,23 +89,6 @@ class Converter:
     def _refuse(self, what: str, instead: str) -> object:
         self.problems.append(f"{what} is not allowed; {instead}")
         return _NO_VALUE
-
-
-def later(path: str, value: Any = None) -> str | None:  # noqa: ANN401 -- anything a file may hold
-    """What to say of a key or section of a release to come; None if the path is none."""
-    section, dot, _ = path.partition(".")
-    if section in LATER_SECTIONS:
-        there = ", ".join(dict.fromkeys(path.partition(".")[0] for path in KEYS))
-        what = path if dot else f"section {path}"
-        return f"{what}: is not available in this version; available: {there}"
-    generic = _INDEX.sub("[]", path)
-    if generic not in LATER_KEYS:
-        return None
-    off = LATER_KEYS[generic]
-    available = "leaving it away" if off is None else msgspec.json.encode(off).decode()
-    # the mode of a channel is no secret, unlike what an address may hold
-    mode = f"{msgspec.json.encode(value).decode()} " if path.startswith(CHANNELS) else ""
-    return f"{path}: {mode}is not available in this version; available: {available}"
 
 
 def unknown(path: str) -> str:
@@ -154,10 +125,3 @@ def _unknown_name(path: str, name: str, known: Collection[str]) -> str:
 
 def _hint(near: str | None) -> str:
     return f"; did you mean {near}?" if near else ""
-
-
-def asks_for_nothing(path: str, value: Any) -> bool:  # noqa: ANN401 -- anything a file may hold
-    """Whether a key of a release to come is written with the value that leaves it off."""
-    generic = _INDEX.sub("[]", path)
-    off = LATER_KEYS.get(generic)
-    return off is not None and type(value) is type(off) and value == off

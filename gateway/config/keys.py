@@ -25,6 +25,7 @@ class Shape(msgspec.Struct, frozen=True):
         options: The values a Literal allows, else empty.
         item: What the items of a list must be, else None.
         table: The Struct that describes a table, else None.
+        optional: Whether the table may be absent.
         syntax: A further check of a string, else None.
         secret: ``"all"``, ``"userinfo"``, ``"pem"``, or empty for what may be shown.
         description: One sentence.
@@ -37,6 +38,7 @@ class Shape(msgspec.Struct, frozen=True):
     options: tuple[str, ...]
     item: "Shape | None"
     table: type[Section] | None
+    optional: bool
     syntax: Syntax | None
     secret: str
     description: str
@@ -65,6 +67,9 @@ class Shape(msgspec.Struct, frozen=True):
             return (
                 "a list of strings" if self.item.base is str else f"a list of {self.item.allowed()}"
             )
+        if self.table is not None:
+            keys = [f"{key.name}, {key.shape.allowed()}" for key in keys_of(self.table)]
+            return f"a table with {', and '.join(keys)}"
         if self.base is bool:
             return "true or false"
         if isinstance(self.base, types.UnionType):
@@ -118,6 +123,9 @@ def shape_of(annotated: Any) -> Shape:  # noqa: ANN401 -- types with bounds have
     if typing.get_origin(annotated) is Annotated:
         base, *rest = typing.get_args(annotated)
         metas = tuple(meta for meta in rest if isinstance(meta, msgspec.Meta))
+    optional = isinstance(base, types.UnionType) and types.NoneType in typing.get_args(base)
+    if optional:
+        base = next(kind for kind in typing.get_args(base) if kind is not types.NoneType)
     marks: dict[str, Any] = {}
     for meta in metas:
         marks |= meta.extra or {}
@@ -129,6 +137,7 @@ def shape_of(annotated: Any) -> Shape:  # noqa: ANN401 -- types with bounds have
         options=typing.get_args(base) if origin is Literal else (),
         item=shape_of(typing.get_args(base)[0]) if origin is tuple else None,
         table=base if isinstance(base, type) and issubclass(base, Section) else None,
+        optional=optional,
         syntax=marks.get(SYNTAX),
         secret="all" if secret is True else secret,
         description=next((meta.description for meta in metas if meta.description), ""),

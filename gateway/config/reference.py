@@ -28,7 +28,13 @@ def toml_value(value: Any) -> str:  # noqa: ANN401 -- whatever a key may hold
     """A value in TOML."""
     if isinstance(value, dict):
         return (
-            "{ " + ", ".join(f"{name} = {toml_value(item)}" for name, item in value.items()) + " }"
+            "{ "
+            + ", ".join(
+                f"{name} = {toml_value(item)}"
+                for name, item in value.items()
+                if item is not None  # TOML has no word for it but absence
+            )
+            + " }"
         )
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(toml_value, value)) + "]"
@@ -90,9 +96,10 @@ def _toml_list(path: str, table: type[Section]) -> Iterator[str]:
     """A list of tables, commented out: by default there is none."""
     yield f"\n{_comment(_sentence(table))}# [[{path}]]\n"
     for key in keys_of(table):
-        value = key.shape.example if key.default is REQUIRED else key.default
         yield textwrap.indent(_comment(_meaning(key.shape)), "# ")
-        yield f"# {key.name} = {toml_value(value)}\n"
+        absent = key.default is None
+        value = key.shape.example if absent or key.default is REQUIRED else key.default
+        yield f"# {'# ' * absent}{key.name} = {toml_value(value)}\n"
 
 
 def _markdown_head(title: str, table: type[Section]) -> Iterator[str]:
@@ -111,6 +118,8 @@ def _row(name: str, *cells: str) -> str:
 
 
 def _code(key: Key) -> str:
+    if key.default is None:
+        return "absent"
     return "must be given" if key.default is REQUIRED else f"`{toml_value(key.default)}`"
 
 
@@ -119,6 +128,8 @@ def _meaning(shape: Shape) -> str:
     options = shape.options or (shape.item.options if shape.item is not None else ())
     if options:
         return f"{shape.description} {'Any' if shape.item else 'One'} of {', '.join(options)}."
+    if shape.table is not None and shape.optional:
+        return f"{shape.description} {shape.allowed().capitalize()}."
     if shape.base in (int, float):
         return f"{shape.description} {shape.allowed().removeprefix('a ').capitalize()}."
     return shape.description

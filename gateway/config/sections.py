@@ -173,6 +173,27 @@ class Sessions(Section, frozen=True, kw_only=True):
     ] = 10
 
 
+class History(Section, frozen=True, kw_only=True):
+    """Where the messages of channel rules with history are kept.
+
+    On the memory bus that is the process itself; else a JetStream stream, which a start makes, or
+    widens where it is too small for the rules.
+    """
+
+    replicas: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=5)],
+        doc("NATS servers that keep a copy: an odd number, at most the servers of the cluster."),
+    ] = 1
+    max_bytes: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=2**50)],
+        doc("What all topics together may take before the oldest messages go; 0 for no limit."),
+    ] = 0
+    storage: Annotated[
+        Literal["file", "memory"],
+        doc("Where the stream is kept; it cannot be changed once the stream is there."),
+    ] = "file"
+
+
 class Presence(Section, frozen=True, kw_only=True):
     """Who is on a topic, for channel rules with presence."""
 
@@ -292,6 +313,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     api: Api = msgspec.field(default_factory=Api)
     channels: tuple[Channel, ...] = ()
     sessions: Sessions = msgspec.field(default_factory=Sessions)
+    history: History = msgspec.field(default_factory=History)
     presence: Presence = msgspec.field(default_factory=Presence)
     upstream: Upstream = msgspec.field(default_factory=Upstream)
     limits: Limits = msgspec.field(default_factory=Limits)
@@ -306,6 +328,7 @@ SECTIONS: Final[dict[str, type[Section]]] = {
     "auth": Auth,
     "api": Api,
     "sessions": Sessions,
+    "history": History,
     "presence": Presence,
     "upstream": Upstream,
     "limits": Limits,

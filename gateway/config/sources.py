@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.config.convert import Converter, asks_for_nothing, later, nearest
+from gateway.config.convert import Converter, nearest
 from gateway.config.keys import BY_ENV, KEYS, Key
 from gateway.config.masking import PEM
 from gateway.config.sections import CHANNELS, SECTIONS
@@ -60,7 +60,7 @@ def from_file(path: str, converter: Converter) -> dict[str, Written]:
                 key = f"{section}.{name}"
                 if key in KEYS:
                     written[key] = Written(value, path)
-                elif not asks_for_nothing(key, value):
+                else:
                     converter.unknown(key)
     return written
 
@@ -138,9 +138,6 @@ def _secret_key(name: str) -> Key | None:
 
 
 def _unknown_variable(name: str) -> str:
-    path = name.removeprefix(PREFIX).lower().replace("__", ".")
-    if problem := later(path):
-        return f"{problem} (from {name})"
     secret_files = [env + _SECRET_FILE for env, key in BY_ENV.items() if key.shape.holds_secret]
     known = [variable.removeprefix(PREFIX) for variable in (*BY_ENV, *secret_files)]
     near = nearest(name.removeprefix(PREFIX), known)  # what all have in common would make all alike

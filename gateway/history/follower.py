@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from gateway.bus.placement import Placement
 from gateway.errors import BusError, HistoryUnavailable
@@ -15,7 +16,8 @@ from gateway.history.once import Once
 from gateway.history.policy import HistoryPolicy
 from gateway.history.position import Position
 from gateway.history.resume import Latest, Missed, Outcome, Request, examine
-from gateway.history.topiclog import Fetch, Step, TopicLog
+from gateway.history.steps import Fetch, Step
+from gateway.history.topiclog import TopicLog
 
 RING_BYTES: Final = 1024 * 1024
 """What one topic keeps in memory at most."""
@@ -70,7 +72,7 @@ class Followed:
 
     @property
     def visit_seconds(self) -> float:
-        """Time between two looks at it: so often that a position is never older than a third of what counts."""
+        """Time between two looks at it; no position shall be older than a third of what counts."""
         return max(1.0, min(CHECK_SECONDS, self.policy.seconds / 6))
 
 
@@ -79,6 +81,7 @@ class Follower:
 
     Args:
         deliver: Given a topic and its next messages, in order, each exactly once.
+        lost: Told of a topic of which messages are gone before its members got them.
         tell_position: Given a topic and the position its members have reached; called while it is quiet.
         bounded: Whether the store lets go of messages for want of room, before their time.
         clock: Monotonic seconds.
@@ -89,6 +92,7 @@ class Follower:
         history: History,
         *,
         deliver: Callable[[str, Sequence[Stored]], None],
+        lost: Callable[[str], None],
         tell_position: Callable[[str, Position], None],
         metrics: FollowerMetrics,
         bounded: bool,
@@ -96,6 +100,7 @@ class Follower:
     ) -> None:
         self._history = history
         self._deliver = deliver
+        self._lost = lost
         self._tell_position = tell_position
         self._metrics = metrics
         self._bounded = bounded
@@ -114,7 +119,7 @@ class Follower:
     def ready(self, topic: str) -> bool:
         """Whether a topic is followed and what is stored from now on will be delivered."""
         known = self._topics.get(topic)
-        return known is not None and known.log.floor is not None
+        return known is not None and known.log.ready
 
     async def follow(self, topic: str, policy: HistoryPolicy) -> None:
         """Deliver everything that is stored on a topic from now on; its subject is subscribed.
@@ -125,7 +130,7 @@ class Follower:
         known = self._topics.get(topic)
         if known is None:
             known = self._topics[topic] = Followed(topic, policy, self._clock())
-        if known.log.floor is not None:
+        if known.log.ready:
             return
         tip = await self._tip()
         fresh = known.log.floor is None
@@ -175,7 +180,7 @@ class Follower:
         known = self._topics[topic]
         for _ in range(TRIES):
             outcome = await self._outcome(known, request, sent)
-            tail = known.log.since(outcome.reached, outcome.known)
+            tail = known.log.ring.since(outcome.reached, outcome.known)
             if tail is not None:
                 self._metrics.resumed(_result(outcome))
                 return outcome, tail
@@ -188,7 +193,7 @@ class Follower:
             BusError: The store does not answer.
         """
         known = self._topics[topic]
-        found = known.log.since(offset)
+        found = known.log.ring.since(offset)
         if found is None:
             tip = await self._history.tip()
             found = await self._history.after(
@@ -225,29 +230,23 @@ class Follower:
                     _log.exception("position check failed")
                 await asyncio.sleep(0)
 
-    async def _outcome(
-        self, known: Followed, request: Request, sent: Position | None
-    ) -> Outcome:
+    async def _outcome(self, known: Followed, request: Request, sent: Position | None) -> Outcome:
         tip = await self._tip()
         log = known.log
         offset, time = log.standing(tip.time)
-        oldest = None
-        if self._bounded and (first := await self._time_at(tip.first)) is not None:
-            oldest = Stored(tip.first, first, b"")
         answer = examine(
             request,
             known.policy,
             here=Position(tip.epoch, offset, time),
             last=tip.offset,
             now=tip.time,
-            oldest=oldest,
             sent=sent,
         )
         match answer:
             case Missed():
                 return await self._missed(known, answer, tip)
             case Latest():
-                newest = log.newest(answer.count, tip.time)
+                newest = log.ring.newest(answer.count, tip.time)
                 if newest is not None:
                     return answer.settle(newest)
                 stored = await self._history.newest(known.topic, answer.count)
@@ -257,7 +256,7 @@ class Follower:
     async def _missed(self, known: Followed, ask: Missed, tip: Tip) -> Outcome:
         log, after = known.log, ask.position.offset
         stored_at = None if log.vouches(ask.position.time) else await self._time_at(after)
-        messages = log.missed(after)
+        messages = log.ring.missed(after)
         if messages is not None:
             return ask.settle(messages, stored_at)
 
@@ -265,13 +264,16 @@ class Follower:
             found = await self._history.after(
                 known.topic, after, limit=ask.limit, upto=max(tip.offset, after)
             )
-            if len(found) < ask.limit:
-                log.remember(after, found, tip.offset)
+            if len(found) < ask.limit and after < log.ring.start <= tip.offset:
+                log.ring.extend(after, found, tip.offset)
             return found, tip.offset
 
         # a crowd that comes back stands at the same place: one of them reads for all, up to his tip
         messages, upto = await self._reads.get((known.topic, after), read)
-        return ask.settle(messages, stored_at, known=upto)
+        kept_since = None
+        if self._bounded and tip.first > after + 1:
+            kept_since = await self._time_at(tip.first)
+        return ask.settle(messages, stored_at, known=upto, kept_since=kept_since)
 
     async def _time_at(self, offset: int) -> float | None:
         return await self._times.get(offset, lambda: self._history.time_at(offset))
@@ -289,6 +291,7 @@ class Follower:
             _log.warning("history began anew", topics=len(self._topics))
             for known in self._topics.values():
                 known.log.reset(time)
+                self._lost(known.topic)
             self._shaken.set()
         self._epoch = epoch
 
@@ -330,6 +333,9 @@ class Follower:
             self._deliver(known.topic, step.deliver)
         if step.restarted:
             self._shaken.set()
+        if step.doubtful:
+            _log.warning("messages were lost before they could be read")
+            self._lost(known.topic)
         if step.fetch is not None:
             self._start(self._fetch(known, step.fetch))
 
@@ -341,22 +347,24 @@ class Follower:
     async def _fetch(self, known: Followed, fetch: Fetch) -> None:
         """Read what is missing, until there is nothing more."""
         wanted: Fetch | None = fetch
+        limit = max(FETCHED_AT_ONCE, known.policy.messages + 1)
         while wanted is not None and self._topics.get(known.topic) is known:
             try:
                 async with self._fetching:
+                    tip = await self._history.tip()
                     found = await self._history.after(
-                        known.topic, wanted.after, limit=FETCHED_AT_ONCE, upto=wanted.upto
+                        known.topic, wanted.after, limit=limit, upto=wanted.upto
                     )
             except BusError:
                 known.log.failed(wanted)
                 await asyncio.sleep(RETRY_SECONDS)
                 step = known.log.retry()
             else:
-                whole = len(found) < FETCHED_AT_ONCE
-                step = known.log.fetched(wanted, found, wanted.upto if whole else found[-1].offset)
+                upto = wanted.upto if len(found) < limit else found[-1].offset
+                step = known.log.fetched(wanted, found, upto=upto, time=tip.time)
                 self._metrics.repaired(len(found))
             wanted = step.fetch
-            self._take(known, Step(step.deliver, None, step.restarted))
+            self._take(known, replace(step, fetch=None))
 
 
 def _result(outcome: Outcome) -> str:

@@ -6,7 +6,6 @@ from typing import Final
 
 import structlog
 
-from gateway.bus.delivery import QUIET_SECONDS, Throttle
 from gateway.bus.placement import Placement
 from gateway.bus.remote import RemoteBus
 from gateway.errors import (
@@ -19,6 +18,7 @@ from gateway.history.api import NAME_IN_USE, Json, StreamApi, StreamInfo
 from gateway.history.base import Listener
 from gateway.history.clock import ServerClock
 from gateway.history.stream import is_ours, widened, with_necessities
+from gateway.log import QUIET_SECONDS, Throttle
 
 LEAST_VERSION: Final = (2, 11)
 """The first nats-server with batched direct gets."""

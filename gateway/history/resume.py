@@ -3,8 +3,9 @@
 How a join is answered, on a topic whose rule keeps history:
 
 1. :func:`parse` the join's params. None: the client did not opt in, and is a member like any other.
-2. Have the topic's log ready (:mod:`gateway.history.topiclog`), and then read the store's tip: epoch, last
-   offset of the whole stream, its time. One read may serve many joins, if it began after they arrived.
+2. Wait until the topic's log is :attr:`~gateway.history.topiclog.TopicLog.ready`, and then read the store's
+   tip: epoch, last offset of the whole stream, its time. One read may serve many joins, if it began after they
+   arrived. If its epoch is not the one the log is of, ``log.reset`` comes first.
 3. :func:`examine`. It gives the outcome, or says what has to be read for it:
 
    ============ ================ ==============================================================
@@ -16,6 +17,9 @@ How a join is answered, on a topic whose rule keeps history:
    position     0 to 2 otherwise the topic's first ``limit`` messages above the position, unless
                                  ``log.ring.missed`` has them; when the message at the position's
                                  offset was stored, unless ``log.vouches`` for the position
+   position     1 more           when the oldest message of the stream was stored, if the messages
+                                 were read from a store that is bounded in bytes, and that message
+                                 does not follow the position's offset directly or lie before
    ============ ================ ==============================================================
 
    No read asks for more than the rule's ``messages`` and one. Each must be as fresh as the tip: it may not
@@ -35,15 +39,12 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from gateway.history.policy import HistoryPolicy
+from gateway.history.base import Stored
+from gateway.history.policy import RETENTION_SLACK_SECONDS, HistoryPolicy
 from gateway.history.position import CLOCK_SECONDS, Position, decode, encode
-from gateway.history.ring import Stored
 
 Loss: TypeAlias = Literal["epoch_changed", "expired", "too_many", "no_history"]
 """Why nothing is replayed to a client that gave a position."""
-
-RETENTION_SLACK_SECONDS: Final = 60.0
-"""How much longer than any rule says the store keeps messages."""
 
 
 class InvalidResume(Exception):
@@ -115,7 +116,12 @@ class Missed(msgspec.Struct, frozen=True):
         return self.policy.messages + 1
 
     def settle(
-        self, messages: Sequence[Stored], stored_at: float | None, *, known: int = 0
+        self,
+        messages: Sequence[Stored],
+        stored_at: float | None,
+        *,
+        known: int = 0,
+        kept_since: float | None = None,
     ) -> Outcome:
         """The outcome.
 
@@ -125,6 +131,8 @@ class Missed(msgspec.Struct, frozen=True):
             stored_at: When the message at the position's offset was stored, whichever topic it is of; None
                 if there is none, or the log vouches for the position.
             known: The tip's offset if the messages were read from the store; 0 if the log had them.
+            kept_since: When the oldest message of the stream was stored; None if there is none, if it is the
+                one after the position or lies before, or if the store is not bounded in bytes.
         """
         position = self.position
         if stored_at is not None and stored_at > position.time + CLOCK_SECONDS:
@@ -133,6 +141,9 @@ class Missed(msgspec.Struct, frozen=True):
         oldest = self.now - self.policy.seconds - RETENTION_SLACK_SECONDS
         if messages and messages[0].time < oldest:
             # a position that is younger than what comes after it was made up, to read on beyond the limit
+            return _lost("expired", self.here)
+        if kept_since is not None and kept_since > position.time:
+            # a store that is full lets go of the oldest messages, however young; here it may have
             return _lost("expired", self.here)
         if len(messages) > self.policy.messages:
             return _lost("too_many", self.here)
@@ -227,7 +238,6 @@ def examine(
     here: Position,
     last: int,
     now: float,
-    oldest: Stored | None = None,
     sent: Position | None = None,
 ) -> Outcome | Missed | Latest:
     """Answer a request, or say what has to be read to answer it.
@@ -238,8 +248,6 @@ def examine(
         last: Last offset of the whole stream, read after the request came: a position beyond what another
             replica knew a moment earlier is no sign of a new epoch.
         now: The store's time.
-        oldest: The first message of the stream, if the store is bounded in bytes and so may have let go
-            of messages before their time; its body is not looked at.
         sent: The last position this socket was sent on the topic, by a channel it has or had there: what
             is replayed begins above it.
     """
@@ -257,7 +265,7 @@ def examine(
                 return _lost("epoch_changed", here)
             if sent is not None and sent.offset >= position.offset:
                 position = sent
-            if now - position.time > policy.seconds or _evicted(position, oldest):
+            if now - position.time > policy.seconds:
                 return _lost("expired", here)
             return Missed(position, policy, here, now)
 
@@ -273,13 +281,6 @@ def response(outcome: Outcome) -> bytes:
 
 def _lost(reason: Loss, here: Position) -> Outcome:
     return Outcome(False, reason, here)
-
-
-def _evicted(position: Position, oldest: Stored | None) -> bool:
-    """Whether messages after a position may be gone from the head of the stream."""
-    return (
-        oldest is not None and position.offset + 1 < oldest.offset and position.time < oldest.time
-    )
 
 
 class _Params(msgspec.Struct):

@@ -5,28 +5,13 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
 
-import msgspec
-
+from gateway.history.base import Stored
 from gateway.history.policy import HistoryPolicy
 
 OVERHEAD_BYTES: Final = 200
 """What a message takes in memory beside its body."""
 
 _offset: Final = attrgetter("offset")
-
-
-class Stored(msgspec.Struct, frozen=True, gc=False):
-    """One message of a topic, as the store has it.
-
-    Attributes:
-        offset: Its number in the store; higher than that of every message stored before.
-        time: When it was stored: unix seconds by the store's clock, the same by whichever way it came.
-        body: The envelope.
-    """
-
-    offset: int
-    time: float
-    body: bytes
 
 
 def weight(message: Stored) -> int:

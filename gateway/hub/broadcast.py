@@ -82,5 +82,8 @@ class Outlet(Protocol):
     def buffered(self) -> int:
         """Bytes that were written and not yet taken by the kernel."""
 
+    def rejoin(self, topic: str) -> None:
+        """Have the client join a topic again: there is something it cannot be sent."""
+
     def overflowed(self) -> None:
         """The outbound bound was passed: the socket is closed as a slow consumer."""

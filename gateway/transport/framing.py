@@ -60,9 +60,7 @@ class WebSocketEncoding:
         """One message for many clients, as a frame; None for binary data on version 1."""
         if not message.binary:
             ref = (message.position or NULL) if self.positions else NULL
-            payload = self.serializer.broadcast(
-                message.topic, message.event, message.payload, ref
-            )
+            payload = self.serializer.broadcast(message.topic, message.event, message.payload, ref)
             return frame(TEXT, payload)
         data = self.serializer.broadcast_binary(message.topic, message.event, message.payload)
         return None if data is None else frame(BINARY, data)

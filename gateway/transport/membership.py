@@ -3,8 +3,6 @@
 from typing import TYPE_CHECKING
 
 from gateway.auth.rules import Rule
-from gateway.history.position import Position
-from gateway.history.resume import Request
 from gateway.hub.broadcast import Encoding, Outlet
 from gateway.hub.registry import Member
 from gateway.protocol.messages import EMPTY_OBJECT, Json
@@ -15,6 +13,8 @@ from gateway.transport.endpoint import Endpoint
 if TYPE_CHECKING:
     import asyncio
 
+    from gateway.history.position import Position
+    from gateway.history.resume import Request
     from gateway.transport.replay import Recall
 
 

@@ -50,9 +50,7 @@ def begin(connection: "Connection", topic: str, member: Membership, recall: Reca
     if not rest and relay.follower.level(topic, recall.reached):
         relay.add(topic, member)
         return
-    member.replaying = asyncio.create_task(
-        _replay(connection, topic, member, rest, recall.reached)
-    )
+    member.replaying = asyncio.create_task(_replay(connection, topic, member, rest, recall.reached))
 
 
 async def _replay(
@@ -119,5 +117,6 @@ def _write(
 
 
 async def _drained(connection: "Connection") -> None:
-    while connection.buffered() > AT_ONCE_BYTES:
+    # aiohttp's protocol is told when there is room again, and nobody else
+    while connection.buffered() > AT_ONCE_BYTES:  # noqa: ASYNC110
         await asyncio.sleep(POLL_SECONDS)

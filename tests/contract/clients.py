@@ -4,7 +4,8 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gateway.bus.base import Bus
+from gateway.bus.base import Bus, Handler
+from gateway.bus.placement import Placement
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -28,6 +29,7 @@ class Section:
     """A ``bus`` section of the configuration."""
 
     url: str
+    prefix: str = "t"
     credentials_file: str = ""
 
 
@@ -69,6 +71,15 @@ class Client:
     async def until(self, *, up: bool, seconds: float = 15.0) -> None:
         """Wait until its listener was last told so."""
         await eventually(lambda: self.told[-1:] == [up], seconds, f"bus up: {up}")
+
+
+def bodies(take: Callable[[bytes], object]) -> Handler:
+    """A handler that looks at nothing but the body."""
+
+    def handle(body: bytes, _placement: Placement | None) -> None:
+        take(body)
+
+    return handle
 
 
 MakeClient = Callable[[], Client]

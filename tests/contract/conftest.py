@@ -1,3 +1,4 @@
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -5,6 +6,9 @@ import pytest
 
 from gateway.bus import open_bus
 from gateway.bus.memory import Exchange, MemoryBus
+from gateway.history import open_history
+from gateway.history.base import HistoryLimits
+from gateway.history.memory import MemoryHistory, MemoryStore
 from tests.contract.clients import (
     ChangingServer,
     Client,
@@ -12,6 +16,15 @@ from tests.contract.clients import (
     MakeClient,
     OpenClient,
     Section,
+)
+from tests.contract.histories import (
+    LIMITS,
+    PREFIX,
+    SUBJECTS,
+    MakeReplica,
+    OpenReplica,
+    Replica,
+    Settings,
 )
 
 
@@ -66,3 +79,61 @@ async def make_client(
     yield made
     for client in clients:
         await client.bus.close()
+
+
+def on_nats(url: str, limits: HistoryLimits = LIMITS, settings: Settings | None = None) -> Replica:
+    """A replica whose history is a stream."""
+    bus = open_bus(Section(url, PREFIX), metrics=Counters(), name="test")
+    history = open_history(
+        bus, SUBJECTS, limits=lambda _: limits, highest=limits, config=settings or Settings()
+    )
+    return Replica(bus, history)
+
+
+@pytest.fixture(params=["memory", "jetstream"])
+async def make_replica(
+    request: pytest.FixtureRequest, nats_server: ChangingServer
+) -> AsyncIterator[MakeReplica]:
+    """Makes replicas with each kind of history."""
+    replicas: list[Replica] = []
+    exchange = Exchange()
+    store = MemoryStore(lambda _: LIMITS, 0, time.time)
+
+    def made() -> Replica:
+        if request.param == "memory":
+            bus = MemoryBus(metrics=Counters(), exchange=exchange)
+            replica = Replica(bus, MemoryHistory(bus, SUBJECTS, store))
+        else:
+            replica = on_nats(nats_server.url)
+        replicas.append(replica)
+        return replica
+
+    if request.param == "jetstream":
+        nats_server.start()
+    yield made
+    for replica in replicas:
+        await replica.close()
+
+
+@pytest.fixture
+async def open_replica(nats_server: ChangingServer) -> AsyncIterator[OpenReplica]:
+    """Opens replicas on a server, the one of the test or another."""
+    replicas: list[Replica] = []
+
+    async def opened(
+        *,
+        url: str = "",
+        limits: HistoryLimits = LIMITS,
+        settings: Settings | None = None,
+        wait: bool = True,
+    ) -> Replica:
+        replica = on_nats(url or nats_server.url, limits, settings)
+        replicas.append(replica)
+        await replica.start()
+        if wait:
+            await replica.until_ready()
+        return replica
+
+    yield opened
+    for replica in replicas:
+        await replica.close()

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, NothingKept
-from tests.contract.clients import Client, MakeClient
+from tests.contract.clients import Client, MakeClient, bodies
 from tests.support.waiting import eventually
 
 
@@ -32,9 +32,9 @@ async def test_a_message_reaches_all_subscribers_the_publisher_among_them(
     here: Client, there: Client
 ) -> None:
     heard: list[tuple[str, bytes]] = []
-    await here.bus.subscribe("t.a", lambda body: heard.append(("here", body)))
-    await there.bus.subscribe("t.a", lambda body: heard.append(("there", body)))
-    await there.bus.subscribe("t.b", lambda body: heard.append(("elsewhere", body)))
+    await here.bus.subscribe("t.a", bodies(lambda body: heard.append(("here", body))))
+    await there.bus.subscribe("t.a", bodies(lambda body: heard.append(("there", body))))
+    await there.bus.subscribe("t.b", bodies(lambda body: heard.append(("elsewhere", body))))
     await here.bus.publish("t.a", b"x")
     await eventually(lambda: len(heard) == 2)
     await here.bus.publish("t.b", b"y")
@@ -45,8 +45,8 @@ async def test_a_message_reaches_all_subscribers_the_publisher_among_them(
 async def test_two_subscriptions_to_one_subject_each_get_a_message(here: Client) -> None:
     first: list[bytes] = []
     second: list[bytes] = []
-    subscription = await here.bus.subscribe("t", first.append)
-    await here.bus.subscribe("t", second.append)
+    subscription = await here.bus.subscribe("t", bodies(first.append))
+    await here.bus.subscribe("t", bodies(second.append))
     await here.bus.publish("t", b"1")
     await eventually(lambda: first == second == [b"1"])
     subscription.close()
@@ -57,7 +57,7 @@ async def test_two_subscriptions_to_one_subject_each_get_a_message(here: Client)
 
 async def test_one_publishers_messages_arrive_in_their_order(here: Client, there: Client) -> None:
     heard: list[bytes] = []
-    await here.bus.subscribe("t", heard.append)
+    await here.bus.subscribe("t", bodies(heard.append))
 
     async def publish(client: Client, name: bytes) -> None:
         for number in range(300):
@@ -79,7 +79,7 @@ async def test_what_is_published_right_after_a_subscribe_is_never_lost(
     for number in range(200):
         # the publisher keeps its own connection busy, so that nothing is on time by chance
         await here.bus.publish("noise", bytes(50_000))
-        subscription = await here.bus.subscribe(f"t.{number}", heard.put_nowait)
+        subscription = await here.bus.subscribe(f"t.{number}", bodies(heard.put_nowait))
         await there.bus.publish(f"t.{number}", b"%d" % number)
         async with asyncio.timeout(10):
             assert await heard.get() == b"%d" % number
@@ -90,7 +90,7 @@ async def test_concurrent_subscribers_are_all_confirmed(here: Client, there: Cli
     heard: list[bytes] = []
 
     async def subscribe_and_publish(number: int) -> None:
-        await here.bus.subscribe(f"t.{number}", heard.append)
+        await here.bus.subscribe(f"t.{number}", bodies(heard.append))
         await there.bus.publish(f"t.{number}", b"%d" % number)
 
     await asyncio.gather(*(subscribe_and_publish(number) for number in range(200)))
@@ -100,8 +100,8 @@ async def test_concurrent_subscribers_are_all_confirmed(here: Client, there: Cli
 async def test_nothing_is_delivered_after_a_close(here: Client, there: Client) -> None:
     closed: list[bytes] = []
     open_: list[bytes] = []
-    subscription = await here.bus.subscribe("t", closed.append)
-    await here.bus.subscribe("t", open_.append)
+    subscription = await here.bus.subscribe("t", bodies(closed.append))
+    await here.bus.subscribe("t", bodies(open_.append))
     await there.bus.publish("t", b"under way")
     subscription.close()
     subscription.close()
@@ -118,8 +118,8 @@ async def test_a_handler_may_close_its_subscription(here: Client) -> None:
         heard.append(body)
         subscription.close()
 
-    subscription = await here.bus.subscribe("t", once)
-    await here.bus.subscribe("t", others.append)
+    subscription = await here.bus.subscribe("t", bodies(once))
+    await here.bus.subscribe("t", bodies(others.append))
     await here.bus.publish("t", b"1")
     await here.bus.publish("t", b"2")
     await eventually(lambda: len(others) == 2)
@@ -132,7 +132,7 @@ async def test_a_subject_can_be_left_and_taken_again_back_to_back(
     """The server may learn of both at once; the new subscription must not fall to the old end."""
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     for number in range(100):
-        subscription = await here.bus.subscribe("t", heard.put_nowait)
+        subscription = await here.bus.subscribe("t", bodies(heard.put_nowait))
         await there.bus.publish("t", b"%d" % number)
         async with asyncio.timeout(10):
             assert await heard.get() == b"%d" % number
@@ -147,8 +147,8 @@ async def test_any_topic_has_a_subject_of_its_own(here: Client, there: Client, t
     subjects = Subjects("g")
     heard: list[bytes] = []
     others: list[bytes] = []
-    await here.bus.subscribe(subjects.topic(topic), heard.append)
-    await here.bus.subscribe(subjects.topic("other"), others.append)
+    await here.bus.subscribe(subjects.topic(topic), bodies(heard.append))
+    await here.bus.subscribe(subjects.topic("other"), bodies(others.append))
     await there.bus.publish(subjects.topic("other"), b"o")
     await there.bus.publish(subjects.topic(topic), b"x")
     await eventually(lambda: heard == [b"x"])
@@ -166,7 +166,7 @@ async def test_what_is_no_subject_is_a_mistake(here: Client, subject: str) -> No
 @pytest.mark.parametrize("body", [b"", b"\r\n", b"PING\r\n", bytes(range(256)) * 40])
 async def test_any_bytes_arrive_as_they_are(here: Client, there: Client, body: bytes) -> None:
     heard: list[bytes] = []
-    await here.bus.subscribe("t", heard.append)
+    await here.bus.subscribe("t", bodies(heard.append))
     await there.bus.publish("t", body)
     await eventually(lambda: heard == [body])
 
@@ -175,7 +175,7 @@ async def test_a_body_above_the_limit_is_refused_and_the_bus_still_works(
     here: Client, there: Client
 ) -> None:
     heard: list[int] = []
-    await there.bus.subscribe("t", lambda body: heard.append(len(body)))
+    await there.bus.subscribe("t", bodies(lambda body: heard.append(len(body))))
     limit = here.bus.max_envelope_bytes
     with pytest.raises(EnvelopeTooLarge) as caught:
         await here.bus.publish("t", bytes(limit + 1))
@@ -191,8 +191,8 @@ async def test_a_handler_that_raises_harms_nobody(here: Client) -> None:
     def broken(body: bytes) -> None:
         raise RuntimeError(body.decode())
 
-    await here.bus.subscribe("t", broken)
-    await here.bus.subscribe("t", heard.append)
+    await here.bus.subscribe("t", bodies(broken))
+    await here.bus.subscribe("t", bodies(heard.append))
     for number in range(3):
         await here.bus.publish("t", b"%d" % number)
     await eventually(lambda: len(heard) == 3)
@@ -217,7 +217,7 @@ async def test_what_was_taken_is_delivered_when_the_publisher_closes(
     here: Client, there: Client
 ) -> None:
     heard: list[bytes] = []
-    await there.bus.subscribe("t", heard.append)
+    await there.bus.subscribe("t", bodies(heard.append))
     for number in range(500):
         await here.bus.publish("t", b"%d" % number + bytes(1000))
     await here.bus.close()
@@ -237,8 +237,8 @@ async def test_nothing_is_taken_before_the_start(make_client: MakeClient) -> Non
 async def test_nothing_is_taken_or_delivered_after_the_end(here: Client, there: Client) -> None:
     heard: list[bytes] = []
     other: list[bytes] = []
-    await here.bus.subscribe("t", heard.append)
-    await there.bus.subscribe("t", other.append)
+    await here.bus.subscribe("t", bodies(heard.append))
+    await there.bus.subscribe("t", bodies(other.append))
     await here.bus.close()
     await here.bus.close()
     assert not here.bus.connected
@@ -263,8 +263,8 @@ async def test_a_bus_can_be_closed_without_a_start(make_client: MakeClient) -> N
 async def test_a_cancelled_subscribe_leaves_no_subscription(here: Client, there: Client) -> None:
     heard: list[bytes] = []
     kept: list[bytes] = []
-    tasks = [asyncio.create_task(here.bus.subscribe("t", heard.append)) for _ in range(20)]
-    keeper = asyncio.create_task(here.bus.subscribe("t", kept.append))
+    tasks = [asyncio.create_task(here.bus.subscribe("t", bodies(heard.append))) for _ in range(20)]
+    keeper = asyncio.create_task(here.bus.subscribe("t", bodies(kept.append)))
     for turns, task in enumerate(tasks):
         if turns % 5 == 4:
             await asyncio.sleep(0)
@@ -282,8 +282,8 @@ async def test_a_cancelled_subscribe_leaves_no_subscription(here: Client, there:
 async def test_a_publisher_learns_that_nobody_is_subscribed(here: Client, there: Client) -> None:
     heard: list[bytes] = []
     unheard: list[str] = []
-    await there.bus.subscribe("t.there", heard.append)
-    await here.bus.subscribe("t.here", heard.append)
+    await there.bus.subscribe("t.there", bodies(heard.append))
+    await here.bus.subscribe("t.here", bodies(heard.append))
     for subject in ("t.there", "t.here", "t.nowhere", "t.nowhere"):
         await here.bus.publish(subject, b"x", unheard=partial(unheard.append, subject))
 
@@ -296,7 +296,7 @@ async def test_a_publisher_learns_it_again_once_the_subscriber_has_left(
 ) -> None:
     unheard: list[str] = []
     heard: list[bytes] = []
-    subscription = await there.bus.subscribe("t.a", heard.append)
+    subscription = await there.bus.subscribe("t.a", bodies(heard.append))
     await here.bus.publish("t.a", b"x", unheard=lambda: unheard.append("early"))
     await eventually(lambda: heard == [b"x"])
     subscription.close()

@@ -14,7 +14,7 @@ import structlog
 from gateway.bus import confirmation, nats, open_bus
 from gateway.bus.base import Subscription
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, SubscriptionRefused
-from tests.contract.clients import ChangingServer, Client, Counters, OpenClient, Section
+from tests.contract.clients import ChangingServer, Client, Counters, OpenClient, Section, bodies
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
@@ -109,7 +109,7 @@ async def test_a_server_that_is_not_there_at_the_start_is_found_when_it_comes(
     nats_server.start()
     await client.until(up=True)
     heard: list[bytes] = []
-    await client.bus.subscribe("t", heard.append)
+    await client.bus.subscribe("t", bodies(heard.append))
     await client.bus.publish("t", b"x")
     await eventually(lambda: heard == [b"x"])
     assert client.told == [True]
@@ -122,8 +122,8 @@ async def test_a_killed_server_costs_only_the_time_it_is_away(
     nats_server.start()
     here, there = await open_nats(), await open_nats()
     heard: list[int] = []
-    await there.bus.subscribe("t", lambda body: heard.append(int(body)))
-    left = await there.bus.subscribe("t", lambda body: heard.append(-int(body)))
+    await there.bus.subscribe("t", bodies(lambda body: heard.append(int(body))))
+    left = await there.bus.subscribe("t", bodies(lambda body: heard.append(-int(body))))
     nats_server.kill()
     numbers = await publish_until_told(here, up=False)
     await there.until(up=False)
@@ -150,7 +150,7 @@ async def test_a_hanging_server_is_noticed_and_forgiven(
     nats_server.start()
     here, there = await open_nats(), await open_nats()
     heard: list[int] = []
-    await there.bus.subscribe("t", lambda body: heard.append(int(body)))
+    await there.bus.subscribe("t", bodies(lambda body: heard.append(int(body))))
     nats_server.pause()
     late = await unanswered(there)
     taken = await publish_until_told(here, up=False, seconds=15)
@@ -192,7 +192,7 @@ async def test_a_short_hang_loses_nothing_and_bounds_what_waits(
     nats_server.start()
     here, there = await open_nats(), await open_nats()
     heard: list[int] = []
-    await there.bus.subscribe("t", lambda body: heard.append(int(body[:10])))
+    await there.bus.subscribe("t", bodies(lambda body: heard.append(int(body[:10]))))
     nats_server.pause()
     taken = await fill(here, bytes(100_000))
     assert here.bus.connected
@@ -212,10 +212,10 @@ async def test_a_denied_subject_is_refused_and_no_other(
     client = await open_nats(userinfo="plain:secret")
     heard: list[bytes] = []
     outcomes = await asyncio.gather(
-        client.bus.subscribe("t.one", heard.append),
-        client.bus.subscribe("t.denied.one", heard.append),
-        client.bus.subscribe("t.Upper", heard.append),
-        client.bus.subscribe("t.two", heard.append),
+        client.bus.subscribe("t.one", bodies(heard.append)),
+        client.bus.subscribe("t.denied.one", bodies(heard.append)),
+        client.bus.subscribe("t.Upper", bodies(heard.append)),
+        client.bus.subscribe("t.two", bodies(heard.append)),
         return_exceptions=True,
     )
     refused = [isinstance(outcome, SubscriptionRefused) for outcome in outcomes]
@@ -245,7 +245,7 @@ async def test_a_user_whose_rights_end_comes_back_when_they_return(
     nats_server.start()
     client = await open_nats(userinfo="revoked:secret")
     heard: list[bytes] = []
-    await client.bus.subscribe("t", heard.append)
+    await client.bus.subscribe("t", bodies(heard.append))
     with structlog.testing.capture_logs() as logs:
         nats_server.reload(USERS.format(other="other"))
         await client.until(up=False)
@@ -263,8 +263,8 @@ async def test_a_subscription_a_new_configuration_denies_leaves_the_others_alone
     nats_server.start()
     client = await open_nats(userinfo="plain:secret")
     heard: list[bytes] = []
-    await client.bus.subscribe("t.denied.one", heard.append)
-    await client.bus.subscribe("t.one", heard.append)
+    await client.bus.subscribe("t.denied.one", bodies(heard.append))
+    await client.bus.subscribe("t.one", bodies(heard.append))
     nats_server.kill()
     nats_server.extra = USERS.format(other="other")
     nats_server.start()
@@ -286,7 +286,7 @@ async def test_a_limit_lowered_under_way_costs_one_message_at_most(
     nats_server.start()
     client = await open_nats()
     heard: list[bytes] = []
-    await client.bus.subscribe("t", heard.append)
+    await client.bus.subscribe("t", bodies(heard.append))
     assert client.bus.max_envelope_bytes == 1024 * 1024
     nats_server.reload("max_payload: 1000")
     while client.told == [True]:  # until the new configuration is read
@@ -309,7 +309,9 @@ async def test_fifteen_thousand_subscriptions_stand_again_after_a_restart(
     here, there = await open_nats(), await open_nats()
     heard: set[bytes] = set()
     names = [b"%d" % number for number in range(15_000)]
-    await asyncio.gather(*(here.bus.subscribe(f"t.{int(name)}", heard.add) for name in names))
+    await asyncio.gather(
+        *(here.bus.subscribe(f"t.{int(name)}", bodies(heard.add)) for name in names)
+    )
     nats_server.kill()
     await here.until(up=False)
     nats_server.start()
@@ -327,7 +329,7 @@ async def test_listeners_are_told_only_after_all_is_confirmed_again(
     here, there = await open_nats(), await open_nats()
     heard: list[int] = []
     for number in range(50):
-        await here.bus.subscribe(f"t.{number}", lambda body: heard.append(int(body)))
+        await here.bus.subscribe(f"t.{number}", bodies(lambda body: heard.append(int(body))))
     nats_server.kill()
     await here.until(up=False)
     await there.until(up=False)
@@ -360,7 +362,7 @@ cluster {{ name: c, listen: "127.0.0.1:{mine}", routes: ["nats://127.0.0.1:{peer
         await there.bus.start()
         await there.until(up=True)
         heard: asyncio.Queue[bytes] = asyncio.Queue()
-        await here.bus.subscribe("t", heard.put_nowait)
+        await here.bus.subscribe("t", bodies(heard.put_nowait))
 
         async def arrives(body: bytes) -> None:
             """Until the servers have found each other, nothing does."""

@@ -1,5 +1,6 @@
-"""A real nats-server."""
+"""Real nats-servers."""
 
+import os
 import shutil
 import signal
 import socket
@@ -9,6 +10,7 @@ import time
 from pathlib import Path
 
 from tests.support.ports import free_port
+from tests.support.routes import Link, Links
 
 START_SECONDS = 20.0
 
@@ -67,13 +69,19 @@ class NatsServer:
         """End it without a goodbye."""
         self._end(signal.SIGKILL)
 
+    def forget(self) -> None:
+        """Remove what its JetStream kept; to be done while it is not running."""
+        shutil.rmtree(self.store / "js", ignore_errors=True)
+
     def stop(self) -> None:
         """End it in order; does nothing when it is not running."""
         self._end(signal.SIGTERM)
 
     def pause(self) -> None:
-        """Let it hang: connections stay and nothing is answered."""
+        """Let it hang: connections stay, and nothing is answered once this returns."""
+        assert self._process is not None
         self._signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # its threads stop one by one
 
     def resume(self) -> None:
         """Let it go on."""
@@ -90,3 +98,76 @@ class NatsServer:
     def _signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
+
+
+class NatsCluster:
+    """Three servers that keep streams together; the routes between them can be cut one by one.
+
+    Args:
+        store: Directory for a directory of each server.
+        extra: Lines for the configuration of each.
+
+    Attributes:
+        servers: The servers, called ``n0``, ``n1`` and ``n2``.
+    """
+
+    SIZE = 3
+
+    def __init__(self, store: Path, extra: str = "") -> None:
+        self._links = Links()
+        self.servers = [NatsServer(store / f"n{number}") for number in range(self.SIZE)]
+        ports = [free_port() for _ in self.servers]
+        nowhere = free_port()  # servers tell of each other; there must be no way beside the links
+        self._between: dict[tuple[int, int], Link] = {
+            (here, there): self._links.add(ports[there])
+            for here in range(self.SIZE)
+            for there in range(self.SIZE)
+            if here != there
+        }
+        for here, server in enumerate(self.servers):
+            routes = ", ".join(
+                f'"nats://127.0.0.1:{link.port}"'
+                for (start, _), link in self._between.items()
+                if start == here
+            )
+            server.extra = f"""
+server_name: n{here}
+cluster {{
+  name: c, listen: "127.0.0.1:{ports[here]}", routes: [{routes}]
+  cluster_advertise: "127.0.0.1:{nowhere}", no_advertise: true
+}}
+{extra}
+"""
+
+    @property
+    def url(self) -> str:
+        """Where clients connect: to any of them."""
+        return ",".join(server.url for server in self.servers)
+
+    def start(self) -> None:
+        """Start all servers; they need some seconds more to find each other."""
+        for server in self.servers:
+            server.start()
+
+    def stop(self) -> None:
+        """End all servers, and the links between them."""
+        for server in self.servers:
+            server.kill()
+        self._links.stop()
+
+    def named(self, name: str) -> NatsServer:
+        """A server by its name."""
+        return self.servers[int(name.removeprefix("n"))]
+
+    def cut(self, one: int, other: int) -> None:
+        """Break the route between two servers, and let none come to be."""
+        for link in self._ways(one, other):
+            self._links.cut(link)
+
+    def heal(self, one: int, other: int) -> None:
+        """Let two servers reach each other again."""
+        for link in self._ways(one, other):
+            self._links.heal(link)
+
+    def _ways(self, one: int, other: int) -> tuple[Link, Link]:
+        return self._between[one, other], self._between[other, one]

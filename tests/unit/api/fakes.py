@@ -13,6 +13,7 @@ from yarl import URL
 from gateway.api.user_types import ReplicaReport
 from gateway.auth.revocations import Revocation
 from gateway.hub.broadcast import Audience
+from gateway.relay import NOT_KEPT, Published
 from gateway.sessions.commands import Presence, Session
 from gateway.sessions.directory import Cover
 
@@ -67,17 +68,28 @@ class RecordingRelay:
 
     published: list[tuple[str, str, bytes]] = field(default_factory=list)
     audiences: list[Audience | None] = field(default_factory=list)
+    ids: list[str | None] = field(default_factory=list)
+    answer: Published = NOT_KEPT
     failures: dict[str, Exception] = field(default_factory=dict)
     failure: Exception | None = None
 
     async def publish(
-        self, topic: str, event: str, payload: bytes, /, *, audience: Audience | None
-    ) -> None:
+        self,
+        topic: str,
+        event: str,
+        payload: bytes,
+        /,
+        *,
+        audience: Audience | None,
+        message_id: str | None,
+    ) -> Published:
         failure = self.failure or self.failures.get(topic)
         if failure is not None:
             raise failure
         self.published.append((topic, event, payload))
         self.audiences.append(audience)
+        self.ids.append(message_id)
+        return self.answer
 
 
 class RoomsAndUsers:

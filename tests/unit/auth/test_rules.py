@@ -18,6 +18,7 @@ class Channel(msgspec.Struct):
     push: Any = "deny"
     echo: bool = True
     presence: Any = False
+    history: Any = None
     slow_consumer: Any = "disconnect"
     upstream_url: str = ""
 

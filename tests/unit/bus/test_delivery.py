@@ -1,17 +1,18 @@
 import structlog
 
 from gateway.bus.delivery import Delivery
+from gateway.bus.placement import Placement
 from tests.unit.bus.counters import Ignored
 
 
 def test_a_failing_handler_is_logged_once_in_a_while_and_without_the_payload() -> None:
-    def broken(body: bytes) -> None:
+    def broken(body: bytes, _placement: Placement | None) -> None:
         raise RuntimeError(body.decode())
 
     delivery = Delivery(Ignored())
     with structlog.testing.capture_logs() as logs:
         for _ in range(1000):
-            delivery.message("t", broken, b"private")
+            delivery.message("t", broken, b"private", None)
     assert len(logs) == 1
     assert "private" not in str(logs)
     assert __file__ in logs[0]["at"]

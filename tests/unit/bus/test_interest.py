@@ -7,6 +7,7 @@ import pytest
 
 from gateway.bus.base import Handler, Listener, Unheard
 from gateway.bus.interest import Interest
+from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusUnavailable, SubscriptionRefused
 
@@ -98,9 +99,9 @@ class FakeBus:
                 listener(up)
 
 
-class Heard(list[tuple[str, bytes]]):
-    def deliver(self, topic: str, body: bytes) -> None:
-        self.append((topic, body))
+class Heard(list[tuple[str, bytes, Placement | None]]):
+    def deliver(self, topic: str, body: bytes, placement: Placement | None) -> None:
+        self.append((topic, body, placement))
 
 
 def interest_in(bus: FakeBus, heard: Heard | None = None) -> Interest:
@@ -127,8 +128,10 @@ def test_the_first_acquire_subscribes_and_messages_come_with_their_topic() -> No
         bus, heard = FakeBus(), Heard()
         interest = interest_in(bus, heard)
         await interest.acquire("a:b")
-        bus.handlers["g.topic.a.b"](b"x")
-        assert heard == [("a:b", b"x")]
+        stored = Placement(7, 5, 1.5)
+        bus.handlers["g.topic.a.b"](b"x", None)
+        bus.handlers["g.topic.a.b"](b"y", stored)
+        assert heard == [("a:b", b"x", None), ("a:b", b"y", stored)]
         assert interest.topics == 1
 
     run(main())

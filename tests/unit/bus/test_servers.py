@@ -73,6 +73,7 @@ def test_credentials_need_a_package_that_may_be_missing(
 def test_the_memory_bus_needs_no_server() -> None:
     class Config:
         url = "memory://"
+        prefix = "g"
         credentials_file = ""
 
     assert isinstance(open_bus(Config(), metrics=Ignored(), name="r"), MemoryBus)

@@ -52,6 +52,19 @@ def test_a_subject_leads_back_to_its_topic_and_no_other(topic: str) -> None:
     assert topic_of(subjects.topic(topic)) == topic
 
 
+@given(topics)
+def test_what_is_stored_comes_back_on_the_topics_subject(topic: str) -> None:
+    """The server that stores it maps the one on the other, token for token."""
+    assert subjects.all_stored == "gateway.store.>"
+    assert subjects.all_topics == "gateway.topic.>"
+    tokens = subjects.stored(topic).removeprefix("gateway.store.")
+    assert subjects.topic(topic) == f"gateway.topic.{tokens}"
+
+
+def test_the_stream_has_the_prefix_as_its_name() -> None:
+    assert subjects.stream == "GATEWAY"
+
+
 def test_replicas_have_subjects_of_their_own() -> None:
     assert subjects.replicas == "gateway.replicas"
     assert subjects.replica("web-1.example") == "gateway.replica.web-1%2Eexample"

@@ -85,7 +85,7 @@ def test_the_rule_of_a_topic_is_told(invoke: Invoke, file: str) -> None:
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0] == (
         'topic "room:42" hits channels[0], "room:*":'
-        " join authenticated, push broadcast, echo true, presence false,"
+        " join authenticated, push broadcast, echo true, presence false, history none,"
         " slow_consumer disconnect"
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Config, load_config
+from gateway.config.channel import KeptHistory
 from gateway.config.check import missing_files
 from gateway.errors import ConfigError
 
@@ -256,41 +257,43 @@ def test_an_impossible_combination_is_refused(toml: str, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("toml", "problem"),
+    ("history", "problem"),
     [
         (
-            channel("a", "history = { messages = 1 }"),
-            (
-                'channels[0].history: {"messages":1} is not available in this version;'
-                " available: leaving it away"
-            ),
+            "{ messages = 1 }",
+            "channels[0].history.seconds: is missing; allowed: a whole number from 1 to 31,622,400",
         ),
+        (
+            "{ messages = 0, seconds = 1 }",
+            ("channels[0].history.messages: 0 is not allowed;"
+            " allowed: a whole number from 1 to 100,000"),
+        ),
+        (
+            "{ messages = 1, seconds = 1, minutes = 1 }",
+            "channels[0].history.minutes: unknown key; known: messages, seconds",
+        ),
+        ("true", "channels[0].history: must be a table"),
     ],
-)
-def test_a_mode_of_a_later_version_is_refused_by_name(toml: str, problem: str) -> None:
+)  # fmt: skip
+def test_a_history_that_says_no_sizes_is_refused(history: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(toml)
+        load(channel("a", f"history = {history}"))
 
     assert caught.value.problems == (f"{problem} (from --set)",)
 
 
-@pytest.mark.parametrize("section", ["history"])
-@pytest.mark.parametrize("form", ["file", "variable", "flag"])
-def test_a_section_of_a_later_version_is_refused_by_name(
-    tmp_path: Path, section: str, form: str
-) -> None:
-    file = tmp_path / "gateway.toml"
-    file.write_text(f"[{section}]\nsecrets = ['hunter2']\n" if form == "file" else "")
-    environ = {f"GATEWAY_{section.upper()}__SECRETS": "hunter2"} if form == "variable" else {}
-    assignments = [f"{section}.secrets=hunter2"] if form == "flag" else []
+def test_a_topic_with_a_history_cannot_drop_messages() -> None:
+    kept = "history = { messages = 1, seconds = 1 }\n"
 
-    with pytest.raises(ConfigError) as caught:
-        load_config(file, environ=environ, assignments=assignments)
+    assert refused(channel("a", kept + 'slow_consumer = "drop"')) == ["channels[0].slow_consumer"]
+    [rule] = load(channel("a", kept)).channels
+    assert rule.history == KeptHistory(messages=1, seconds=1)
 
-    [problem] = caught.value.problems
-    assert section in problem
-    assert "is not available in this version" in problem
-    assert "hunter2" not in problem
+
+def test_a_history_may_be_absent_in_json_too() -> None:
+    config = load_config(environ={"GATEWAY_CHANNELS": '[{"pattern": "a", "history": null}]'})
+
+    assert config.channels[0].history is None
 
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
