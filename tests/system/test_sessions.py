@@ -197,7 +197,7 @@ class TestPublishToUser:
             ({"device_types": ["phone", "laptop"], "exclude_devices": ["p1"]}, {"laptop"}),
             ({"device_types": ["phone"], "exclude_sessions": ["<phone>"]}, set()),
         ],
-        ids=str,
+        ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
     )
     async def test_it_reaches_all_devices_but_those_left_out(
         self,
@@ -731,7 +731,7 @@ class TestBadInput:
             {"presence": None},
             {"presence": {}},
         ],
-        ids=str,
+        ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),
     )
     async def test_claims_that_may_be_empty(
         self, connect: Connect, user: str, claims: dict[str, Any]

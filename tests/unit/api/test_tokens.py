@@ -109,11 +109,7 @@ async def test_an_answer_that_is_not_whole_says_so(gateway: Gateway) -> None:
         ('{"user": "42", "issued_before": "2026-01-02T03:04:05"}', 422, ["issued_before"]),
         ('{"user": "42", "issued_before": "2026-02-30T03:04:05Z"}', 422, ["issued_before"]),
         ('{"user": "42", "issued_before": "9999-12-31T23:59:59-14:00"}', 422, ["issued_before"]),
-        (
-            json.dumps({"user": "42", "issued_before": in_seconds(86_400)}),
-            422,
-            ["issued_before"],
-        ),
+        ('{"user": "42", "issued_before": "2999-01-02T03:04:05Z"}', 422, ["issued_before"]),
     ],
 )
 async def test_a_bad_request_revokes_nothing(
