@@ -4,6 +4,7 @@ Everything goes by way of the bus, also for members on the publisher's own repli
 one replica's messages in one order.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -23,11 +24,13 @@ from gateway.bus.envelope import (
 from gateway.bus.interest import Interest
 from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
+from gateway.errors import BusError
 from gateway.history.base import History, Stored
 from gateway.history.follower import Follower, FollowerMetrics
 from gateway.history.policy import HistoryPolicy
 from gateway.history.position import Position
 from gateway.history.position import encode as encode_position
+from gateway.history.resumer import Resumer, ResumerMetrics
 from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
@@ -66,7 +69,7 @@ class Published(msgspec.Struct, frozen=True, gc=False):
 NOT_KEPT: Final = Published()
 
 
-class RelayMetrics(FollowerMetrics, Protocol):
+class RelayMetrics(FollowerMetrics, ResumerMetrics, Protocol):
     """What the relay counts."""
 
     def arrived(self, seconds: float) -> None:
@@ -82,7 +85,7 @@ class Relay:
     Args:
         history: Where messages are kept; None where no topic's are.
         policy: What is kept of a topic; None for nothing.
-        bounded: See :class:`gateway.history.follower.Follower`.
+        bounded: See :class:`gateway.history.resumer.Resumer`.
         clock: Unix seconds; publish times are compared between replicas.
 
     Attributes:
@@ -110,7 +113,8 @@ class Relay:
         self._clock = clock
         self._history = history
         self.policy = policy
-        self._follower = None
+        self._follower: Follower | None = None
+        self._resumer: Resumer | None = None
         if history is not None:
             self._follower = Follower(
                 history,
@@ -118,8 +122,8 @@ class Relay:
                 lost=self._lost,
                 tell_position=self._remind,
                 metrics=metrics,
-                bounded=bounded,
             )
+            self._resumer = Resumer(history, self._follower, metrics, bounded=bounded)
         self.on_control: Callable[[Control, bytes], None] = lambda _kind, _message: None
         self._interest = Interest(
             bus,
@@ -135,6 +139,12 @@ class Relay:
         """What follows the topics with history; to be asked for where there are such."""
         assert self._follower is not None  # noqa: S101 -- as the rules have it
         return self._follower
+
+    @property
+    def resumer(self) -> Resumer:
+        """What answers those who resume; to be asked for where there is history."""
+        assert self._resumer is not None  # noqa: S101 -- as the rules have it
+        return self._resumer
 
     @property
     def history(self) -> History:
@@ -233,6 +243,18 @@ class Relay:
         """Send a message of the gateway's own to the members of a topic on this replica."""
         self._fanout.send(Broadcast(topic, event, payload))
 
+    async def erase(self, topic: str) -> int:
+        """Forget all messages of a topic, on all replicas; returns how many.
+
+        Raises:
+            BusUnavailable: Nothing was forgotten.
+            OutcomeUnknown: Nobody knows.
+        """
+        erased = await self.history.erase(topic)
+        with contextlib.suppress(BusError):  # who does not hear of it finds out by the next check
+            await self.publish_control(topic, Control.ERASED, b"")
+        return erased
+
     def broadcast(self, topic: str, message: Stored) -> Broadcast | None:
         """A stored message for members; None if this release cannot read it."""
         position = self.follower.position(message.offset, message.time)
@@ -245,7 +267,10 @@ class Relay:
             return
         control = control_in(data)
         if control is not None:
-            self.on_control(*control)
+            if control[0] is not Control.ERASED:
+                self.on_control(*control)
+            elif self._follower is not None:
+                self._follower.erased(topic)
         elif (broadcast := self._read(topic, data)) is not None:
             self._fanout.send(broadcast)
 

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from gateway.api.history_operations import HISTORY_OPERATIONS
 from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Answer, Operation
 from gateway.api.problem import BUS_UNAVAILABLE, INTERNAL, OUTCOME_UNKNOWN, RESERVED, UNMATCHED
 from gateway.api.token_operations import TOKEN_OPERATIONS
@@ -132,6 +133,7 @@ OPERATIONS: Final = (
     PUBLISH,
     PUBLISH_BATCH,
     *USER_OPERATIONS,
+    *HISTORY_OPERATIONS,
     *TOKEN_OPERATIONS,
     LIVEZ,
     READYZ,

@@ -248,8 +248,13 @@ def _failed(topic: str, reason: Problem) -> TargetResult:
 
 
 def _refused(*reasons: Problem) -> Refusal:
-    """One answer when no target got the message: "try again" where that may help, else the first."""
-    first = next((each for each in reasons if each.status == BUS_UNAVAILABLE.status), reasons[0])
+    """One answer when no target surely got the message.
+
+    That it may have been stored comes before all else, then "try again" where that may help, then the first.
+    """
+    statuses = [each.status for each in reasons]
+    worst = (s for s in (OUTCOME_UNKNOWN.status, BUS_UNAVAILABLE.status) if s in statuses)
+    first = reasons[statuses.index(next(worst, statuses[0]))]
     headers = BUS_UNAVAILABLE.headers if first.status == BUS_UNAVAILABLE.status else {}
     errors = tuple(error for each in reasons for error in each.errors)
     return Refusal(msgspec.structs.replace(first, errors=errors), headers)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
+from gateway.app.archive import StoredArchive
 from gateway.app.clients import ClientParts
 from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
 from gateway.app.telling import ToldBackend
@@ -151,6 +152,8 @@ class Gateway:
             personal=personal,
             directory=self._users.directory,
             revoker=self._users.revoker,
+            archive=StoredArchive(self._relay),
+            keeps=lambda topic: rules.history(topic) is not None,
             replicas=self._replicas,
             readiness=self._readiness,
             metrics=metrics,

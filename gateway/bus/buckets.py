@@ -59,10 +59,10 @@ class Buckets:
 
         Nothing else is said about it: what was tried is not answered, as by a JetStream that hangs.
         """
-        subject = subject.lower()  # as in nats-py's errors
-        if subject.startswith("$kv."):
-            self._denied.add(subject.split(".")[1])
-        elif subject.startswith(("$js.", "_inbox.")):
+        first, second, *_ = *subject.lower().split("."), ""  # as in nats-py's errors
+        if first == "$kv":
+            self._denied.add(second)
+        elif (first, second) == ("$js", "api") or second == "inbox":
             self._denied.add("")
 
     async def put(self, bucket: str, key: str, value: bytes, keep_seconds: float) -> None:

@@ -219,10 +219,11 @@ class NatsLink:
         if denied is None:
             self._complain("bus error", problem)
             return
+        if denied[1] == "publish" and self._client.requests.refused(denied[2]):
+            return  # who asked is told
         self.buckets.denied(denied[2])
         if denied[1] == "publish":
-            if not self._client.requests.refused(denied[2]):
-                self._complain("bus refused a message", problem)
+            self._complain("bus refused a message", problem)
         elif not self.confirmations.refuse(denied[2]):
             self._complain("bus took a subscription away", problem)
 

@@ -67,6 +67,7 @@ class Requests:
         self._clock = clock
         self._numbers = count()
         self._open: dict[int, _Request] = {}
+        self._looked = clock()
         self._stopped = False
         self.inbox = f"{self._start}*"
         self.sid = 0
@@ -123,10 +124,14 @@ class Requests:
         )
 
     def expire(self) -> None:
-        """Give up on what was not answered in time; to be called a few times a second."""
-        now = self._clock()
+        """Give up on what was overdue at the last call already; to be called a few times a second.
+
+        Not at once: after this process stalled, answers may be waiting to be read.
+        """
+        overdue, self._looked = self._looked, self._clock()
         self._fail(
-            lambda request: request.deadline <= now, lambda: OutcomeUnknown("no answer in time")
+            lambda request: request.deadline <= overdue,
+            lambda: OutcomeUnknown("no answer in time"),
         )
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Keeps the topics this replica is subscribed to level with the store, and answers those who resume."""
+"""Keeps the topics this replica is subscribed to level with the store."""
 
 import asyncio
 import time as clocks
@@ -10,12 +10,10 @@ import structlog
 from msgspec.structs import replace
 
 from gateway.bus.placement import Placement
-from gateway.errors import BusError, HistoryUnavailable
+from gateway.errors import BusError
 from gateway.history.base import History, Stored, Tip
-from gateway.history.once import Once
 from gateway.history.policy import HistoryPolicy
 from gateway.history.position import Position
-from gateway.history.resume import Latest, Missed, Outcome, Request, examine
 from gateway.history.steps import Fetch, Step
 from gateway.history.topiclog import TopicLog
 
@@ -37,9 +35,6 @@ FETCHES_AT_ONCE: Final = 64
 
 RETRY_SECONDS: Final = 1.0
 
-TRIES: Final = 5
-"""How often a resume begins again because the memory moved on while the store was read."""
-
 _log = structlog.get_logger(__name__)
 
 
@@ -48,9 +43,6 @@ class FollowerMetrics(Protocol):
 
     def repaired(self, messages: int) -> None:
         """Messages whose live copies did not come were fetched and delivered."""
-
-    def resumed(self, result: str) -> None:
-        """A join with ``resume`` was answered: ``recovered``, ``fresh``, or why nothing was recovered."""
 
 
 class Followed:
@@ -83,7 +75,6 @@ class Follower:
         deliver: Given a topic and its next messages, in order, each exactly once.
         lost: Told of a topic of which messages are gone before its members got them.
         tell_position: Given a topic and the position its members have reached; called while it is quiet.
-        bounded: Whether the store lets go of messages for want of room, before their time.
         clock: Monotonic seconds.
     """
 
@@ -95,7 +86,6 @@ class Follower:
         lost: Callable[[str], None],
         tell_position: Callable[[str, Position], None],
         metrics: FollowerMetrics,
-        bounded: bool,
         clock: Callable[[], float] = clocks.monotonic,
     ) -> None:
         self._history = history
@@ -103,7 +93,6 @@ class Follower:
         self._lost = lost
         self._tell_position = tell_position
         self._metrics = metrics
-        self._bounded = bounded
         self._clock = clock
         self._topics: dict[str, Followed] = {}
         self._visits: defaultdict[int, list[Followed]] = defaultdict(list)
@@ -112,9 +101,11 @@ class Follower:
         self._shaken = asyncio.Event()
         self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reads: Once[tuple[str, int], tuple[list[Stored], int]] = Once()
-        self._times: Once[int, float | None] = Once()
         history.listen(self._shaken.set)
+
+    def __getitem__(self, topic: str) -> Followed:
+        """A topic that is followed."""
+        return self._topics[topic]
 
     def ready(self, topic: str) -> bool:
         """Whether a topic is followed and what is stored from now on will be delivered."""
@@ -132,7 +123,7 @@ class Follower:
             known = self._topics[topic] = Followed(topic, policy, self._clock())
         if known.log.ready:
             return
-        tip = await self._tip()
+        tip = await self.tip()
         fresh = known.log.floor is None
         self._take(known, known.log.baseline(tip.offset, tip.time))
         if fresh:
@@ -164,27 +155,6 @@ class Follower:
         known = self._topics.get(topic)
         if known is not None:
             known.resuming += change
-
-    async def resume(
-        self, topic: str, request: Request, sent: Position | None
-    ) -> tuple[Outcome, list[Stored]]:
-        """Answer a join of a topic that is followed, as of the moment this returns.
-
-        Returns:
-            The outcome, and what was delivered here since it was reached; who has both is level with
-            the members, provided that it becomes one in the same turn of the event loop.
-
-        Raises:
-            BusError: The store does not answer.
-        """
-        known = self._topics[topic]
-        for _ in range(TRIES):
-            outcome = await self._outcome(known, request, sent)
-            tail = known.log.ring.since(outcome.reached, outcome.known)
-            if tail is not None:
-                self._metrics.resumed(_result(outcome))
-                return outcome, tail
-        raise HistoryUnavailable("unavailable", "the topic moves faster than it can be read")
 
     async def catch_up(self, topic: str, offset: int) -> list[Stored]:
         """What a topic has above an offset, for a client that is level with it when there is nothing more.
@@ -230,55 +200,8 @@ class Follower:
                     _log.exception("position check failed")
                 await asyncio.sleep(0)
 
-    async def _outcome(self, known: Followed, request: Request, sent: Position | None) -> Outcome:
-        tip = await self._tip()
-        log = known.log
-        offset, time = log.standing(tip.time)
-        answer = examine(
-            request,
-            known.policy,
-            here=Position(tip.epoch, offset, time),
-            last=tip.offset,
-            now=tip.time,
-            sent=sent,
-        )
-        match answer:
-            case Missed():
-                return await self._missed(known, answer, tip)
-            case Latest():
-                newest = log.ring.newest(answer.count, tip.time)
-                if newest is not None:
-                    return answer.settle(newest)
-                stored = await self._history.newest(known.topic, answer.count)
-                return answer.settle(stored, known=tip.offset)
-        return answer
-
-    async def _missed(self, known: Followed, ask: Missed, tip: Tip) -> Outcome:
-        log, after = known.log, ask.position.offset
-        stored_at = None if log.vouches(ask.position.time) else await self._time_at(after)
-        messages = log.ring.missed(after)
-        if messages is not None:
-            return ask.settle(messages, stored_at)
-
-        async def read() -> tuple[list[Stored], int]:
-            found = await self._history.after(
-                known.topic, after, limit=ask.limit, upto=max(tip.offset, after)
-            )
-            if len(found) < ask.limit and after < log.ring.start <= tip.offset:
-                log.ring.extend(after, found, tip.offset)
-            return found, tip.offset
-
-        # a crowd that comes back stands at the same place: one of them reads for all, up to his tip
-        messages, upto = await self._reads.get((known.topic, after), read)
-        kept_since = None
-        if self._bounded and tip.first > after + 1:
-            kept_since = await self._time_at(tip.first)
-        return ask.settle(messages, stored_at, known=upto, kept_since=kept_since)
-
-    async def _time_at(self, offset: int) -> float | None:
-        return await self._times.get(offset, lambda: self._history.time_at(offset))
-
-    async def _tip(self) -> Tip:
+    async def tip(self) -> Tip:
+        """The end of the history; where that is another than before, everything begins anew."""
         tip = await self._history.tip()
         self._note(tip.epoch, tip.time)
         return tip
@@ -297,7 +220,7 @@ class Follower:
 
     async def _check(self, due: Sequence[Followed]) -> None:
         """Compare the last offsets of topics with the store's."""
-        tip = await self._tip()
+        tip = await self.tip()
         last = await self._history.last_offsets([known.topic for known in due])
         now = self._clock()
         for known in due:
@@ -365,9 +288,3 @@ class Follower:
                 self._metrics.repaired(len(found))
             wanted = step.fetch
             self._take(known, replace(step, fetch=None))
-
-
-def _result(outcome: Outcome) -> str:
-    if outcome.reason is not None:
-        return outcome.reason
-    return "fresh" if outcome.recovered is None else "recovered"

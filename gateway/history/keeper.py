@@ -17,6 +17,7 @@ from gateway.errors import (
 from gateway.history.api import NAME_IN_USE, Json, StreamApi, StreamInfo
 from gateway.history.base import Listener
 from gateway.history.clock import ServerClock
+from gateway.history.listeners import Listeners
 from gateway.history.stream import is_ours, widened, with_necessities
 from gateway.log import QUIET_SECONDS, Throttle
 
@@ -59,7 +60,7 @@ class StreamKeeper:
         self._api = api
         self._wish = wish
         self._clock = clock
-        self._listeners: list[Listener] = []
+        self._listeners = Listeners()
         self._advisories = list(ADVISORIES)  # that are still to be subscribed to
         self._throttle = Throttle(QUIET_SECONDS)
         self._woken = asyncio.Event()
@@ -89,7 +90,7 @@ class StreamKeeper:
 
     def listen(self, listener: Listener) -> None:
         """See :meth:`gateway.history.base.History.listen`."""
-        self._listeners.append(listener)
+        self._listeners.add(listener)
 
     def require(self) -> None:
         """Check that the stream can be used.
@@ -220,8 +221,7 @@ class StreamKeeper:
         if back:
             _log.info("history ready", epoch=self.epoch, leader=self._leader)
         if new or moved or back:
-            for listener in self._listeners:
-                listener()
+            self._listeners.tell()
 
     def _fail(self, reason: HistoryProblem, problem: Exception) -> None:
         self.problem = reason

@@ -19,6 +19,7 @@ from gateway.history.base import (
     Stored,
     Tip,
 )
+from gateway.history.listeners import Listeners
 
 SWEPT_AT_A_TIME: Final = 2
 """Topics looked at for old messages at each append: more than one, so that the sweep gets round."""
@@ -38,6 +39,7 @@ class MemoryStore:
     Attributes:
         epoch: The store's beginning.
         last: The last offset that was given.
+        bytes: What all bodies together take.
     """
 
     def __init__(self, limits: Limits, max_bytes: int, clock: Callable[[], float]) -> None:
@@ -47,7 +49,7 @@ class MemoryStore:
         self._now = 0.0
         self._topics: OrderedDict[str, deque[Stored]] = OrderedDict()
         self._topic_at: OrderedDict[int, str] = OrderedDict()  # of every kept offset, in order
-        self._bytes = 0
+        self.bytes = 0
         self._ids: OrderedDict[tuple[str, str], Receipt] = OrderedDict()  # in the order they came
         self.epoch = f"{int(clock() * 1e9):x}"
         self.last = 0
@@ -69,14 +71,15 @@ class MemoryStore:
         if id is not None and (known := self._ids.get((topic, id))) is not None:
             return known, 0
         self._sweep(now)
+        self._trim(topic, now)
         kept = self._topics.setdefault(topic, deque())
         previous = kept[-1].offset if kept else 0
         self.last += 1
         kept.append(Stored(self.last, now, body))
         self._topic_at[self.last] = topic
-        self._bytes += len(body)
+        self.bytes += len(body)
         self._trim(topic, now)
-        while self._max_bytes and self._bytes > self._max_bytes:
+        while self._max_bytes and self.bytes > self._max_bytes:
             self._drop_first(next(iter(self._topic_at.values())))
         if id is not None:
             self._ids[topic, id] = Receipt(self.last, now, True)
@@ -118,7 +121,7 @@ class MemoryStore:
     def _drop_first(self, topic: str) -> None:
         kept = self._topics[topic]
         first = kept.popleft()
-        self._bytes -= len(first.body)
+        self.bytes -= len(first.body)
         del self._topic_at[first.offset]
         if not kept:
             del self._topics[topic]
@@ -140,7 +143,7 @@ class MemoryHistory:
         self._bus = bus
         self._subjects = subjects
         self._store = store
-        self._listeners: list[Listener] = []
+        self._listeners = Listeners()
         bus.listen(self._bus_changed)
 
     @property
@@ -161,7 +164,7 @@ class MemoryHistory:
 
     def listen(self, listener: Listener) -> None:
         """See :meth:`gateway.history.base.History.listen`."""
-        self._listeners.append(listener)
+        self._listeners.add(listener)
 
     async def append(self, topic: str, body: bytes, *, id: str | None = None) -> Receipt:  # noqa: A002
         """See :meth:`gateway.history.base.History.append`."""
@@ -216,5 +219,4 @@ class MemoryHistory:
 
     def _bus_changed(self, up: bool) -> None:
         if up:
-            for listener in self._listeners:
-                listener()
+            self._listeners.tell()

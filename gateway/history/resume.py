@@ -4,8 +4,8 @@ How a join is answered, on a topic whose rule keeps history:
 
 1. :func:`parse` the join's params. None: the client did not opt in, and is a member like any other.
 2. Wait until the topic's log is :attr:`~gateway.history.topiclog.TopicLog.ready`, and then read the store's
-   tip: epoch, last offset of the whole stream, its time. One read may serve many joins, if it began after they
-   arrived. If its epoch is not the one the log is of, ``log.reset`` comes first.
+   tip: epoch, last offset of the whole stream, its time. One read may serve many joins, if it began after
+   they arrived. If its epoch is not the one the log is of, ``log.reset`` comes first.
 3. :func:`examine`. It gives the outcome, or says what has to be read for it:
 
    ============ ================ ==============================================================

@@ -11,7 +11,6 @@ from gateway.protocol.direct import PHOENIX, answer_phoenix, late_refusal, refre
 from gateway.protocol.effects import (
     Activate,
     Authorize,
-    Close,
     Effect,
     Forward,
     RefuseJoin,
@@ -36,14 +35,14 @@ from gateway.protocol.messages import (
     error_reply,
     ok_reply,
 )
-from gateway.protocol.reasons import CloseCode, Reason
+from gateway.protocol.reasons import Reason
 from gateway.protocol.reserved import (
     ACCESS_TOKEN,
     PRESENCE_UPDATE,
     RESERVED_TOPIC,
     is_reserved_event,
 )
-from gateway.protocol.strikes import Strikes
+from gateway.protocol.strikes import Strikes, judge
 
 
 class Socket:
@@ -116,14 +115,9 @@ class Socket:
         Args:
             now: Monotonic seconds.
         """
-        effects: list[Effect] = []
-        if problem.reply is not None:
-            effects.append(Send(problem.reply))
-        if problem.malformed:
-            self._malformed = self._malformed or Strikes()
-            if self._malformed.add(now):
-                effects.append(Close(CloseCode.PROTOCOL_ABUSE))
-        return effects
+        if problem.malformed and self._malformed is None:
+            self._malformed = Strikes()
+        return judge(problem, self._malformed, now)
 
     def join_decided(
         self,

@@ -185,7 +185,7 @@ async def _recall(connection: "Connection", ask: Subscribe) -> Reason | None:
     if joining.request is None or joining.rule.history is None:
         return None
     try:
-        outcome, tail = await relay.follower.resume(ask.topic, joining.request, joining.sent)
+        outcome, tail = await relay.resumer.resume(ask.topic, joining.request, joining.sent)
     except BusError:
         relay.unsubscribe(ask.topic)
         return Reason.BUS_UNAVAILABLE

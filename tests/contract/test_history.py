@@ -266,9 +266,12 @@ async def test_any_topic_can_have_a_history(here: Replica, topic: str) -> None:
 
 async def test_a_body_above_the_limit_is_refused_and_the_next_is_not(here: Replica) -> None:
     limit = here.bus.max_envelope_bytes
+    live = await here.hear("a")
     with pytest.raises(EnvelopeTooLarge):
         await here.history.append("a", bytes(limit + 1))
     assert (await here.history.append("a", bytes(limit))).offset == 1
+    await live.until(1)
+    assert live.bodies == await here.bodies("a") == [bytes(limit)]
     assert here.bus.connected
 
 
@@ -302,6 +305,21 @@ async def test_nothing_is_stored_before_the_start_or_after_the_end(
     await replica.close()
     await nothing_works()
     assert await there.bodies("a") == [b"1"]
+
+
+async def test_a_listener_that_raises_harms_nobody(make_replica: MakeReplica) -> None:
+    replica = make_replica()
+    later: list[bool] = []
+
+    def broken() -> None:
+        raise RuntimeError
+
+    replica.history.listen(broken)
+    replica.history.listen(lambda: later.append(True))
+    await replica.start()
+    await replica.until_ready()
+    assert later == [True]
+    assert (await replica.history.append("a", b"x")).offset == 1
 
 
 async def test_a_handler_may_append(here: Replica) -> None:

@@ -31,7 +31,7 @@ accounts {
 
 DENIED = """
 authorization { users: [{user: me, password: secret, permissions: {
-  publish: [%s], subscribe: ["g.>", "_INBOX.>"] }}] }
+  publish: [%s], subscribe: ["t.>"] }}] }
 """
 
 

@@ -493,3 +493,16 @@ async def test_a_value_is_kept_for_others_and_for_later(
     nats_server.start()
     await there.until(up=True)
     assert await there.bus.get("kept", "a_b-c=") == b"2"
+
+
+async def test_values_need_no_inbox_outside_the_prefix(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    nats_server.extra = """authorization { users = [{user: plain, password: secret, permissions: {
+    publish: ["t.>", "$JS.API.>", "$KV.kept.>"], subscribe: ["t.>"] }}] }"""
+    nats_server.start()
+    client = await open_nats(userinfo="plain:secret")
+    await client.bus.put("kept", "a", b"1", keep_seconds=60)
+    assert await client.bus.get("kept", "a") == b"1"
+    assert await client.bus.entries("kept") == {"a": b"1"}
+    assert client.bus.connected

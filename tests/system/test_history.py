@@ -133,7 +133,7 @@ async def test_who_did_not_ask_gets_the_plain_form(backend: Backend, connect: Co
     [position] = await publish(backend, 1)
     for client in (plain, placed):
         await until(client, [1])
-    frames = [next(f for f in c.inbox if f[3] == "n") for c in (plain, placed)]  # type: ignore[index]
+    frames = [await c.expect(lambda f: f[3] == "n") for c in (plain, placed)]
     assert frames[0][:4] == [None, None, ROOM, "n"]
     assert frames[1][:4] == [None, frames[1][1], ROOM, "n"]
     assert frames[1][1].split(".")[:2] == position.split(".")[:2], "epoch and offset"
@@ -308,7 +308,7 @@ async def test_resuming_while_messages_pour_in_leaves_no_gap(
         client = await connect("43")
         answer = await resume(client, position)
         assert answer["recovered"] is True, answer
-        await eventually(lambda c=client: len(heard(c)) >= 3)  # type: ignore[misc]
+        await eventually(lambda c=client: len(heard(c)) >= 3)
         await client.close()
         frames = [f for f in client.inbox if isinstance(f, list) and f[3] == "n"]
         got += [f[4]["n"] for f in frames]

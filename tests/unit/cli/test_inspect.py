@@ -109,7 +109,7 @@ def test_the_rule_of_a_topic_is_told_with_all_it_asks_for(invoke: Invoke) -> Non
     assert special.splitlines()[:3] == [
         (
             'topic "org:7:room:1" hits channels[0], "org:{org}:room:*": join upstream, push upstream,'
-            " echo true, presence count, slow_consumer disconnect"
+            " echo true, presence count, history none, slow_consumer disconnect"
         ),
         "it is joined only with a token that says org = 7",
         "its backend is http://backend",
