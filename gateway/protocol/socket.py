@@ -7,7 +7,7 @@ Every method takes one input and returns the effects it has, in order. Sources: 
 from collections.abc import Iterable
 
 from gateway.protocol.channel import MAX_HELD_BYTES, Channel, ChannelState
-from gateway.protocol.direct import PHOENIX, answer_phoenix, late_refusal, refresh, refusal
+from gateway.protocol.direct import answer_phoenix, answer_refresh, late_refusal, refresh, refusal
 from gateway.protocol.effects import (
     Activate,
     Authorize,
@@ -110,11 +110,7 @@ class Socket:
         return [Forward(topic, channel.attempt, message.ref, event, payload, message.binary)]
 
     def undecodable(self, problem: Undecodable, *, now: float) -> list[Effect]:
-        """A frame the serializer could not decode.
-
-        Args:
-            now: Monotonic seconds.
-        """
+        """A frame the serializer could not decode; ``now`` is in monotonic seconds."""
         if problem.malformed and self._malformed is None:
             self._malformed = Strikes()
         return judge(problem, self._malformed, now)
@@ -229,12 +225,11 @@ class Socket:
             refused: Why the old credentials stay.
             ended: Topics the new ones do not allow; the client is taken off them, after its answer.
         """
-        effects: list[Effect] = []
-        if attempt == 0:
-            reply = (NULL, ref, PHOENIX)
-            effects.append(Send(error_reply(*reply, refused) if refused else ok_reply(*reply)))
-        else:
-            effects += self.push_answered(topic, attempt, ref, refused=refused)
+        effects = (
+            [answer_refresh(ref, refused)]
+            if attempt == 0
+            else self.push_answered(topic, attempt, ref, refused=refused)
+        )
         for gone in ended:
             effects += self.end(gone)
         return effects
