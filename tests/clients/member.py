@@ -17,7 +17,7 @@ LIVES_SECONDS = 120
 
 
 class Member:
-    """A scenario of ``node/driver.mjs`` that listens to commands: ``member``, one channel and its ``Presence``.
+    """A scenario of ``node/driver.mjs`` that does as it is told: ``member``, a channel and its ``Presence``.
 
     Attributes:
         seen: All it reported so far, as far as the test has read on.
