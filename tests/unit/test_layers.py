@@ -16,7 +16,7 @@ LAYERS = [
     {"transport"},
     {"sessions"},
     {"relay", "cluster"},
-    {"hub", "bus", "auth", "config", "tracker"},
+    {"hub", "bus", "auth", "config", "tracker", "history"},
     {"protocol"},
     {"device", "errors", "metrics", "log", "__init__"},
 ]
