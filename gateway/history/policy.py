@@ -1,6 +1,9 @@
 """What a channel rule keeps of a topic."""
 
-from typing import Protocol
+from typing import Final, Protocol
+
+RETENTION_SLACK_SECONDS: Final = 60.0
+"""How much longer than any rule says the store keeps messages."""
 
 
 class HistoryPolicy(Protocol):

@@ -3,8 +3,9 @@
 How a join is answered, on a topic whose rule keeps history:
 
 1. :func:`parse` the join's params. None: the client did not opt in, and is a member like any other.
-2. Have the topic's log ready (:mod:`gateway.history.topiclog`), and then read the store's tip: epoch, last
-   offset of the whole stream, its time. One read may serve many joins, if it began after they arrived.
+2. Wait until the topic's log is :attr:`~gateway.history.topiclog.TopicLog.ready`, and then read the store's
+   tip: epoch, last offset of the whole stream, its time. One read may serve many joins, if it began after
+   they arrived. If its epoch is not the one the log is of, ``log.reset`` comes first.
 3. :func:`examine`. It gives the outcome, or says what has to be read for it:
 
    ============ ================ ==============================================================
@@ -38,15 +39,12 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from gateway.history.policy import HistoryPolicy
+from gateway.history.policy import RETENTION_SLACK_SECONDS, HistoryPolicy
 from gateway.history.position import CLOCK_SECONDS, Position, decode, encode
 from gateway.history.ring import Stored
 
 Loss: TypeAlias = Literal["epoch_changed", "expired", "too_many", "no_history"]
 """Why nothing is replayed to a client that gave a position."""
-
-RETENTION_SLACK_SECONDS: Final = 60.0
-"""How much longer than any rule says the store keeps messages."""
 
 
 class InvalidResume(Exception):

@@ -20,22 +20,25 @@ How to call it. Nothing here waits, reads or looks at a clock; all calls are mad
    makes it sooner.
 5. When the epoch changed, :meth:`TopicLog.reset`, and then a check. Answers to questions of before the reset
    must not be told any more (a fetch may: it is recognised). When a step says ``restarted``, the log has
-   found out by itself that offsets count anew: look at the epoch, and check.
+   found out by itself that offsets count anew: look at the epoch, and check. In both cases whoever has a
+   replay under way has to join again: its offset is of another counting.
 
 The promise: every message that was stored above the baseline is delivered exactly once, in the store's
-order, provided that a later check and the fetches it wants succeed. A message that the store has given up
-before it could be fetched (it was erased, or as many came after it as the store keeps) is lost. That cannot
-be seen: a fetch that brings less than its range may hold is how quiet stretches look, too.
+order, provided that a later check and the fetches it wants succeed. What the store has given up before it
+could be fetched is lost: it was erased, became too old, or as many came after it as are kept. A fetch that
+brings less than its range may hold does not tell, since a quiet stretch looks the same. A step is
+``doubtful`` when the check before was too long ago, when more was missing than the rule keeps, or when a
+message that is known to have been stored is not there. Only a burst of more than that, all of it unheard
+while the store was read, escapes it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
-import msgspec
-
-from gateway.history.policy import HistoryPolicy
+from gateway.history.policy import RETENTION_SLACK_SECONDS, HistoryPolicy
 from gateway.history.position import CLOCK_SECONDS
 from gateway.history.ring import Ring, Stored, weight
+from gateway.history.steps import NOTHING, Fetch, Step
 
 CONFIRMED_SECONDS: Final = 45.0
 """
@@ -44,30 +47,6 @@ How long a check counts: a check is every 30 seconds.
 Less than ``RETENTION_SLACK_SECONDS``, because for so long a message whose live copy was lost may lie after a
 position that is younger than it.
 """
-
-
-class Fetch(msgspec.Struct, frozen=True, gc=False):
-    """What is to be read from the store: the topic's messages above ``after``, up to ``upto``."""
-
-    after: int
-    upto: int
-
-
-class Step(msgspec.Struct, frozen=True, gc=False):
-    """What is to be done now.
-
-    Attributes:
-        deliver: To all members, in this order.
-        fetch: To be read from the store.
-        restarted: Offsets began anew, so the epoch must have changed, or the store lost its end.
-    """
-
-    deliver: Sequence[Stored] = ()
-    fetch: Fetch | None = None
-    restarted: bool = False
-
-
-_NOTHING: Final = Step()
 
 
 class TopicLog:
@@ -79,6 +58,8 @@ class TopicLog:
 
     Attributes:
         floor: Everything of the topic at or below this offset is done with; None before the baseline.
+        ready: Whether ``ring``, ``standing`` and ``vouches`` may be used: not before the baseline, nor after
+            a restart until a check, fetch or live copy has shown what there is.
         ring: What was delivered last, for those who join.
     """
 
@@ -92,13 +73,17 @@ class TopicLog:
         "_last",
         "_max_bytes",
         "_newest",
+        "_policy",
         "_until",
         "floor",
+        "ready",
         "ring",
     )
 
     def __init__(self, policy: HistoryPolicy, max_bytes: int) -> None:
         self.floor: int | None = None
+        self.ready = False
+        self._policy = policy
         self._max_bytes = max_bytes
         self.ring = Ring(policy, max_bytes)
         # Of the last message delivered, or where the log began: unlike the floor, never another topic's.
@@ -124,8 +109,9 @@ class TopicLog:
             time: The store's, when that was its last offset.
         """
         if self.floor is not None:
-            return _NOTHING
+            return NOTHING
         self.floor = self._last = offset
+        self.ready = True
         self._began = self._confirmed = time
         self._newest = time
         self.ring.restart(offset, time)
@@ -141,21 +127,21 @@ class TopicLog:
         floor = self.floor
         if floor is None:
             self._hold(previous, Stored(offset, time, body))
-            return _NOTHING
+            return NOTHING
         restarted = False
         if offset <= floor:
             if time <= self._newest + CLOCK_SECONDS:
-                return _NOTHING  # repeated, or late
+                return NOTHING  # repeated, or late
             # Younger than all that was ever delivered: another message bears this offset now.
             self.reset(time)
             floor = 0
             restarted = True
         elif time <= self._until:
-            return _NOTHING  # a late copy from before the offsets began anew
+            return NOTHING  # a late copy from before the offsets began anew
         message = Stored(offset, time, body)
-        if self._held is None and _continues(floor, offset, previous):
+        if _continues(floor, offset, previous):
             self._deliver(previous, message)
-            return Step((message,), self._want(), restarted)
+            return Step((message,), self._want(), restarted=restarted)
         self._hold(previous, message)
         return self._proceed([], restarted=restarted)
 
@@ -168,19 +154,21 @@ class TopicLog:
             time: The store's, when it was asked.
         """
         if self.floor is None:
-            return _NOTHING
+            return NOTHING
         ring = self.ring
         ring.trim(time)
         newest = ring.newest_message
         if newest is not None and last < newest.offset and newest.time < time - CLOCK_SECONDS:
             ring.restart(self._last, time)  # it was erased
+        doubtful = self._overdue(time)
         if last > self.floor:
             self._goal = max(self._goal, last)
         elif self._goal <= self.floor:
             self._confirmed = max(self._confirmed, time)
-        return self._proceed([])
+            self.ready = True
+        return self._proceed([], doubtful=doubtful)
 
-    def fetched(self, fetch: Fetch, messages: Iterable[Stored], upto: int) -> Step:
+    def fetched(self, fetch: Fetch, messages: Iterable[Stored], *, upto: int, time: float) -> Step:
         """The result of a fetch.
 
         Args:
@@ -188,19 +176,23 @@ class TopicLog:
             messages: What the store has of the topic above ``fetch.after`` up to ``upto``. There may be none:
                 they were erased, or others took their place.
             upto: Offset up to which they are all there are. A read that ends early says how far it came; the
-                rest is wanted next. One that came nowhere counts as failed.
+                rest is wanted next. One that came nowhere counts as failed. One that was cut off by its limit
+                has more messages than the rule keeps.
+            time: The store's, when it was read.
         """
         if fetch is not self._fetch or self.floor is None:
-            return _NOTHING
+            return NOTHING
         self._fetch = None
         if upto <= fetch.after:
-            return _NOTHING
-        found = {message.offset: message for message in messages}
-        # what waits and is no longer in the store need not be lost
-        found |= {offset: message for offset, (_, message) in (self._held or {}).items()}
+            return NOTHING
+        found = {message.offset: message for message in messages if message.offset <= upto}
+        doubtful = self._overdue(time) or self._lacks(fetch, found, upto)
+        if self._held is not None:
+            # what waits and is no longer in the store need not be lost
+            found |= {o: message for o, (_, message) in self._held.items() if o <= upto}
         delivered: list[Stored] = []
         for offset in sorted(found):
-            if not self.floor < offset <= upto:
+            if offset <= self.floor:
                 continue
             message = found[offset]
             if message.time > self._until:
@@ -210,7 +202,8 @@ class TopicLog:
                 self.floor = self._last = offset
                 self.ring.restart(offset, self._until)
         self.floor = max(self.floor, upto)
-        return self._proceed(delivered)
+        self.ready = self.ready or upto >= fetch.upto
+        return self._proceed(delivered, doubtful=doubtful)
 
     def failed(self, fetch: Fetch) -> None:
         """A fetch came to nothing. A result that comes later is passed over."""
@@ -224,8 +217,9 @@ class TopicLog:
     def reset(self, time: float) -> None:
         """Offsets begin anew. What has a new offset is delivered, unless it was under an old one.
 
-        That is judged by the times of storing, so the store's clock must not have been put back to before the
-        last message delivered. What waits for a fetch is let go: it will be fetched, if it is to be had.
+        That is judged by the times of storing: the store's clock must not have been put back to before the
+        last message delivered, and of what came between the new beginning and this call, nothing is delivered
+        that is older than the last that was. What waits is let go: it will be fetched, if it is to be had.
 
         Args:
             time: The store's.
@@ -233,6 +227,7 @@ class TopicLog:
         if self.floor is None:
             return
         self.floor = self._last = self._goal = 0
+        self.ready = False
         self._fetch = None
         self._held = None
         self._held_bytes = 0
@@ -249,7 +244,7 @@ class TopicLog:
         """Offset and time of a client that was sent all that was delivered; for ``position`` events, too.
 
         The time is the store's time given, as long as checks confirm that nothing is missing; then it stands
-        still. Only after the baseline.
+        still.
         """
         return self._last, max(self._confirmed, min(now, self._confirmed + CONFIRMED_SECONDS))
 
@@ -257,13 +252,32 @@ class TopicLog:
         """Whether a position of this time cannot be of a store that was replaced by an older copy since."""
         return time >= self._began
 
+    def _overdue(self, time: float) -> bool:
+        """Whether what was not delivered may have become too old by now; this is said once."""
+        kept = self._policy.seconds + RETENTION_SLACK_SECONDS - CLOCK_SECONDS
+        if time - self._confirmed <= kept:
+            return False
+        self._confirmed = time
+        return True
+
+    def _lacks(self, fetch: Fetch, found: dict[int, Stored], upto: int) -> bool:
+        """Whether messages have gone from the store that were to be fetched."""
+        held = self._held or {}
+        fresh = sum(message.time > self._until for message in found.values())
+        if fresh + sum(offset not in found for offset in held) > self._policy.messages:
+            return True  # so many that the store need not keep those before them
+        stored = {previous for previous, _ in held.values()}
+        if fetch.upto + 1 not in held:  # else it was only a look at what lies before that one
+            stored.add(fetch.upto)
+        floor = self.floor or 0
+        return any(floor < o <= upto and o not in found and o not in held for o in stored)
+
     def _deliver(self, previous: int | None, message: Stored) -> None:
         self.floor = self._last = message.offset
+        self.ready = True
         time = message.time
-        if time > self._newest:
-            self._newest = time
-        if time > self._confirmed:
-            self._confirmed = time
+        self._newest = max(self._newest, time)
+        self._confirmed = max(self._confirmed, time)
         ring = self.ring
         if previous == 0 and ring:
             # the store has none before this one: they were erased
@@ -285,10 +299,12 @@ class TopicLog:
         self._held_bytes += size
         self._goal = max(self._goal, previous or message.offset - 1)
 
-    def _proceed(self, delivered: list[Stored], *, restarted: bool = False) -> Step:
+    def _proceed(
+        self, delivered: list[Stored], *, doubtful: bool = False, restarted: bool = False
+    ) -> Step:
         """Let pass what waits no longer, and want a fetch for the rest."""
         if self.floor is None:
-            return _NOTHING
+            return NOTHING
         if self._held is not None:
             for offset in sorted(self._held):
                 previous, message = self._held[offset]
@@ -299,9 +315,10 @@ class TopicLog:
                     delivered.append(message)
                 del self._held[offset]
                 self._held_bytes -= weight(message)
+                self._held_bytes -= weight(message)
             if not self._held:
                 self._held = None
-        return Step(delivered, self._want(), restarted)
+        return Step(delivered, self._want(), doubtful, restarted)
 
     def _want(self) -> Fetch | None:
         """The fetch that is to be made now, if any."""
