@@ -1,4 +1,4 @@
-"""Free ports on loopback, not from the range the kernel gives to clients: one of those may be taken any moment."""
+"""Free ports on loopback, not of those the kernel gives to clients, which may be taken any moment."""
 
 import os
 import random
