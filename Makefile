@@ -26,7 +26,7 @@ deploy/demo/node_modules: deploy/demo/package-lock.json
 	@touch $@
 
 test: setup ## Run the whole test suite, with a real nats-server, real clients and a real browser
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4 --dist worksteal
 
 check: lint type test ## What CI runs
 

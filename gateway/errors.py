@@ -6,7 +6,8 @@
      ├── FetchError              the identity provider's: no key set came from its address
      ├── BusError                the carrier's
      │    ├── BusUnavailable     not connected; certainly nothing was sent
-     │    │    └── NothingKept   connected, to a bus that has no place to keep values
+     │    │    ├── NothingKept   connected, to a bus that has no place to keep values
+     │    │    └── HistoryUnavailable  no history to be had; certainly nothing was stored
      │    ├── EnvelopeTooLarge   above what the bus server takes; nothing was sent
      │    ├── OutcomeUnknown     sent, and not answered: it may have been done
      │    └── SubscriptionRefused  the server denies the subject
@@ -67,6 +68,10 @@ class BusUnavailable(BusError):
     """Not connected: certainly nothing was sent."""
 
 
+class NothingKept(BusUnavailable):
+    """The bus has no place to keep values, for this replica at least; trying again is of no use."""
+
+
 class HistoryUnavailable(BusUnavailable):
     """The history cannot be written or read: certainly nothing was stored.
 
@@ -84,10 +89,6 @@ class HistoryUnavailable(BusUnavailable):
 
 class OutcomeUnknown(BusError):
     """Something was sent and its answer did not come: it may have been done, and may still be."""
-
-
-class NothingKept(BusUnavailable):
-    """The bus has no place to keep values, for this replica at least; trying again is of no use."""
 
 
 class EnvelopeTooLarge(BusError):

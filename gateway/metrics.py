@@ -95,6 +95,14 @@ class Metrics:
             "From the publish on any replica to the fan-out here, by the replicas' clocks.",
         )
         self.fanout = histogram("fanout_seconds", "From a fan-out's first write to its last.")
+        self.resumes = counter(
+            "resumes_total",
+            "Joins that resume: recovered, fresh, or why nothing was recovered.",
+            "result",
+        )
+        self.history_repairs = counter(
+            "history_repairs_total", "Stored messages whose live copies did not come in time."
+        )
         self.slow_consumers = counter(
             "slow_consumers_total", "Sockets closed because too much was waiting for them."
         )
@@ -166,6 +174,12 @@ class RelayCounters:
     def __init__(self, metrics: Metrics) -> None:
         self.arrived = metrics.publish_to_deliver.observe
         self.undecodable = metrics.bus_dropped.inc
+        self.repaired = metrics.history_repairs.inc
+        self._resumes = metrics.resumes
+
+    def resumed(self, result: str) -> None:
+        """A join that resumes was answered."""
+        self._resumes.labels(result).inc()
 
 
 class BusCounters:

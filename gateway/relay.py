@@ -4,9 +4,11 @@ Everything goes by way of the bus, also for members on the publisher's own repli
 one replica's messages in one order.
 """
 
-from collections.abc import Callable
-from typing import Protocol
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
+import msgspec
 import structlog
 
 from gateway.bus.base import Bus, Unheard
@@ -22,6 +24,13 @@ from gateway.bus.envelope import (
 from gateway.bus.interest import Interest
 from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
+from gateway.errors import BusError
+from gateway.history.base import History, Stored
+from gateway.history.follower import Follower, FollowerMetrics
+from gateway.history.policy import HistoryPolicy
+from gateway.history.position import Position
+from gateway.history.position import encode as encode_position
+from gateway.history.resumer import Resumer, ResumerMetrics
 from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
@@ -41,7 +50,26 @@ JOIN_WAIT_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
-class RelayMetrics(Protocol):
+POSITION: Final = "position"
+"""Event that tells members of a quiet topic where they stand."""
+
+
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """What became of a message.
+
+    Attributes:
+        position: Where it stands; None where nothing is kept.
+        duplicate: Whether it had been published before, with the same id.
+    """
+
+    position: str | None = None
+    duplicate: bool = False
+
+
+NOT_KEPT: Final = Published()
+
+
+class RelayMetrics(FollowerMetrics, ResumerMetrics, Protocol):
     """What the relay counts."""
 
     def arrived(self, seconds: float) -> None:
@@ -55,6 +83,9 @@ class Relay:
     """One replica's way to all members of a topic.
 
     Args:
+        history: Where messages are kept; None where no topic's are.
+        policy: What is kept of a topic; None for nothing.
+        bounded: See :class:`gateway.history.resumer.Resumer`.
         clock: Unix seconds; publish times are compared between replicas.
 
     Attributes:
@@ -69,6 +100,9 @@ class Relay:
         registry: Registry,
         fanout: Fanout,
         metrics: RelayMetrics,
+        history: History | None,
+        policy: Callable[[str], HistoryPolicy | None],
+        bounded: bool,
         clock: Callable[[], float],
     ) -> None:
         self._bus = bus
@@ -77,6 +111,19 @@ class Relay:
         self._fanout = fanout
         self._metrics = metrics
         self._clock = clock
+        self._history = history
+        self.policy = policy
+        self._follower: Follower | None = None
+        self._resumer: Resumer | None = None
+        if history is not None:
+            self._follower = Follower(
+                history,
+                deliver=self._deliver_stored,
+                lost=self._lost,
+                tell_position=self._remind,
+                metrics=metrics,
+            )
+            self._resumer = Resumer(history, self._follower, metrics, bounded=bounded)
         self.on_control: Callable[[Control, bytes], None] = lambda _kind, _message: None
         self._interest = Interest(
             bus,
@@ -84,7 +131,26 @@ class Relay:
             self._deliver,
             linger_seconds=LINGER_SECONDS,
             wait_seconds=JOIN_WAIT_SECONDS,
+            left=self._left,
         )
+
+    @property
+    def follower(self) -> Follower:
+        """What follows the topics with history; to be asked for where there are such."""
+        assert self._follower is not None  # noqa: S101 -- as the rules have it
+        return self._follower
+
+    @property
+    def resumer(self) -> Resumer:
+        """What answers those who resume; to be asked for where there is history."""
+        assert self._resumer is not None  # noqa: S101 -- as the rules have it
+        return self._resumer
+
+    @property
+    def history(self) -> History:
+        """Where messages are kept; to be asked for where some are."""
+        assert self._history is not None  # noqa: S101 -- as the rules have it
+        return self._history
 
     @property
     def subscriptions(self) -> int:
@@ -99,8 +165,9 @@ class Relay:
         *,
         binary: bool = False,
         audience: Audience | None = None,
-    ) -> None:
-        """Send a message to the members of a topic on all replicas.
+        message_id: str | None = None,
+    ) -> Published:
+        """Send a message to the members of a topic on all replicas; where history is kept, store it first.
 
         Args:
             topic: A topic that matches a rule.
@@ -108,16 +175,25 @@ class Relay:
             payload: A JSON object in UTF-8, passed on byte for byte; any bytes when ``binary``.
             binary: Whether only clients that understand binary frames can get it.
             audience: Which members get it; None for all.
+            message_id: What names it within its topic, where history is kept.
 
         Raises:
             BusUnavailable: Certainly nobody gets it.
+            OutcomeUnknown: It was sent to be stored, and nobody knows whether it was.
             EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
         """
-        envelope = Envelope(event, payload, binary, self._clock(), *_filters(audience))
-        await self._bus.publish(self._subjects.topic(topic), encode(envelope))
+        data = encode(Envelope(event, payload, binary, self._clock(), *_filters(audience)))
+        if self.policy(topic) is None:
+            await self._bus.publish(self._subjects.topic(topic), data)
+            return NOT_KEPT
+        receipt = await self.history.append(topic, data, id=message_id)
+        position = Position(self.history.epoch, receipt.offset, receipt.time)
+        return Published(encode_position(position), receipt.duplicate)
 
     def try_subscribe(self, topic: str) -> bool:
         """:meth:`subscribe`, if it can be done without waiting."""
+        if self.policy(topic) is not None and not self.follower.ready(topic):
+            return False
         return self._interest.try_acquire(topic)
 
     async def subscribe(self, topic: str) -> None:
@@ -126,9 +202,16 @@ class Relay:
         Each call that succeeds is to be matched by one of :meth:`unsubscribe`.
 
         Raises:
-            BusError: The bus is down, or does not let this replica listen.
+            BusError: The bus is down, or does not let this replica listen, or the history does not answer.
         """
         await self._interest.acquire(topic)
+        policy = self.policy(topic)
+        if policy is not None:
+            try:
+                await self.follower.follow(topic, policy)
+            except BaseException:
+                self._interest.release(topic)
+                raise
 
     def unsubscribe(self, topic: str, *, linger: bool = True) -> None:
         """Undo one :meth:`subscribe`; the last one ends the subscription, after a while or at once."""
@@ -160,31 +243,79 @@ class Relay:
         """Send a message of the gateway's own to the members of a topic on this replica."""
         self._fanout.send(Broadcast(topic, event, payload))
 
-    def _deliver(self, topic: str, data: bytes, _placement: Placement | None) -> None:
+    async def erase(self, topic: str) -> int:
+        """Forget all messages of a topic, on all replicas; returns how many.
+
+        Raises:
+            BusUnavailable: Nothing was forgotten.
+            OutcomeUnknown: Nobody knows.
+        """
+        erased = await self.history.erase(topic)
+        with contextlib.suppress(BusError):  # who does not hear of it finds out by the next check
+            await self.publish_control(topic, Control.ERASED, b"")
+        return erased
+
+    def broadcast(self, topic: str, message: Stored) -> Broadcast | None:
+        """A stored message for members; None if this release cannot read it."""
+        position = self.follower.position(message.offset, message.time)
+        return self._read(topic, message.body, encode_position(position))
+
+    def _deliver(self, topic: str, data: bytes, placement: Placement | None) -> None:
+        if placement is not None:
+            if self._follower is not None:
+                self._follower.live(topic, placement, data)
+            return
         control = control_in(data)
         if control is not None:
-            self.on_control(*control)
-            return
+            if control[0] is not Control.ERASED:
+                self.on_control(*control)
+            elif self._follower is not None:
+                self._follower.erased(topic)
+        elif (broadcast := self._read(topic, data)) is not None:
+            self._fanout.send(broadcast)
+
+    def _deliver_stored(self, topic: str, messages: Sequence[Stored]) -> None:
+        for message in messages:
+            broadcast = self.broadcast(topic, message)
+            if broadcast is not None:
+                self._fanout.send(broadcast)
+
+    def _lost(self, topic: str) -> None:
+        """Messages are gone: who resumes joins again, and is told so."""
+        found = self._registry.get(topic)
+        for member in tuple(found.members) if found is not None else ():
+            if member.encoding.positions:
+                member.outlet.rejoin(topic)
+
+    def _left(self, topic: str) -> None:
+        if self._follower is not None:
+            self._follower.forget(topic)
+
+    def _remind(self, topic: str, position: Position) -> None:
+        reached = b'"%b"' % encode_position(position).encode()
+        self._fanout.send(Broadcast(topic, POSITION, b"{}", position=reached, reminder=True))
+
+    def _read(self, topic: str, data: bytes, position: str = "") -> Broadcast | None:
         try:
             envelope = decode(data)
         except EnvelopeError as problem:
             self._metrics.undecodable()
             _log.warning("envelope dropped", problem=str(problem))
-            return
+            return None
         if is_reserved_event(envelope.event):
             # Whoever wrote to the bus is no gateway, or no well-behaved one.
             self._metrics.undecodable()
             _log.warning("envelope dropped", problem="reserved event")
-            return
-        self._metrics.arrived(max(0.0, self._clock() - envelope.published_at))
-        self._fanout.send(
-            Broadcast(
-                topic,
-                envelope.event,
-                envelope.payload,
-                envelope.binary,
-                _audience(envelope),
-            )
+            return None
+        if not position:
+            self._metrics.arrived(max(0.0, self._clock() - envelope.published_at))
+        return Broadcast(
+            topic,
+            envelope.event,
+            envelope.payload,
+            envelope.binary,
+            _audience(envelope),
+            b'"%b"' % position.encode() if position else b"",
         )
 
 

@@ -2,8 +2,9 @@
 
 from typing import Final
 
+from gateway.api.history_operations import HISTORY_OPERATIONS
 from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Answer, Operation
-from gateway.api.problem import BUS_UNAVAILABLE, INTERNAL, RESERVED, UNMATCHED
+from gateway.api.problem import BUS_UNAVAILABLE, INTERNAL, OUTCOME_UNKNOWN, RESERVED, UNMATCHED
 from gateway.api.token_operations import TOKEN_OPERATIONS
 from gateway.api.types import (
     PUBLISH_BODY,
@@ -38,7 +39,15 @@ PUBLISH: Final = Operation(
             example='{"id": "5f0c6fb1", "results": [{"topic": "room:42", "position": null}]}',
         )
     },
-    problems=(*KEY_PROBLEMS, *BODY_PROBLEMS, RESERVED, UNMATCHED, INTERNAL, BUS_UNAVAILABLE),
+    problems=(
+        *KEY_PROBLEMS,
+        *BODY_PROBLEMS,
+        RESERVED,
+        UNMATCHED,
+        INTERNAL,
+        BUS_UNAVAILABLE,
+        OUTCOME_UNKNOWN,
+    ),
 )
 
 PUBLISH_BATCH: Final = Operation(
@@ -124,6 +133,7 @@ OPERATIONS: Final = (
     PUBLISH,
     PUBLISH_BATCH,
     *USER_OPERATIONS,
+    *HISTORY_OPERATIONS,
     *TOKEN_OPERATIONS,
     LIVEZ,
     READYZ,

@@ -64,6 +64,9 @@ INTERNAL: Final = Kind("internal", 500, "The gateway failed")
 BUS_UNAVAILABLE: Final = Kind(
     "bus-unavailable", 503, "The bus is down", {"Retry-After": str(RETRY_AFTER_SECONDS)}
 )
+OUTCOME_UNKNOWN: Final = Kind(
+    "outcome-unknown", 504, "It was sent, and nobody knows whether it was stored"
+)
 
 KINDS: Final = (
     UNREADABLE,
@@ -78,6 +81,7 @@ KINDS: Final = (
     UNMATCHED,
     INTERNAL,
     BUS_UNAVAILABLE,
+    OUTCOME_UNKNOWN,
 )
 
 _OF_AIOHTTP: Final = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED, 413: TOO_LARGE}

@@ -2,14 +2,18 @@
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
 from aiohttp import web
+from msgspec import UNSET
 
 from gateway.api import body
 from gateway.api.problem import (
     BUS_UNAVAILABLE,
+    OUTCOME_UNKNOWN,
     RESERVED,
     TOO_LARGE,
     UNMATCHED,
@@ -29,7 +33,7 @@ from gateway.api.types import (
     id_faults,
 )
 from gateway.auth.rules import PersonalTopic
-from gateway.errors import BusUnavailable, EnvelopeTooLarge
+from gateway.errors import BusUnavailable, EnvelopeTooLarge, OutcomeUnknown
 from gateway.hub.broadcast import Audience
 from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event, name_fits
 
@@ -50,16 +54,33 @@ _message_decoder = msgspec.json.Decoder(PublishRequest)
 _batch_decoder = msgspec.json.Decoder(BatchRequest)
 
 
+class Published(Protocol):
+    """What became of a message."""
+
+    @property
+    def position(self) -> str | None: ...
+    @property
+    def duplicate(self) -> bool: ...
+
+
 class Relay(Protocol):
     """The way to all members of a topic."""
 
     async def publish(
-        self, topic: str, event: str, payload: bytes, /, *, audience: Audience | None
-    ) -> None:
+        self,
+        topic: str,
+        event: str,
+        payload: bytes,
+        /,
+        *,
+        audience: Audience | None,
+        message_id: str | None,
+    ) -> Published:
         """Send a message to the members on all replicas.
 
         Raises:
             BusUnavailable: Certainly nobody gets it.
+            OutcomeUnknown: It may have been stored.
             EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
         """
 
@@ -94,17 +115,19 @@ class Publisher:
         return _accepted(await self._send(message, key))
 
     async def batch(self, request: web.Request) -> web.Response:
-        """``POST /v1/publish/batch``: in order, one after the other."""
+        """``POST /v1/publish/batch``: in order."""
         if IDEMPOTENCY_KEY in request.headers:
             # Heeding it is impossible, and passing over it would lead to messages sent twice.
             fault = FieldError(IDEMPOTENCY_KEY, "belongs into each message of a batch, as id")
             raise body.invalid(fault)
         messages = body.decode(_batch_decoder, await body.read(request)).messages
-        results = []
-        for index, message in enumerate(messages, 1):
-            results.append(await self._item(bytes(message)))
-            if index % TURN == 0:
-                await asyncio.sleep(0)
+        results: list[BatchItem] = []
+        for start in range(0, len(messages), TURN):
+            # Each of them is handed over before the next begins; only for what has to be stored is there
+            # anything to wait for, and the store answers many in the time of one.
+            some = messages[start : start + TURN]
+            results += await asyncio.gather(*(self._item(bytes(message)) for message in some))
+            await asyncio.sleep(0)
         return _accepted(BatchResponse(results))
 
     async def _item(self, text: bytes) -> BatchItem:
@@ -134,7 +157,15 @@ class Publisher:
         results: dict[str, TargetResult] = {}
         for index, (topic, field) in enumerate(targets, 1):
             if topic not in results:
-                results[topic] = await self._to(topic, field, message.event, payload, audience)
+                send = partial(
+                    self._relay.publish,
+                    topic,
+                    message.event,
+                    payload,
+                    audience=audience,
+                    message_id=message_id,
+                )
+                results[topic] = await self._to(topic, field, message_id, send)
             if index % TURN == 0:
                 await asyncio.sleep(0)
         problems = [result.problem for result in results.values() if result.problem]
@@ -165,7 +196,7 @@ class Publisher:
         return targets
 
     async def _to(
-        self, topic: str, field: str, event: str, payload: bytes, audience: Audience | None
+        self, topic: str, field: str, message_id: str, send: Callable[[], Awaitable[Published]]
     ) -> TargetResult:
         """Send to one topic; ``field`` is where the request names it."""
         if topic == RESERVED_TOPIC:
@@ -175,14 +206,19 @@ class Publisher:
             fault = FieldError(field, "matches no channel rule")
             return _failed(topic, problem(UNMATCHED, "Nobody can join this topic.", fault))
         try:
-            await self._relay.publish(topic, event, payload, audience=audience)
+            sent = await send()
         except BusUnavailable:
             return _failed(topic, problem(BUS_UNAVAILABLE, "Certainly nobody got the message."))
+        except OutcomeUnknown:
+            text = f"It may have been stored. Repeat it with the id {message_id}."
+            return _failed(topic, problem(OUTCOME_UNKNOWN, text))
         except EnvelopeTooLarge as error:
             text = f"With its envelope it has {error.size} bytes, the bus carries {error.limit}."
             fault = FieldError("payload", "is too large")
             return _failed(topic, problem(TOO_LARGE, text, fault))
-        return TargetResult(topic, position=None)
+        return TargetResult(
+            topic, position=sent.position, duplicate=True if sent.duplicate else UNSET
+        )
 
 
 def _audience(message: PublishRequest) -> Audience | None:
@@ -212,8 +248,13 @@ def _failed(topic: str, reason: Problem) -> TargetResult:
 
 
 def _refused(*reasons: Problem) -> Refusal:
-    """One answer when no target got the message: "try again" where that may help, else the first."""
-    first = next((each for each in reasons if each.status == BUS_UNAVAILABLE.status), reasons[0])
+    """One answer when no target surely got the message.
+
+    That it may have been stored comes before all else, then "try again" where that may help, then the first.
+    """
+    statuses = [each.status for each in reasons]
+    worst = (s for s in (OUTCOME_UNKNOWN.status, BUS_UNAVAILABLE.status) if s in statuses)
+    first = reasons[statuses.index(next(worst, statuses[0]))]
     headers = BUS_UNAVAILABLE.headers if first.status == BUS_UNAVAILABLE.status else {}
     errors = tuple(error for each in reasons for error in each.errors)
     return Refusal(msgspec.structs.replace(first, errors=errors), headers)

@@ -8,12 +8,14 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gateway.api import history_operations as of_history
 from gateway.api import operations as known
 from gateway.api import token_operations as of_tokens
 from gateway.api import user_operations as of_users
 from gateway.api.body import MAX_BODY_BYTES
 from gateway.api.docs import page
 from gateway.api.health import Exposition, Health, Readiness
+from gateway.api.history import Archive, HistoryCalls
 from gateway.api.keys import ApiKey, Keys, authentication
 from gateway.api.openapi import document
 from gateway.api.problem import problems
@@ -82,6 +84,8 @@ def build_api(
     personal: PersonalTopic,
     directory: Directory,
     revoker: Revoker,
+    archive: Archive,
+    keeps: Callable[[str], bool],
     replicas: Callable[[], list[ReplicaReport]],
     readiness: Readiness,
     metrics: Metrics,
@@ -90,6 +94,7 @@ def build_api(
     publisher = Publisher(relay, rules, personal, max_payload_bytes=config.limits.max_message_bytes)
     users = Users(directory, replicas)
     tokens = Tokens(revoker, leeway_seconds=config.auth.leeway_seconds, clock=time.time)
+    history = HistoryCalls(archive, keeps)
     health = Health(readiness, metrics)
     table = (
         (known.PUBLISH, publisher.publish),
@@ -102,6 +107,8 @@ def build_api(
         (of_users.LEAVE_TOPIC, users.leave_topic),
         (of_users.REPLICAS, users.replicas),
         (of_tokens.REVOKE, tokens.revoke),
+        (of_history.READ_HISTORY, history.read),
+        (of_history.ERASE_HISTORY, history.erase),
         (known.LIVEZ, health.livez),
         (known.READYZ, health.readyz),
         (known.METRICS, health.metrics),

@@ -201,6 +201,15 @@ class TargetResult(msgspec.Struct):
         ]
         | UnsetType
     ) = UNSET
+    duplicate: (
+        Annotated[
+            bool,
+            Meta(
+                description="True when a message with this id had been stored before; `position` is its."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     problem: Annotated[Problem, Meta(description="Why this topic did not get it.")] | UnsetType = (
         UNSET
     )

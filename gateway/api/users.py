@@ -69,7 +69,7 @@ class Users:
 
     async def user(self, request: web.Request) -> web.Response:
         """``GET /v1/users/{user}``."""
-        user = _name(request, "user")
+        user = name_in(request, "user")
         found, cover = await self._directory.presences([user])
         seen = found[user].last_seen_at or await self._directory.last_seen(user)
         return _answer(
@@ -95,7 +95,7 @@ class Users:
 
     async def sessions(self, request: web.Request) -> web.Response:
         """``GET /v1/users/{user}/sessions``."""
-        items, cover = await self._directory.sessions(_name(request, "user"))
+        items, cover = await self._directory.sessions(name_in(request, "user"))
         return _answer(
             SessionList(
                 items=[SessionReport.of(item) for item in items],
@@ -114,18 +114,18 @@ class Users:
         if any(not _SESSION_ID.fullmatch(each) for each in keep) or len(keep) > MAX_EXCEPTIONS:
             wrong = f"must be at most {MAX_EXCEPTIONS} ids of sessions, separated by commas"
             raise body.invalid(FieldError("except", wrong))
-        return await self._close(_name(request, "user"), (), keep)
+        return await self._close(name_in(request, "user"), (), keep)
 
     async def close_one(self, request: web.Request) -> web.Response:
         """``DELETE /v1/users/{user}/sessions/{id}``."""
         session = request.match_info["id"]
         if not _SESSION_ID.fullmatch(session):
             raise body.invalid(FieldError("id", "is no id of a session"))
-        return await self._close(_name(request, "user"), (session,), ())
+        return await self._close(name_in(request, "user"), (session,), ())
 
     async def leave_topic(self, request: web.Request) -> web.Response:
         """``DELETE /v1/topics/{topic}/users/{user}``."""
-        topic, user = _name(request, "topic"), _name(request, "user")
+        topic, user = name_in(request, "topic"), name_in(request, "user")
         removed, cover = await self._directory.leave_topic(user, topic)
         return _answer(
             Removed(removed=removed, complete=cover.complete, missing_replicas=cover.missing)
@@ -144,7 +144,7 @@ class Users:
         )
 
 
-def _name(request: web.Request, field: str) -> str:
+def name_in(request: web.Request, field: str) -> str:
     """A topic or user: one percent-encoded segment of the path."""
     try:
         # yarl leaves bytes that are no UTF-8 as they are, percent signs and all

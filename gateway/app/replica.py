@@ -12,16 +12,20 @@ from aiohttp import web
 
 from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
+from gateway.app.archive import StoredArchive
 from gateway.app.clients import ClientParts
 from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
 from gateway.app.telling import ToldBackend
 from gateway.app.users import UserParts
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.bus import open_bus
+from gateway.bus.base import Bus
 from gateway.bus.subjects import Subjects
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES
 from gateway.errors import BusError
+from gateway.history import open_history
+from gateway.history.base import History, HistoryLimits
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
@@ -79,16 +83,20 @@ class Gateway:
             clock=time.monotonic,
         )
         subjects = Subjects(config.bus.prefix)
+        personal = PersonalTopic(config.sessions.personal_topic)
+        rules = Rules((*config.channels, personal))
+        self._history = _history(config, rules, self._bus, subjects)
         self._relay = Relay(
             bus=self._bus,
             subjects=subjects,
             registry=self._registry,
             fanout=fanout,
             metrics=RelayCounters(metrics),
+            history=self._history,
+            policy=rules.history,
+            bounded=config.history.max_bytes > 0,
             clock=time.time,
         )
-        personal = PersonalTopic(config.sessions.personal_topic)
-        rules = Rules((*config.channels, personal))
         self._upstream = Upstream(
             config.upstream,
             replica=config.server.replica,
@@ -123,7 +131,9 @@ class Gateway:
         )
         self._endpoint = self._clients.endpoint
         self._users.directory.on_leave = self._endpoint.leave_topic
-        self._readiness = Readiness(self._endpoint, self._bus, self._users.revoker.doubt)
+        self._readiness = Readiness(
+            self._endpoint, self._bus, self._users.revoker.doubt, self._history_doubt
+        )
         self._drain = Drain(
             self._endpoint,
             metrics,
@@ -142,6 +152,8 @@ class Gateway:
             personal=personal,
             directory=self._users.directory,
             revoker=self._users.revoker,
+            archive=StoredArchive(self._relay),
+            keeps=lambda topic: rules.history(topic) is not None,
             replicas=self._replicas,
             readiness=self._readiness,
             metrics=metrics,
@@ -152,6 +164,8 @@ class Gateway:
         self._catch_signals()
         self._bus.listen(self._bus_changed)
         await self._bus.start()
+        if self._history is not None:
+            await self._history.start()
         # The internal listener first: probes see "starting" while the bus is not there yet.
         server = self._config.server
         internal = await listen(self._internal, server.internal, public=False)
@@ -170,6 +184,8 @@ class Gateway:
         ]
         if self._clients.fetched_keys is not None:
             tasks.append(asyncio.create_task(self._clients.fetched_keys.run()))
+        if self._history is not None:
+            tasks.append(asyncio.create_task(self._relay.follower.run()))
         outbox = asyncio.create_task(self._outbox.run())
         # What was built until now lives as long as the process: the collector need not look at it.
         gc.collect()
@@ -191,6 +207,8 @@ class Gateway:
         await self._outbox.close(LAST_FACTS_SECONDS)
         outbox.cancel()
         await self._upstream.close()
+        if self._history is not None:
+            await self._history.close()
         await self._bus.close()
         await internal.cleanup()
         _log.info("stopped")
@@ -230,6 +248,11 @@ class Gateway:
             self._endpoint.phase = Phase.SERVING
             _log.info("serving", replica=self._config.server.replica)
 
+    def _history_doubt(self) -> str | None:
+        """Why clients cannot resume here now."""
+        problem = None if self._history is None else self._history.problem
+        return None if problem is None else f"history_{problem}"
+
     def _close_revoked(self) -> int:
         return self._endpoint.close_revoked()
 
@@ -267,3 +290,17 @@ class Gateway:
         if self._stop.is_set():
             self._drain.hurry()
         self._stop.set()
+
+
+def _history(config: Config, rules: Rules, bus: Bus, subjects: Subjects) -> History | None:
+    """Where messages are kept; None where no rule keeps any."""
+    kept = rules.all_history
+    if not kept:
+        return None
+    highest = HistoryLimits(max(k.messages for k in kept), max(k.seconds for k in kept))
+
+    def limits(topic: str) -> HistoryLimits:
+        found = rules.history(topic)
+        return highest if found is None else HistoryLimits(found.messages, found.seconds)
+
+    return open_history(bus, subjects, limits=limits, highest=highest, config=config.history)

@@ -139,6 +139,16 @@ class Rules:
         self._rules = [_compile(channel) for channel in channels]
         self.match = lru_cache(_MATCH_CACHE)(self._match)
 
+    def history(self, topic: str) -> HistoryLimits | None:
+        """How much of a topic's past is kept; None for nothing, or where no rule matches."""
+        rule = self.match(topic)
+        return None if rule is None else rule.history
+
+    @property
+    def all_history(self) -> list[HistoryLimits]:
+        """What the rules keep, those that keep anything."""
+        return [rule.history for rule in self._rules if rule.history is not None]
+
     @property
     def claims(self) -> frozenset[str]:
         """Names of all claims that patterns ask for."""

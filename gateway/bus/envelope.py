@@ -35,6 +35,7 @@ class Control(IntEnum):
     REQUEST = 4
     ANSWER = 5
     REVOCATION = 6
+    ERASED = 7
 
 
 _CONTROLS: Final = frozenset(Control)

@@ -42,6 +42,7 @@ class Interest:
             lingers.
         linger_seconds: How long a subscription outlives its last holder.
         wait_seconds: How long :meth:`acquire` waits for a bus that is down.
+        left: Told of each topic that is subscribed no longer.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Interest:
         *,
         linger_seconds: float,
         wait_seconds: float,
+        left: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
         self._deliver = deliver
         self._linger_seconds = linger_seconds
         self._wait_seconds = wait_seconds
+        self._left = left
         self._topics: dict[str, _Topic] = {}
         self._subscribed = 0
         self._up = asyncio.Event()
@@ -183,6 +186,7 @@ class Interest:
         if topic.subscription is not None:
             topic.subscription.close()
             self._subscribed -= 1
+            self._left(topic.name)
 
     def _bus_changed(self, up: bool) -> None:
         if up:

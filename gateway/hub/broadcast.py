@@ -36,6 +36,9 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         payload: A JSON object as the publisher wrote it, or any bytes when ``binary``.
         audience: Who gets it; None for everybody.
+        position: Where members stand who got it, as JSON, for those who want to know; empty where nothing
+            is kept.
+        reminder: Whether it says nothing but the position, and is for those alone who want it.
     """
 
     topic: str
@@ -43,10 +46,16 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     binary: bool = False
     audience: Audience | None = None
+    position: bytes = b""
+    reminder: bool = False
 
 
 class Encoding(Protocol):
-    """The form a socket gets broadcasts in; one object for all sockets of a kind."""
+    """The form a member gets broadcasts in; one object for all of a kind."""
+
+    @property
+    def positions(self) -> bool:
+        """Whether messages come with their position."""
 
     def broadcast(self, message: Broadcast) -> bytes | None:
         """Bytes ready for the transport, headers included; None where this kind has no such form."""
@@ -63,10 +72,6 @@ class Outlet(Protocol):
     def device(self) -> Device:
         """The device it is on."""
 
-    @property
-    def encoding(self) -> Encoding:
-        """How broadcasts are encoded for it."""
-
     def write(self, data: bytes) -> None:
         """Hand bytes to the transport; never waits. Bytes leave in the order written.
 
@@ -76,6 +81,9 @@ class Outlet(Protocol):
 
     def buffered(self) -> int:
         """Bytes that were written and not yet taken by the kernel."""
+
+    def rejoin(self, topic: str) -> None:
+        """Have the client join a topic again: there is something it cannot be sent."""
 
     def overflowed(self) -> None:
         """The outbound bound was passed: the socket is closed as a slow consumer."""

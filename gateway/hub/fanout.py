@@ -40,7 +40,16 @@ class FanoutMetrics(Protocol):
 class _Pass:
     """One round over the members of a topic with one or more messages."""
 
-    __slots__ = ("encoded", "first", "members", "messages", "position", "selective", "started")
+    __slots__ = (
+        "encoded",
+        "first",
+        "members",
+        "messages",
+        "position",
+        "reached",
+        "selective",
+        "started",
+    )
 
     def __init__(self, topic: Topic, messages: list[Broadcast], first: int, now: float) -> None:
         self.members = list(topic.members)
@@ -48,7 +57,9 @@ class _Pass:
         self.first = first
         self.position = 0
         self.started = now
-        self.selective = any(message.audience is not None for message in messages)
+        self.selective = any(m.audience is not None or m.reminder for m in messages)
+        # where members stand after the last message that has a place
+        self.reached = next((m.position for m in reversed(messages) if m.position), b"")
         # kind of socket -> number of the first message -> bytes and how many messages they hold
         self.encoded: dict[tuple[Encoding, int], tuple[bytes, int]] = {}
 
@@ -67,14 +78,18 @@ class _Pass:
         wanted = len(self.messages) - start
         if wanted <= 0:
             return b"", 0, 0
+        encoding = member.encoding
         if self.selective:
             mine = [
-                m for m in self.messages[start:] if m.audience is None or m.audience.admits(outlet)
+                m
+                for m in self.messages[start:]
+                if (m.audience is None or m.audience.admits(outlet))
+                and (encoding.positions or not m.reminder)
             ]
             if len(mine) != wanted:
-                data, count = _join(outlet.encoding, mine)
+                data, count = _join(encoding, mine)
                 return data, count, len(mine) - count
-        data, count = self.whole(outlet.encoding, start)
+        data, count = self.whole(encoding, start)
         return data, count, wanted - count
 
 
@@ -176,17 +191,20 @@ class Fanout:
         delivered = 0
         plain = not current.selective
         first = current.first
+        reached = current.reached
         encoding: Encoding | None = None
         data, count = b"", 0
         for member in members:
             if not member.live:
                 continue
             outlet = member.outlet
+            if reached:
+                member.position = reached
             missed = 0
             if plain and member.first <= first:
                 # the usual case: everybody gets the same bytes
-                if outlet.encoding is not encoding:
-                    encoding = outlet.encoding
+                if member.encoding is not encoding:
+                    encoding = member.encoding
                     data, count = current.whole(encoding, 0)
                 chunk, messages = data, count
                 missed = len(current.messages) - count

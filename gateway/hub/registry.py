@@ -1,6 +1,6 @@
 """The local registry: which sockets of this replica are members of which topic."""
 
-from gateway.hub.broadcast import Broadcast, Outlet
+from gateway.hub.broadcast import Broadcast, Encoding, Outlet
 
 
 class Member:
@@ -10,16 +10,20 @@ class Member:
     nothing after its phx_close, and :attr:`first` keeps from the new one what is older than its reply.
 
     Attributes:
+        encoding: The form it gets messages in.
         drops: Whether a message is skipped when the socket is behind, instead of closing the socket.
         first: Number of the first message of the topic this member gets.
         live: False from the moment the channel ends.
+        position: Where it stands after what it was sent, as JSON; empty where nothing is kept.
     """
 
-    __slots__ = ("drops", "first", "live", "outlet")
+    __slots__ = ("drops", "encoding", "first", "live", "outlet", "position")
 
-    def __init__(self, outlet: Outlet, *, drops: bool) -> None:
+    def __init__(self, outlet: Outlet, encoding: Encoding, *, drops: bool) -> None:
         self.outlet = outlet
+        self.encoding = encoding
         self.drops = drops
+        self.position = b""
         self.first = 0
         self.live = True
 

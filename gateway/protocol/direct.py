@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from gateway.protocol.channel import Channel
-from gateway.protocol.effects import Refresh, RefuseJoin, Send
+from gateway.protocol.effects import Effect, Refresh, RefuseJoin, Send
 from gateway.protocol.messages import (
     HEARTBEAT,
     JOIN,
@@ -49,6 +49,13 @@ def refresh(message: Message, attempt: int, join_ref: Json) -> Refresh | Send:
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return Send(error_reply(join_ref, message.ref, topic, Reason.UNAUTHORIZED))
     return Refresh(message.topic, attempt, message.ref, token)
+
+
+def answer_refresh(ref: Json, refused: Reason | None) -> Effect:
+    """The answer to new credentials that came on the topic ``phoenix``."""
+    if refused is None:
+        return Send(ok_reply(NULL, ref, PHOENIX))
+    return Send(error_reply(NULL, ref, PHOENIX, refused))
 
 
 def refusal(channel: Channel, message: Message, reason: Reason) -> Send:

@@ -17,6 +17,7 @@ LEAVE: Final = "phx_leave"
 HEARTBEAT: Final = "heartbeat"
 
 REPLY_EVENT: Final[Json] = b'"phx_reply"'
+ERROR_EVENT: Final[Json] = b'"phx_error"'
 CLOSE_EVENT: Final[Json] = b'"phx_close"'
 
 
@@ -71,6 +72,11 @@ class Undecodable(Exception):
 def encode_json(value: object) -> Json:
     """Encode compactly: some clients split the raw text at commas and match fields unstripped."""
     return msgspec.json.encode(value)
+
+
+def error_message(join_ref: Json, topic: Json) -> Outgoing:
+    """``phx_error``: the channel is gone, and its client joins again after a second."""
+    return Outgoing(join_ref, join_ref, topic, ERROR_EVENT, EMPTY_OBJECT)
 
 
 def overlay(base: Json, over: Json) -> Json:

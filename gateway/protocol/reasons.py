@@ -14,6 +14,7 @@ class Reason(StrEnum):
     SESSION_LIMIT = "session limit reached"
     TOO_MANY_CHANNELS = "too many channels joined"
     PUSH_NOT_ALLOWED = "push not allowed"
+    INVALID_RESUME = "invalid resume"
     MALFORMED = "malformed"
     PAYLOAD_TOO_LARGE = "payload too large"
     RATE_LIMITED = "rate limited"

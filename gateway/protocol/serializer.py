@@ -5,6 +5,7 @@ from typing import Final, Protocol
 import msgspec
 
 from gateway.protocol.messages import (
+    NULL,
     Json,
     Message,
     Outgoing,
@@ -38,8 +39,13 @@ class Serializer(Protocol):
     def encode(self, message: Outgoing) -> bytes:
         """Encode a message for one client: the payload of a text frame."""
 
-    def broadcast(self, topic: str, event: str, payload: Json) -> bytes:
-        """Encode a message for all members of a topic: the payload of a text frame."""
+    def broadcast(self, topic: str, event: str, payload: Json, ref: Json = NULL) -> bytes:
+        """Encode a message for all members of a topic: the payload of a text frame.
+
+        Args:
+            ref: ``null`` as in Phoenix, or a position for those who asked for it: a string that no ref of
+                a client equals.
+        """
 
     def broadcast_binary(self, topic: str, event: str, payload: bytes) -> bytes | None:
         """The same for binary data: the payload of a binary frame, None where there is no such form."""

@@ -7,11 +7,10 @@ Every method takes one input and returns the effects it has, in order. Sources: 
 from collections.abc import Iterable
 
 from gateway.protocol.channel import MAX_HELD_BYTES, Channel, ChannelState
-from gateway.protocol.direct import PHOENIX, answer_phoenix, late_refusal, refresh, refusal
+from gateway.protocol.direct import answer_phoenix, answer_refresh, late_refusal, refresh, refusal
 from gateway.protocol.effects import (
     Activate,
     Authorize,
-    Close,
     Effect,
     Forward,
     RefuseJoin,
@@ -32,17 +31,18 @@ from gateway.protocol.messages import (
     Undecodable,
     close_message,
     encode_json,
+    error_message,
     error_reply,
     ok_reply,
 )
-from gateway.protocol.reasons import CloseCode, Reason
+from gateway.protocol.reasons import Reason
 from gateway.protocol.reserved import (
     ACCESS_TOKEN,
     PRESENCE_UPDATE,
     RESERVED_TOPIC,
     is_reserved_event,
 )
-from gateway.protocol.strikes import Strikes
+from gateway.protocol.strikes import Strikes, judge
 
 
 class Socket:
@@ -110,19 +110,10 @@ class Socket:
         return [Forward(topic, channel.attempt, message.ref, event, payload, message.binary)]
 
     def undecodable(self, problem: Undecodable, *, now: float) -> list[Effect]:
-        """A frame the serializer could not decode.
-
-        Args:
-            now: Monotonic seconds.
-        """
-        effects: list[Effect] = []
-        if problem.reply is not None:
-            effects.append(Send(problem.reply))
-        if problem.malformed:
-            self._malformed = self._malformed or Strikes()
-            if self._malformed.add(now):
-                effects.append(Close(CloseCode.PROTOCOL_ABUSE))
-        return effects
+        """A frame the serializer could not decode; ``now`` is in monotonic seconds."""
+        if problem.malformed and self._malformed is None:
+            self._malformed = Strikes()
+        return judge(problem, self._malformed, now)
 
     def join_decided(
         self,
@@ -234,12 +225,11 @@ class Socket:
             refused: Why the old credentials stay.
             ended: Topics the new ones do not allow; the client is taken off them, after its answer.
         """
-        effects: list[Effect] = []
-        if attempt == 0:
-            reply = (NULL, ref, PHOENIX)
-            effects.append(Send(error_reply(*reply, refused) if refused else ok_reply(*reply)))
-        else:
-            effects += self.push_answered(topic, attempt, ref, refused=refused)
+        effects = (
+            [answer_refresh(ref, refused)]
+            if attempt == 0
+            else self.push_answered(topic, attempt, ref, refused=refused)
+        )
         for gone in ended:
             effects += self.end(gone)
         return effects
@@ -269,6 +259,14 @@ class Socket:
             return effects
         del self._channels[topic]
         return [*effects, Send(close_message(channel.join_ref, channel.topic))]
+
+    def crash(self, topic: str, attempt: int) -> list[Effect]:
+        """A channel cannot go on; its client joins again, by ``phx_error`` (``Phoenix.Channel.Server``)."""
+        channel = self._current(topic, attempt, ChannelState.JOINED)
+        if channel is None:
+            return []
+        del self._channels[topic]
+        return [Unsubscribe(topic, attempt), Send(error_message(channel.join_ref, channel.topic))]
 
     def end_all(self) -> list[Effect]:
         """The gateway takes the client off all topics: phoenix.js then has nothing to rejoin."""

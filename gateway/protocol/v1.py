@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.protocol.messages import Json, Message, Outgoing, Undecodable, encode_json
+from gateway.protocol.messages import NULL, Json, Message, Outgoing, Undecodable, encode_json
 from gateway.protocol.serializer import NO_JOIN_REF, DecodeErrors, check_names, undecodable
 
 
@@ -54,11 +54,12 @@ class V1:
             message.ref,
         )
 
-    def broadcast(self, topic: str, event: str, payload: Json) -> bytes:
-        return b'{"topic":%b,"event":%b,"payload":%b,"ref":null}' % (
+    def broadcast(self, topic: str, event: str, payload: Json, ref: Json = NULL) -> bytes:
+        return b'{"topic":%b,"event":%b,"payload":%b,"ref":%b}' % (
             encode_json(topic),
             encode_json(event),
             payload,
+            ref,
         )
 
     def broadcast_binary(self, topic: str, event: str, payload: bytes) -> bytes | None:

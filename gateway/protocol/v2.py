@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.protocol.messages import Json, Message, Outgoing, Undecodable, encode_json
+from gateway.protocol.messages import NULL, Json, Message, Outgoing, Undecodable, encode_json
 from gateway.protocol.serializer import DecodeErrors, check_names, undecodable
 
 PUSH: Final = 0
@@ -73,8 +73,8 @@ class V2:
             message.payload,
         )
 
-    def broadcast(self, topic: str, event: str, payload: Json) -> bytes:
-        return b"[null,null,%b,%b,%b]" % (encode_json(topic), encode_json(event), payload)
+    def broadcast(self, topic: str, event: str, payload: Json, ref: Json = NULL) -> bytes:
+        return b"[null,%b,%b,%b,%b]" % (ref, encode_json(topic), encode_json(event), payload)
 
     def broadcast_binary(self, topic: str, event: str, payload: bytes) -> bytes | None:
         topic_bytes = topic.encode()

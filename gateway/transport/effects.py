@@ -57,3 +57,4 @@ async def perform(connection: "Connection", effects: list[Effect]) -> None:
                 connection.close(effect.code)
             case _:
                 assert_never(effect)
+    connection.departed = None  # what replaces a channel stands in the same list as its end

@@ -4,7 +4,7 @@ import struct
 from typing import Final
 
 from gateway.hub.broadcast import Broadcast
-from gateway.protocol.messages import Outgoing
+from gateway.protocol.messages import NULL, Outgoing
 from gateway.protocol.serializer import Serializer
 from gateway.protocol.v1 import V1
 from gateway.protocol.v2 import V2
@@ -37,11 +37,20 @@ def close_frame(code: int, reason: str = "") -> bytes:
 
 
 class WebSocketEncoding:
-    """A protocol version in WebSocket frames: one object for all sockets that speak it."""
+    """A protocol version in WebSocket frames: one object for all sockets that speak it.
 
-    def __init__(self, serializer: Serializer, version: str) -> None:
+    Attributes:
+        positions: Whether broadcasts come with their position.
+        with_positions: The same version, with them.
+    """
+
+    def __init__(self, serializer: Serializer, version: str, *, positions: bool = False) -> None:
         self.serializer = serializer
         self.version = version
+        self.positions = positions
+        self.with_positions: WebSocketEncoding = (
+            self if positions else WebSocketEncoding(serializer, version, positions=True)
+        )
 
     def outgoing(self, message: Outgoing) -> bytes:
         """One message for one client, as a frame."""
@@ -50,7 +59,8 @@ class WebSocketEncoding:
     def broadcast(self, message: Broadcast) -> bytes | None:
         """One message for many clients, as a frame; None for binary data on version 1."""
         if not message.binary:
-            payload = self.serializer.broadcast(message.topic, message.event, message.payload)
+            ref = (message.position or NULL) if self.positions else NULL
+            payload = self.serializer.broadcast(message.topic, message.event, message.payload, ref)
             return frame(TEXT, payload)
         data = self.serializer.broadcast_binary(message.topic, message.event, message.payload)
         return None if data is None else frame(BINARY, data)

@@ -8,12 +8,17 @@ import structlog
 
 from gateway.auth.rules import Rule
 from gateway.errors import BusError
+from gateway.history.position import decode as decode_position
+from gateway.history.resume import InvalidResume, parse, without_history
+from gateway.history.resume import response as resumed
 from gateway.protocol.effects import Activate, Authorize, Effect, Subscribe, Unsubscribe
 from gateway.protocol.messages import EMPTY_OBJECT, Json, encode_json, overlay
 from gateway.protocol.reasons import Reason
 from gateway.sessions.presence import MetaTooLarge
 from gateway.tracker.presence import Event
 from gateway.transport.membership import Joining, Membership, prepare
+from gateway.transport.replay import Recall
+from gateway.transport.replay import begin as begin_replay
 from gateway.upstream.answers import JoinAnswer
 
 if TYPE_CHECKING:
@@ -28,7 +33,15 @@ def authorize(connection: "Connection", ask: Authorize) -> list[Effect]:
     rule = decision.rule
     if rule is None:
         return connection.core.join_decided(ask.topic, ask.attempt, refused=decision.refused)
-    connection.joining[ask.attempt] = Joining(rule)
+    joining = connection.joining[ask.attempt] = Joining(rule)
+    departed, connection.departed = connection.departed, None
+    try:
+        joining.request = parse(ask.params, rule.history)
+    except InvalidResume:
+        del connection.joining[ask.attempt]
+        return connection.core.join_decided(ask.topic, ask.attempt, refused=Reason.INVALID_RESUME)
+    if departed is not None and departed[0] == ask.topic:
+        joining.sent = departed[1]
     if rule.join != "upstream":
         return _admitted(connection, ask, rule)
     endpoint = connection.endpoint
@@ -46,7 +59,9 @@ def subscribe(connection: "Connection", ask: Subscribe) -> list[Effect]:
     """Have the topic's messages come here; at once if they do already, else in a task."""
     endpoint = connection.endpoint
     known = connection.claims is None or endpoint.sessions.has(connection)
-    if known and endpoint.relay.try_subscribe(ask.topic):
+    joining = connection.joining[ask.attempt]
+    resumes = joining.request is not None and joining.rule.history is not None
+    if known and not resumes and endpoint.relay.try_subscribe(ask.topic):
         return _joined(connection, ask)
     if endpoint.joins_full:
         del connection.joining[ask.attempt]
@@ -55,7 +70,7 @@ def subscribe(connection: "Connection", ask: Subscribe) -> list[Effect]:
     # Counted here and not in the task: a task that is cancelled before its first step never runs.
     endpoint.joins_in_flight += 1
     task.add_done_callback(endpoint.join_waited)
-    connection.joining[ask.attempt].task = task
+    joining.task = task
     return []
 
 
@@ -64,10 +79,17 @@ def activate(connection: "Connection", ask: Activate) -> None:
     joining = connection.joining.pop(ask.attempt)
     if not connection.joining:
         connection.joining = {}  # an emptied dict keeps its table, 168 bytes a socket
-    member = Membership(connection, joining, ask.attempt)
+    recall, encoding = joining.recall, connection.encoding
+    if recall is not None:
+        encoding = encoding.with_positions
+    member = Membership(connection, encoding, joining, ask.attempt)
     connection.members[ask.topic] = member
     endpoint = connection.endpoint
-    endpoint.relay.add(ask.topic, member)
+    if recall is None:
+        endpoint.relay.add(ask.topic, member)
+    else:
+        endpoint.relay.follower.resuming(ask.topic, 1)
+        begin_replay(connection, ask.topic, member, recall)
     endpoint.joined()
     rule = member.rule
     if rule.presence is not False:
@@ -84,7 +106,15 @@ def unsubscribe(connection: "Connection", ask: Unsubscribe) -> None:
     endpoint = connection.endpoint
     member = connection.members.pop(ask.topic, None)
     if member is not None:
-        endpoint.relay.remove(ask.topic, member)
+        if member.encoding.positions:
+            endpoint.relay.follower.resuming(ask.topic, -1)
+            if member.position:
+                # perhaps of use to the join that comes next: it replaces this one then
+                connection.departed = (ask.topic, decode_position(member.position[1:-1].decode()))
+        if member.replaying is not None:
+            member.replaying.cancel()
+        else:
+            endpoint.relay.remove(ask.topic, member)
         if member.rule.presence:
             endpoint.presences.leave(ask.topic, connection)
     endpoint.relay.unsubscribe(ask.topic)
@@ -141,10 +171,29 @@ async def _wait_for_bus(connection: "Connection", ask: Subscribe) -> None:
         _log.exception("join crashed")
         failed = Reason.JOIN_CRASHED
     if failed is None:
+        failed = await _recall(connection, ask)
+    if failed is None:
         await connection.perform(_joined(connection, ask))
         return
     connection.joining.pop(ask.attempt, None)
     await connection.perform(connection.core.subscribe_failed(ask.topic, ask.attempt, failed))
+
+
+async def _recall(connection: "Connection", ask: Subscribe) -> Reason | None:
+    """Find out what a client that resumes has missed; returns why that cannot be."""
+    joining, relay = connection.joining[ask.attempt], connection.endpoint.relay
+    if joining.request is None or joining.rule.history is None:
+        return None
+    try:
+        outcome, tail = await relay.resumer.resume(ask.topic, joining.request, joining.sent)
+    except BusError:
+        relay.unsubscribe(ask.topic)
+        return Reason.BUS_UNAVAILABLE
+    except BaseException:
+        relay.unsubscribe(ask.topic)  # cancelled: what was acquired until then is given back here
+        raise
+    joining.recall = Recall(outcome, tail)
+    return None
 
 
 def _joined(connection: "Connection", ask: Subscribe) -> list[Effect]:
@@ -161,6 +210,10 @@ def _joined(connection: "Connection", ask: Subscribe) -> list[Effect]:
     own = EMPTY_OBJECT
     if claims is not None and ask.topic == endpoint.sessions.topic(claims.user):
         own = encode_json({"session": connection.id})
+    if joining.recall is not None:
+        own = overlay(own, resumed(joining.recall.outcome))
+    elif joining.request is not None:
+        own = overlay(own, resumed(without_history(joining.request)))
     response = overlay(joining.response, own)
     return connection.core.subscribed(ask.topic, ask.attempt, response)
 

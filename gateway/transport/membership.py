@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gateway.auth.rules import Rule
-from gateway.hub.broadcast import Outlet
+from gateway.hub.broadcast import Encoding, Outlet
 from gateway.hub.registry import Member
 from gateway.protocol.messages import EMPTY_OBJECT, Json
 from gateway.protocol.reasons import Reason
@@ -13,21 +13,29 @@ from gateway.transport.endpoint import Endpoint
 if TYPE_CHECKING:
     import asyncio
 
+    from gateway.history.position import Position
+    from gateway.history.resume import Request
+    from gateway.transport.replay import Recall
+
 
 class Membership(Member):
     """A member of a topic, with what the transport must know of it.
 
     Attributes:
         presence: What the backend wants shown of the client here, beside its token's.
+        replaying: Sends what was missed; until that is done, it is no member yet.
     """
 
-    __slots__ = ("attempt", "presence", "rule")
+    __slots__ = ("attempt", "presence", "replaying", "rule")
 
-    def __init__(self, outlet: Outlet, joining: "Joining", attempt: int) -> None:
-        super().__init__(outlet, drops=joining.rule.slow_consumer == "drop")
+    def __init__(
+        self, outlet: Outlet, encoding: Encoding, joining: "Joining", attempt: int
+    ) -> None:
+        super().__init__(outlet, encoding, drops=joining.rule.slow_consumer == "drop")
         self.rule = joining.rule
         self.presence = joining.presence
         self.attempt = attempt
+        self.replaying: asyncio.Task[None] | None = None
 
 
 class Joining:
@@ -36,15 +44,21 @@ class Joining:
     Attributes:
         response: What the backend wants the ok reply to say.
         presence: As :attr:`Membership.presence`.
+        request: How it wants to resume; None where it does not.
+        sent: Position up to which this socket has the topic already, by a channel this join replaces.
+        recall: What came of the request.
         task: What waits for the bus; None while nothing does.
     """
 
-    __slots__ = ("presence", "response", "rule", "task")
+    __slots__ = ("presence", "recall", "request", "response", "rule", "sent", "task")
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.response: Json = EMPTY_OBJECT
         self.presence: Json = EMPTY_OBJECT
+        self.request: Request | None = None
+        self.sent: Position | None = None
+        self.recall: Recall | None = None
         self.task: asyncio.Task[None] | None = None
 
 

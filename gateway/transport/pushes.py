@@ -25,14 +25,16 @@ async def forward(connection: "Connection", push: Forward) -> list[Effect]:
     """Do with a push what the rule says; the backend's answer comes later."""
     rule = connection.members[push.topic].rule
     refused: Reason | None
-    if rule.push != "upstream":
+    later = _ask_backend if rule.push == "upstream" else _store
+    if rule.push != "upstream" and rule.history is None:
         refused = await _publish(
             connection, push.topic, push.event, push.payload, rule=rule, binary=push.binary
         )
     elif push.binary:
-        refused = Reason.PUSH_NOT_ALLOWED  # a callback is JSON, which bytes are not
+        # a callback is JSON, which bytes are not; and binary frames have no place for a position
+        refused = Reason.PUSH_NOT_ALLOWED
     elif connection.endpoint.callbacks.queue(
-        connection, partial(_ask_backend, connection, push, rule), len(push.payload)
+        connection, partial(later, connection, push, rule), len(push.payload)
     ):
         return []
     else:
@@ -51,6 +53,14 @@ def update_presence(connection: "Connection", ask: UpdatePresence) -> list[Effec
     except ValueError:
         refused = Reason.MALFORMED
     return connection.core.push_answered(ask.topic, ask.attempt, ask.ref, refused=refused)
+
+
+async def _store(connection: "Connection", push: Forward, rule: Rule) -> None:
+    """Answer when the message is stored; heartbeats do not wait for that."""
+    refused = await _publish(connection, push.topic, push.event, push.payload, rule=rule)
+    await connection.perform(
+        connection.core.push_answered(push.topic, push.attempt, push.ref, refused=refused)
+    )
 
 
 async def _ask_backend(connection: "Connection", push: Forward, rule: Rule) -> None:

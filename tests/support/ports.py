@@ -1,11 +1,26 @@
-"""Free ports on loopback."""
+"""Free ports on loopback, not of those the kernel gives to clients, which may be taken any moment."""
 
+import os
+import random
 import socket
+from itertools import count
+
+FIRST = 10_000
+PER_WORKER = 2_500
+"""Ports of each process that runs tests at the same time; together they end below 32,768."""
+
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_numbers = count(random.randrange(PER_WORKER))
 
 
 def free_port() -> int:
-    """A port nobody listens on now; not from the range the kernel gives to clients."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on now, and that was not given out by this process a moment ago."""
+    while True:
+        port = FIRST + _worker * PER_WORKER + next(_numbers) % PER_WORKER
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

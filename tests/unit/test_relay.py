@@ -33,6 +33,9 @@ class Recording:
     def undecodable(self) -> None:
         self.dropped_messages += 1
 
+    def repaired(self, messages: int) -> None: ...
+    def resumed(self, result: str) -> None: ...
+
     def connected(self, up: bool, /) -> None: ...
     def reconnected(self) -> None: ...
     def dropped(self, messages: int, /) -> None: ...
@@ -50,6 +53,9 @@ async def parts() -> Any:
         registry=Registry(),
         fanout=recording,  # type: ignore[arg-type]  # it has what the relay uses
         metrics=recording,
+        history=None,
+        policy=lambda _: None,
+        bounded=False,
         clock=lambda: NOW,
     )
     await bus.start()

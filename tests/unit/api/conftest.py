@@ -12,6 +12,7 @@ from tests.unit.api.fakes import (
     Gateway,
     Metrics,
     Readiness,
+    RecordingArchive,
     RecordingDirectory,
     RecordingRelay,
     RecordingRevoker,
@@ -23,7 +24,7 @@ from tests.unit.api.fakes import (
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
     config, relay, readiness, metrics = Config(), RecordingRelay(), Readiness(), Metrics()
-    directory, revoker = RecordingDirectory(), RecordingRevoker()
+    directory, revoker, archive = RecordingDirectory(), RecordingRevoker(), RecordingArchive()
     app = build_api(
         config=config,
         relay=relay,
@@ -31,9 +32,11 @@ async def gateway() -> AsyncIterator[Gateway]:
         personal=PersonalTopic("user:{sub}"),
         directory=directory,
         revoker=revoker,
+        archive=archive,
+        keeps=lambda topic: topic.startswith("room:"),
         replicas=two_replicas,
         readiness=readiness,
         metrics=metrics,
     )
     async with TestClient(TestServer(app)) as client:
-        yield Gateway(app, client, config, relay, directory, revoker, readiness, metrics)
+        yield Gateway(app, client, config, relay, directory, revoker, archive, readiness, metrics)

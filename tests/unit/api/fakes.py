@@ -10,9 +10,11 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
 from yarl import URL
 
+from gateway.api.history import HistoryItem
 from gateway.api.user_types import ReplicaReport
 from gateway.auth.revocations import Revocation
 from gateway.hub.broadcast import Audience
+from gateway.relay import NOT_KEPT, Published
 from gateway.sessions.commands import Presence, Session
 from gateway.sessions.directory import Cover
 
@@ -67,17 +69,30 @@ class RecordingRelay:
 
     published: list[tuple[str, str, bytes]] = field(default_factory=list)
     audiences: list[Audience | None] = field(default_factory=list)
+    ids: list[str | None] = field(default_factory=list)
+    tried: list[str | None] = field(default_factory=list)
+    answer: Published = NOT_KEPT
     failures: dict[str, Exception] = field(default_factory=dict)
     failure: Exception | None = None
 
     async def publish(
-        self, topic: str, event: str, payload: bytes, /, *, audience: Audience | None
-    ) -> None:
+        self,
+        topic: str,
+        event: str,
+        payload: bytes,
+        /,
+        *,
+        audience: Audience | None,
+        message_id: str | None,
+    ) -> Published:
+        self.tried.append(message_id)
         failure = self.failure or self.failures.get(topic)
         if failure is not None:
             raise failure
         self.published.append((topic, event, payload))
         self.audiences.append(audience)
+        self.ids.append(message_id)
+        return self.answer
 
 
 class RoomsAndUsers:
@@ -134,6 +149,30 @@ class RecordingRevoker:
         if self.failure is not None:
             raise self.failure
         return self.number, self.cover
+
+
+@dataclass
+class RecordingArchive:
+    """Keeps what it is told to; fails when it is told to."""
+
+    items: list[HistoryItem] = field(default_factory=list)
+    more: str | None = None
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+    failure: Exception | None = None
+
+    async def page(
+        self, topic: str, cursor: str | None, limit: int, /
+    ) -> tuple[list[HistoryItem], str, str | None]:
+        self.asked.append((topic, cursor, limit))
+        if self.failure is not None:
+            raise self.failure
+        return self.items, "@e.9.9", self.more
+
+    async def erase(self, topic: str, /) -> int:
+        self.asked.append((topic,))
+        if self.failure is not None:
+            raise self.failure
+        return 12
 
 
 def two_replicas() -> list[ReplicaReport]:
@@ -216,6 +255,7 @@ class Gateway:
     relay: RecordingRelay
     directory: RecordingDirectory
     revoker: RecordingRevoker
+    archive: RecordingArchive
     readiness: Readiness
     metrics: Metrics
 

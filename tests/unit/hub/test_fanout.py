@@ -57,26 +57,26 @@ class Counted:
 
 
 class Text:
-    """Encodes a message as its event and a semicolon; counts how often."""
+    """Encodes a message as its event, its position if that is wanted, and a semicolon; counts how often."""
 
-    def __init__(self, *, binary: bool = True) -> None:
+    def __init__(self, *, binary: bool = True, positions: bool = False) -> None:
         self.encoded = 0
         self.binary = binary
+        self.positions = positions
 
     def broadcast(self, message: Broadcast) -> bytes | None:
         if message.binary and not self.binary:
             return None
         self.encoded += 1
-        return f"{message.event};".encode()
+        return f"{message.event}{message.position.decode() if self.positions else ''};".encode()
 
 
 class Screen:
     """An outlet that shows what was written to it."""
 
-    def __init__(self, name: str, encoding: Text) -> None:
+    def __init__(self, name: str) -> None:
         self.id = name
         self.device: Device = UNKNOWN
-        self.encoding = encoding
         self.writes: list[bytes] = []
         self.waiting = 0
         self.overflows = 0
@@ -89,6 +89,9 @@ class Screen:
 
     def overflowed(self) -> None:
         self.overflows += 1
+
+    def rejoin(self, topic: str) -> None:
+        raise NotImplementedError
 
     @property
     def shown(self) -> str:
@@ -112,8 +115,8 @@ class Hub:
         )
 
     def join(self, name: str, topic: str = ROOM, *, drops: bool = False) -> tuple[Screen, Member]:
-        screen = Screen(name, self.encoding)
-        member = Member(screen, drops=drops)
+        screen = Screen(name)
+        member = Member(screen, self.encoding, drops=drops)
         self.registry.add(topic, member)
         return screen, member
 
@@ -242,7 +245,7 @@ def test_a_rejoin_makes_a_new_member_that_starts_afresh(hub: Hub) -> None:
     screen, member = hub.join("a")
     hub.send("a")
     hub.registry.remove(ROOM, member)
-    again = Member(screen, drops=False)
+    again = Member(screen, hub.encoding, drops=False)
     hub.registry.add(ROOM, again)
     hub.send("b")
     hub.loop.run()
@@ -341,7 +344,7 @@ def test_every_member_gets_exactly_what_was_sent_while_it_was_one(
 ) -> None:
     """A leaver may miss what was still on its way; it never gets what came later, or twice."""
     hub = Hub()
-    hub.registry.add(ROOM, Member(Screen("anchor", hub.encoding), drops=False))
+    hub.registry.add(ROOM, Member(Screen("anchor"), hub.encoding, drops=False))
     members: dict[int, tuple[Screen, Member]] = {}
     expected: dict[Screen, str] = {}
     gone: list[Screen] = []
@@ -416,3 +419,30 @@ def test_a_message_that_cannot_be_encoded_keeps_no_other_from_being_sent(
     hub.loop.run()
 
     assert (screen.writes, other.writes) == ([b"after;"], [b"good;"])
+
+
+def test_those_who_want_them_get_positions_and_reminders(hub: Hub) -> None:
+    plain, plain_member = hub.join("plain")
+    hub.encoding = Text(positions=True)
+    placed, placed_member = hub.join("placed")
+    hub.fanout.send(Broadcast(ROOM, "a", b"{}", position=b"@1"))
+    hub.fanout.send(Broadcast(ROOM, "presence", b"{}"))
+    hub.loop.run()
+    hub.fanout.send(Broadcast(ROOM, "position", b"{}", position=b"@2", reminder=True))
+    hub.loop.run()
+    hub.fanout.send(Broadcast(ROOM, "b", b"{}", position=b"@3"))
+    hub.fanout.send(Broadcast(ROOM, "position", b"{}", position=b"@4", reminder=True))
+    hub.loop.run()
+
+    assert plain.shown == "a;presence;b;"
+    assert placed.shown == "a@1;presence;position@2;b@3;position@4;"
+    assert placed_member.position == plain_member.position == b"@4"
+    assert hub.counted.missed == []
+
+
+def test_a_member_stands_where_the_messages_it_was_sent_end(hub: Hub) -> None:
+    members = [hub.join(str(n))[1] for n in range(SLICE_WRITES + 1)]
+    hub.fanout.send(Broadcast(ROOM, "a", b"{}", position=b"@1"))
+    hub.loop.turn()
+
+    assert [member.position for member in members] == [b"@1"] * SLICE_WRITES + [b""]

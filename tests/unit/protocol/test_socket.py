@@ -695,3 +695,14 @@ def test_a_topic_that_is_no_string_never_closes_the_socket() -> None:
     problem = Undecodable(None, malformed=False)
 
     assert all(socket.undecodable(problem, now=0.0) == [] for _ in range(50))
+
+
+def test_a_channel_that_cannot_go_on_is_joined_again_by_its_client(joined: Client) -> None:
+    joined.perform(joined.socket.crash(ROOM, 2))
+    assert joined.take() == [], "another attempt's"
+    joined.perform(joined.socket.crash(ROOM, 1))
+
+    assert joined.take() == [["1", "1", ROOM, "phx_error", {}]]
+    assert joined.active == {}
+    joined.receive("2", "2", ROOM, "phx_join", {})
+    assert joined.take() == [ok("2", "2")]

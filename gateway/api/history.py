@@ -1,0 +1,138 @@
+"""Calls about what was published before."""
+
+from collections.abc import Callable
+from typing import Annotated, Final, Protocol
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+
+from gateway.api import body
+from gateway.api.problem import (
+    BUS_UNAVAILABLE,
+    NOT_FOUND,
+    OUTCOME_UNKNOWN,
+    FieldError,
+    refusal,
+)
+from gateway.api.user_types import rfc3339
+from gateway.api.users import name_in
+from gateway.errors import BusUnavailable, OutcomeUnknown
+
+DEFAULT_LIMIT: Final = 100
+MAX_LIMIT: Final = 1000
+
+_encode = msgspec.json.Encoder().encode
+
+
+class HistoryItem(msgspec.Struct):
+    """One message that is kept."""
+
+    position: Annotated[str, Meta(description="Where it stands; works in a client's `resume`.")]
+    time: Annotated[str, Meta(description="When it was stored, RFC 3339 in UTC.")]
+    event: Annotated[str, Meta(description="Its event.")]
+    payload: Annotated[
+        msgspec.Raw,
+        Meta(description="As it was published.", extra_json_schema={"type": "object"}),
+    ]
+    exclude_sessions: Annotated[tuple[str, ...], Meta(description="Sessions that do not get it.")]
+    exclude_devices: Annotated[tuple[str, ...], Meta(description="Devices that do not get it.")]
+    device_types: Annotated[
+        tuple[str, ...], Meta(description="Types of device that get it; empty for all.")
+    ]
+
+
+class HistoryPage(msgspec.Struct):
+    """Messages of a topic, the oldest first."""
+
+    items: Annotated[list[HistoryItem], Meta(description="What is kept, as the rule limits it.")]
+    position: Annotated[
+        str, Meta(description="Where one stands who has read this page, if `next` is null.")
+    ]
+    next: Annotated[
+        str | None, Meta(description="The `cursor` of the next page; null when this is the last.")
+    ]
+
+
+class Erased(msgspec.Struct):
+    """What was forgotten."""
+
+    erased: Annotated[int, Meta(description="How many messages it was.")]
+
+
+class Archive(Protocol):
+    """What is kept of topics."""
+
+    async def page(
+        self, topic: str, cursor: str | None, limit: int, /
+    ) -> tuple[list[HistoryItem], str, str | None]:
+        """Messages, where one stands after them, and the cursor of those that follow, if there are any.
+
+        Raises:
+            ValueError: The cursor is none.
+            BusUnavailable: The history does not answer.
+        """
+
+    async def erase(self, topic: str, /) -> int:
+        """Forget all messages of a topic; returns how many.
+
+        Raises:
+            BusUnavailable: Nothing was forgotten.
+            OutcomeUnknown: Nobody knows.
+        """
+
+
+class HistoryCalls:
+    """The calls.
+
+    Args:
+        keeps: Whether something is kept of a topic.
+    """
+
+    def __init__(self, archive: Archive, keeps: Callable[[str], bool]) -> None:
+        self._archive = archive
+        self._keeps = keeps
+
+    async def read(self, request: web.Request) -> web.Response:
+        """``GET /v1/topics/{topic}/history``."""
+        topic = self._topic(request)
+        unknown = [name for name in request.query if name not in ("cursor", "limit")]
+        if unknown:
+            raise body.invalid(*(FieldError(name, "is not known here") for name in unknown))
+        text = request.query.get("limit", str(DEFAULT_LIMIT))
+        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT):
+            raise body.invalid(FieldError("limit", f"must be a number from 1 to {MAX_LIMIT}"))
+        try:
+            page = await self._archive.page(topic, request.query.get("cursor"), int(text))
+        except ValueError:
+            raise body.invalid(FieldError("cursor", "is no position of this history")) from None
+        except BusUnavailable:
+            raise refusal(BUS_UNAVAILABLE, "The history cannot be read now.") from None
+        return _answer(HistoryPage(*page))
+
+    async def erase(self, request: web.Request) -> web.Response:
+        """``DELETE /v1/topics/{topic}/history``."""
+        topic = self._topic(request)
+        try:
+            return _answer(Erased(await self._archive.erase(topic)))
+        except BusUnavailable:
+            raise refusal(BUS_UNAVAILABLE, "Certainly nothing was erased.") from None
+        except OutcomeUnknown:
+            raise refusal(OUTCOME_UNKNOWN, "It may have been erased. Repeat it.") from None
+
+    def _topic(self, request: web.Request) -> str:
+        topic = name_in(request, "topic")
+        if not self._keeps(topic):
+            raise refusal(NOT_FOUND, "Nothing is kept of this topic.")
+        return topic
+
+
+def item(
+    position: str, time: float, event: str, payload: bytes, filters: tuple[tuple[str, ...], ...]
+) -> HistoryItem:
+    """One message as the API shows it."""
+    return HistoryItem(position, rfc3339(time), event, msgspec.Raw(payload), *filters)
+
+
+def _answer(report: msgspec.Struct) -> web.Response:
+    return web.Response(body=_encode(report), content_type="application/json")

@@ -1,0 +1,67 @@
+"""From the history, as it is stored, to what the API shows of it."""
+
+from gateway.api.history import HistoryItem, item
+from gateway.bus.envelope import EnvelopeError, decode
+from gateway.errors import HistoryUnavailable
+from gateway.history.base import History, Stored
+from gateway.history.policy import HistoryPolicy
+from gateway.history.position import Position, encode
+from gateway.history.position import decode as decode_position
+from gateway.relay import Relay
+
+
+class StoredArchive:
+    """What is kept of topics; for gateways whose rules keep something."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    async def page(
+        self, topic: str, cursor: str | None, limit: int
+    ) -> tuple[list[HistoryItem], str, str | None]:
+        """See :meth:`gateway.api.history.Archive.page`."""
+        history, policy = self._relay.history, self._relay.policy(topic)
+        if policy is None:
+            raise HistoryUnavailable("unavailable", "nothing is kept of this topic")
+        tip = await history.tip()
+        end = encode(Position(tip.epoch, tip.offset, tip.time))
+        if cursor is None:
+            found = await _first(history, topic, policy, limit + 1, tip.offset)
+        else:
+            position = decode_position(cursor)
+            if position.epoch != tip.epoch:
+                raise ValueError("of another epoch")
+            found = await history.after(topic, position.offset, limit=limit + 1, upto=tip.offset)
+        more = len(found) > limit
+        oldest = tip.time - policy.seconds
+        items = [_item(tip.epoch, m) for m in found[:limit] if m.time >= oldest]
+        shown = [each for each in items if each is not None]
+        if not more:
+            return shown, end, None
+        last = found[limit - 1]
+        position_of_last = encode(Position(tip.epoch, last.offset, last.time))
+        return shown, position_of_last, position_of_last
+
+    async def erase(self, topic: str) -> int:
+        """See :meth:`gateway.api.history.Archive.erase`."""
+        return await self._relay.erase(topic)
+
+
+async def _first(
+    history: History, topic: str, policy: HistoryPolicy, limit: int, upto: int
+) -> list[Stored]:
+    """The oldest messages that the rule still counts; of a short history not more than it keeps."""
+    if policy.messages <= limit:
+        return [m for m in await history.newest(topic, policy.messages) if m.offset <= upto]
+    return await history.after(topic, 0, limit=limit, upto=upto)
+
+
+def _item(epoch: str, message: Stored) -> HistoryItem | None:
+    """What the API shows of a message; None if this release cannot read it."""
+    try:
+        envelope = decode(message.body)
+    except EnvelopeError:
+        return None
+    filters = (envelope.exclude_sessions, envelope.exclude_devices, envelope.device_types)
+    position = encode(Position(epoch, message.offset, message.time))
+    return item(position, message.time, envelope.event, envelope.payload, filters)
