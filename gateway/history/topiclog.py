@@ -139,7 +139,7 @@ class TopicLog:
         elif time <= self._until:
             return NOTHING  # a late copy from before the offsets began anew
         message = Stored(offset, time, body)
-        if _continues(floor, offset, previous):
+        if self._held is None and _continues(floor, offset, previous):
             self._deliver(previous, message)
             return Step((message,), self._want(), restarted=restarted)
         self._hold(previous, message)
@@ -314,7 +314,6 @@ class TopicLog:
                     self._deliver(previous, message)
                     delivered.append(message)
                 del self._held[offset]
-                self._held_bytes -= weight(message)
                 self._held_bytes -= weight(message)
             if not self._held:
                 self._held = None
