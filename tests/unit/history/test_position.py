@@ -104,5 +104,5 @@ def test_any_other_string_is_none_or_the_only_spelling(text: str) -> None:
     ],
 )
 def test_what_cannot_be_encoded_is_refused(position: Position) -> None:
-    with pytest.raises(ValueError, match="epoch|out of range"):
+    with pytest.raises(ValueError, match=r"epoch|out of range"):
         encode(position)
