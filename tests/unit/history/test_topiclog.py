@@ -257,6 +257,16 @@ def test_beyond_the_bound_the_first_to_come_are_kept_and_the_rest_is_fetched() -
     assert delivered(fetched(log, step.fetch, 15, 16)) == [15, 16, 17, 18]
 
 
+def test_what_waits_counts_once_and_no_longer_than_it_waits() -> None:
+    log = new_log(max_bytes=2 * (OVERHEAD_BYTES + 2))
+    step = live(log, 13, 12)
+    live(log, 13, 12)
+
+    assert live(log, 14, 13) == Step([])
+    assert fetched(log, step.fetch, 12) == Step([stored(12), stored(13), stored(14)])
+    assert log._held is None
+
+
 def test_before_the_baseline_too() -> None:
     log = TopicLog(Policy(), max_bytes=OVERHEAD_BYTES + 2)
     live(log, 11, 10)
@@ -344,6 +354,10 @@ def test_one_stands_still_while_something_is_missing() -> None:
     step = log.check(20, began + 30.0)
     assert step.fetch is not None
     log.check(20, began + 60.0)
+
+    assert log.standing(began + 90.0) == (10, began + CONFIRMED_SECONDS)
+
+    log.check(0, began + 61.0)  # the answer of a server that lags
 
     assert log.standing(began + 90.0) == (10, began + CONFIRMED_SECONDS)
 
@@ -444,7 +458,7 @@ def test_a_store_that_lost_its_end_goes_on_without_gap_or_repeat() -> None:
 def test_a_reset_delivers_what_the_new_store_has() -> None:
     log = new_log()
     live(log, 14, 10)
-    live(log, 19, 17)
+    live(log, 29, 27)
     log.reset(LATER)
     assert not ready(log)
     assert log.retry().fetch is None  # what waited belongs to the old store
@@ -456,6 +470,7 @@ def test_a_reset_delivers_what_the_new_store_has() -> None:
     assert log.fetched(step.fetch, new, upto=3, time=LATER + 3.0).deliver == new
     assert ready(log)
     assert log.ring.since(0) == new
+    assert delivered(copy(log, 27, 3)) == [27]  # and nothing that had waited in the old store
 
 
 def test_after_a_reset_an_empty_store_is_soon_ready() -> None:
