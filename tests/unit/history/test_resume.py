@@ -8,6 +8,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
+from gateway.history.base import Stored
 from gateway.history.position import Position, encode
 from gateway.history.resume import (
     NOWHERE,
@@ -25,7 +26,6 @@ from gateway.history.resume import (
     response,
     without_history,
 )
-from gateway.history.ring import Stored
 from tests.unit.history.model import Policy
 
 POLICY = Policy(messages=5, seconds=100.0)

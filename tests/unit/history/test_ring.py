@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.history.ring import OVERHEAD_BYTES, Ring, Stored
+from gateway.history.base import Stored
+from gateway.history.ring import OVERHEAD_BYTES, Ring
 from tests.unit.history.model import Policy
 
 
