@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from gateway.history.ring import OVERHEAD_BYTES, Stored
+from gateway.history.ring import OVERHEAD_BYTES
 from gateway.history.steps import NOTHING, Fetch, Step
 from gateway.history.topiclog import CONFIRMED_SECONDS, TopicLog
 from tests.unit.history.model import Policy
