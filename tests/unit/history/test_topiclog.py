@@ -4,6 +4,7 @@ import tracemalloc
 
 import pytest
 
+from gateway.history.base import Stored
 from gateway.history.ring import OVERHEAD_BYTES
 from gateway.history.steps import NOTHING, Fetch, Step
 from gateway.history.topiclog import CONFIRMED_SECONDS, TopicLog
