@@ -255,10 +255,14 @@ class Relay:
             await self.publish_control(topic, Control.ERASED, b"")
         return erased
 
-    def broadcast(self, topic: str, message: Stored) -> Broadcast | None:
-        """A stored message for members; None if this release cannot read it."""
+    def broadcast(self, topic: str, message: Stored, *, live: bool = False) -> Broadcast | None:
+        """A stored message for members; None if this release cannot read it.
+
+        Args:
+            live: Whether it is delivered for the first time, and not replayed.
+        """
         position = self.follower.position(message.offset, message.time)
-        return self._read(topic, message.body, encode_position(position))
+        return self._read(topic, message.body, encode_position(position), live=live)
 
     def _deliver(self, topic: str, data: bytes, placement: Placement | None) -> None:
         if placement is not None:
@@ -276,7 +280,7 @@ class Relay:
 
     def _deliver_stored(self, topic: str, messages: Sequence[Stored]) -> None:
         for message in messages:
-            broadcast = self.broadcast(topic, message)
+            broadcast = self.broadcast(topic, message, live=True)
             if broadcast is not None:
                 self._fanout.send(broadcast)
 
@@ -295,7 +299,9 @@ class Relay:
         reached = b'"%b"' % encode_position(position).encode()
         self._fanout.send(Broadcast(topic, POSITION, b"{}", position=reached, reminder=True))
 
-    def _read(self, topic: str, data: bytes, position: str = "") -> Broadcast | None:
+    def _read(
+        self, topic: str, data: bytes, position: str = "", *, live: bool = True
+    ) -> Broadcast | None:
         try:
             envelope = decode(data)
         except EnvelopeError as problem:
@@ -307,7 +313,7 @@ class Relay:
             self._metrics.undecodable()
             _log.warning("envelope dropped", problem="reserved event")
             return None
-        if not position:
+        if live:
             self._metrics.arrived(max(0.0, self._clock() - envelope.published_at))
         return Broadcast(
             topic,
