@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 
 from tests.soak.balancer import Balancer
 from tests.soak.timeline import Timeline
@@ -38,7 +37,7 @@ class Faults:
         self._balancer = balancer
         self._timeline = timeline
         self._chance = chance
-        self._kinds: dict[str, Callable[[], Awaitable[None]]] = {
+        self._kinds = {
             "replica killed": self._kill,
             "nats-server restarted": self._restart_nats,
             "connections cut": self._cut,

@@ -40,7 +40,9 @@ class Ledger:
     def __init__(self, members: list[list[str]]) -> None:
         self.stored: defaultdict[str, dict[int, Stored]] = defaultdict(dict)
         self._got = {
-            (client, topic): list[int]() for client, topics in enumerate(members) for topic in topics
+            (client, topic): list[int]()
+            for client, topics in enumerate(members)
+            for topic in topics
         }
 
     def store(self, topic: str, number: int, offset: int, at: float) -> None:

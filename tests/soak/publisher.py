@@ -1,4 +1,4 @@
-"""A backend that publishes at an even rate, to any replica, and repeats what was not taken, as the docs say."""
+"""A backend that publishes at an even rate to any replica, and repeats what was not taken."""
 
 import asyncio
 import random

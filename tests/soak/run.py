@@ -88,11 +88,6 @@ async def soak(size: Size, seed: int, directory: Path, node: str) -> Report:
             for name in names:
                 await publisher.publish(name)
             await fleet.complete(SETTLED_SECONDS)
-        metrics = [
-            f"replica {number}: {value:g} messages repaired"
-            for number, replica in enumerate(replicas)
-            if (value := replica.metric("history_repairs_total"))
-        ]
         crashes = [
             f"replica {number} logged: {line}"
             for number, replica in enumerate(replicas)
@@ -108,13 +103,11 @@ async def soak(size: Size, seed: int, directory: Path, node: str) -> Report:
     if problems:
         problems.append("\n".join(["what happened:", *timeline.faults()]))
     summary = [
-        f"{ledger.messages} messages taken, {ledger.deliveries} deliveries"
-        f" to {size.clients} clients on {size.topics} topics",
+        f"{ledger.messages} messages taken, {ledger.deliveries} deliveries, {size}",
         f"faults: {dict(Counter(faults.made))}",
         f"publishes repeated: {publisher.refused}",
         f"joins: {dict(fleet.joins)}",
         f"closes: {dict(fleet.closes)}",
-        *metrics,
     ]
     return Report(summary, problems)
 
