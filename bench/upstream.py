@@ -18,6 +18,8 @@ from bench.wire import LoadError, Wire
 ROUNDS: Final = 3
 WARM_UP: Final = 500
 PUSHES: Final = 5000
+SLOW_SECONDS: Final = 2.5
+"""How long heartbeats are sent: less than the slow backend takes."""
 
 _BODY: Final = (
     b'{"type":"gateway.push","session":"%b","user":"0","state":null,"topic":"%b","event":"say","payload":%b}'
@@ -31,15 +33,17 @@ def run(cores: Cores, options: Options) -> str:
     pushes = 500 if options.quick else PUSHES
     results = []
     for number in range(rounds):
-        results.append(upstream(cores, pushes))
+        results.append(upstream(cores, pushes) | heartbeats(cores))
         shown = "  ".join(f"{figure} {value:.2f}" for figure, value in results[-1].items())
         print(f"round {number + 1}/{rounds}  upstream  {shown}", file=sys.stderr)
     middle = {name: median(figures[name] for figures in results) for name in results[0]}
     return (
         "| p50 of a push, ms | of the backend alone | the gateway adds | gateway CPU µs a push | user "
-        "| kernel |\n|--:|--:|--:|--:|--:|--:|\n"
+        "| kernel | heartbeat beside a slow backend, ms, median | worst |\n"
+        "|--:|--:|--:|--:|--:|--:|--:|--:|\n"
         f"| {middle['push_ms']:.2f} | {middle['backend_ms']:.2f} | {middle['added_ms']:.2f} "
-        f"| {middle['cpu_us']:.0f} | {middle['user_us']:.0f} | {middle['kernel_us']:.0f} |\n"
+        f"| {middle['cpu_us']:.0f} | {middle['user_us']:.0f} | {middle['kernel_us']:.0f} "
+        f"| {middle['heartbeat_ms']:.2f} | {middle['worst_heartbeat_ms']:.1f} |\n"
         f"\n{pushes:,} pushes of 128 bytes, one after another; medians of {rounds} "
         f"{'round' if rounds == 1 else 'rounds'}.\n"
     )
@@ -69,6 +73,30 @@ def upstream(cores: Cores, pushes: int) -> Figures:
         "user_us": used.user / pushes * 1e6,
         "kernel_us": used.kernel / pushes * 1e6,
     }
+
+
+def heartbeats(cores: Cores) -> Figures:
+    """How long heartbeats take while a push of the same socket waits for a backend that takes 3 s."""
+    backend = Backend()
+    server = Gateway(upstream=backend.slow_url)
+    with (
+        ServerProcess(backend, Cores(server=cores.load, load=cores.load)),
+        ServerProcess(server, cores),
+        closing(Wire(server.port)) as client,
+    ):
+        server.join(client, 0)
+        client.send(b'["1","0","%b","say",%b]' % (TOPIC.encode(), PAYLOAD))
+        times = []
+        until = time.monotonic() + SLOW_SECONDS
+        while time.monotonic() < until:
+            time.sleep(0.01)
+            started = time.perf_counter()
+            client.send(b'[null,"h","phoenix","heartbeat",{}]')
+            answer = json.loads(client.receive())
+            times.append(time.perf_counter() - started)
+            if answer[2] != "phoenix":
+                raise LoadError(f"the backend answered early: {answer}")
+    return {"heartbeat_ms": median(times) * 1e3, "worst_heartbeat_ms": max(times) * 1e3}
 
 
 def _push(client: Wire, count: int) -> list[float]:

@@ -16,6 +16,12 @@ async def callback(request: web.Request) -> web.Response:
     return web.Response(body=b"{}", content_type="application/json")
 
 
+async def slow(request: web.Request) -> web.Response:
+    """The same, three seconds later."""
+    await asyncio.sleep(3)
+    return await callback(request)
+
+
 async def ready(_: web.Request) -> web.Response:
     """It answers."""
     return web.Response()
@@ -24,7 +30,7 @@ async def ready(_: web.Request) -> web.Response:
 async def main(port: int) -> None:
     """Serve until it is killed."""
     app = web.Application()
-    app.add_routes([web.post("/", callback), web.get("/readyz", ready)])
+    app.add_routes([web.post("/", callback), web.post("/slow", slow), web.get("/readyz", ready)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()

@@ -15,6 +15,11 @@ class Backend(Server):
         """What to configure as ``upstream.url``."""
         return f"http://127.0.0.1:{self.port}/"
 
+    @property
+    def slow_url(self) -> str:
+        """The same, but every answer takes three seconds."""
+        return f"{self.url}slow"
+
     def command(self, directory: Path) -> list[str]:
         del directory
         return [sys.executable, str(RIVALS / "backend.py"), str(self.port)]

@@ -146,6 +146,11 @@ class Follower:
         if known is not None:
             known.log.erased()
 
+    @property
+    def epoch(self) -> str:
+        """Which counting of offsets the logs are of."""
+        return self._epoch
+
     def position(self, offset: int, time: float) -> Position:
         """A position in the current epoch."""
         return Position(self._epoch or self._history.epoch, offset, time)
@@ -156,20 +161,24 @@ class Follower:
         if known is not None:
             known.resuming += change
 
-    async def catch_up(self, topic: str, offset: int) -> list[Stored]:
-        """What a topic has above an offset, for a client that is level with it when there is nothing more.
+    def since(self, topic: str, offset: int, read_upto: int) -> list[Stored] | None:
+        """What was delivered above an offset, from memory; None if some of it may be gone from there.
+
+        Args:
+            read_upto: What lies at or below this offset need not be there: it was read from the store.
+        """
+        return self._topics[topic].log.ring.since(offset, read_upto)
+
+    async def read(self, topic: str, offset: int) -> tuple[list[Stored], int]:
+        """What the store has of a topic above an offset, and up to which offset that is all there is.
 
         Raises:
             BusError: The store does not answer.
         """
-        known = self._topics[topic]
-        found = known.log.ring.since(offset)
-        if found is None:
-            tip = await self._history.tip()
-            found = await self._history.after(
-                topic, offset, limit=FETCHED_AT_ONCE, upto=max(tip.offset, offset)
-            )
-        return found
+        tip = await self.tip()
+        upto = max(tip.offset, offset)
+        found = await self._history.after(topic, offset, limit=FETCHED_AT_ONCE, upto=upto)
+        return found, upto if len(found) < FETCHED_AT_ONCE else found[-1].offset
 
     def level(self, topic: str, offset: int) -> bool:
         """Whether everything up to an offset has been delivered here; if not, it is looked for."""

@@ -274,16 +274,15 @@ class TopicLog:
         return any(floor < o <= upto and o not in found and o not in held for o in stored)
 
     def _deliver(self, previous: int | None, message: Stored) -> None:
-        self.floor = self._last = message.offset
-        self.ready = True
         time = message.time
-        self._newest = max(self._newest, time)
-        self._confirmed = max(self._confirmed, time)
         ring = self.ring
         if previous == 0 and ring:
-            # the store has none before this one: they were erased
-            ring.restart(message.offset - 1, time)
+            ring.restart(self._last, time)  # the store has none before this one: they were erased
         ring.add(message)
+        self.floor = self._last = message.offset
+        self.ready = True
+        self._newest = max(self._newest, time)
+        self._confirmed = max(self._confirmed, time)
 
     def _hold(self, previous: int, message: Stored) -> None:
         """Keep a message until what is before it was looked for."""

@@ -45,7 +45,6 @@ class Connection:
 
     __slots__ = (
         "_ages_at",
-        "_look_at",
         "_token_ends_at",
         "_transport",
         "buffered",
@@ -98,8 +97,7 @@ class Connection:
         self._transport = transport
         self._ages_at = endpoint.expiry(self.heard_at)
         self._token_ends_at = endpoint.token_end(claims)
-        self._look_at = self._next_look()
-        endpoint.wheel.add(self, self._look_at)
+        endpoint.wheel.add(self, self._next_look())
 
     async def receive(self, data: str | bytes) -> None:
         """A text or binary frame came."""
@@ -159,12 +157,12 @@ class Connection:
 
     def take_claims(self, claims: Claims) -> None:
         """Newer credentials of the same user."""
+        before = self._token_ends_at
         self.claims = claims
         self._token_ends_at = self.endpoint.token_end(claims)
-        look_at = self._next_look()
-        if look_at < self._look_at:
-            self._look_at = look_at
-            self.endpoint.wheel.add(self, look_at)
+        if self._token_ends_at < before:
+            # its own next look may come later than that
+            self.endpoint.wheel.add(_TokenEnd(self), self._token_ends_at)
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close from the gateway's side; the client hears nothing after the close frame."""
@@ -214,8 +212,6 @@ class Connection:
             # No client of ours, or one that does not take its last bytes.
             self._transport.abort()
             return None
-        if now < self._look_at:
-            return None  # an earlier entry has been here and set another time
         if now >= self._token_ends_at:
             self.close(CloseCode.TOKEN_EXPIRED)
             return None
@@ -225,8 +221,12 @@ class Connection:
         if now >= self.heard_at + self.endpoint.limits.idle_timeout_seconds:
             self.close(CloseCode.IDLE)
             return None
-        self._look_at = self._next_look()
-        return self._look_at
+        return self._next_look()
+
+    def end_with_token(self, now: float) -> None:
+        """Close it if its token has expired by now and was not refreshed."""
+        if now >= self._token_ends_at:
+            self.close(CloseCode.TOKEN_EXPIRED)
 
     def carry_out(self, effects: list[Effect]) -> None:
         """Carry out effects that nothing follows from."""
@@ -254,3 +254,17 @@ class Connection:
     def _next_look(self) -> float:
         idle_at = self.heard_at + self.endpoint.limits.idle_timeout_seconds
         return min(self._ages_at, self._token_ends_at, idle_at)
+
+
+class _TokenEnd:
+    """An entry of the timer wheel for a token that ends sooner than the one before it."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def due(self, now: float) -> float | None:
+        """The wheel's one look."""
+        self._connection.end_with_token(now)
+        return None

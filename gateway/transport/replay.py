@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gateway.errors import BusError
+from gateway.errors import BusError, HistoryUnavailable
 from gateway.history.base import Stored
 from gateway.history.resume import Outcome
 from gateway.transport.membership import Membership
@@ -62,27 +62,33 @@ async def _replay(
 ) -> None:
     """Write what is left as the client reads, then what came meanwhile, until there is nothing more."""
     relay = connection.endpoint.relay
+    follower = relay.follower
+    epoch = follower.epoch
+    read_upto = 0
     try:
         while True:
             while rest:
                 await _drained(connection)
                 rest = _write(connection, topic, member, rest)
-            if not relay.follower.level(topic, reached):
+            if follower.epoch != epoch:
+                raise HistoryUnavailable("unavailable", "offsets began anew")
+            if not follower.level(topic, reached):
                 # the client was further elsewhere than this replica is
                 await asyncio.sleep(POLL_SECONDS)
                 continue
-            rest = await relay.follower.catch_up(topic, reached)
-            if not rest:
+            recent = follower.since(topic, reached, read_upto)
+            if recent is None:  # it read so slowly that memory has moved on
+                rest, read_upto = await follower.read(topic, reached)
+            elif not recent:
                 break
-            reached = rest[-1].offset
-    except BusError as problem:
-        _log.warning("replay broken off", problem=type(problem).__name__)
-        member.replaying = None
-        await connection.perform(connection.core.crash(topic, member.attempt))
-        return
-    except Exception:  # noqa: BLE001 -- top of this task: logged, and the client joins again
-        _log.exception("replay crashed")
-        member.replaying = None
+            else:
+                rest = recent
+            reached = rest[-1].offset if rest else reached
+    except Exception as problem:  # noqa: BLE001 -- top of this task: logged, and the client joins again
+        if isinstance(problem, BusError):
+            _log.warning("replay broken off", problem=type(problem).__name__)
+        else:
+            _log.exception("replay crashed")
         await connection.perform(connection.core.crash(topic, member.attempt))
         return
     member.replaying = None

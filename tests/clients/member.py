@@ -17,7 +17,7 @@ LIVES_SECONDS = 120
 
 
 class Member:
-    """Scenario ``member`` of ``node/driver.mjs``: a socket with one channel and its ``Presence``.
+    """A scenario of ``node/driver.mjs`` that does as it is told: ``member``, a channel and its ``Presence``.
 
     Attributes:
         seen: All it reported so far, as far as the test has read on.
@@ -31,12 +31,19 @@ class Member:
 
     @classmethod
     async def start(
-        cls, node: str, package: str, gateway: GatewayProcess, topic: str, **options: Any
+        cls,
+        node: str,
+        package: str,
+        gateway: GatewayProcess,
+        topic: str,
+        *,
+        scenario: str = "member",
+        **options: Any,
     ) -> "Member":
         """Start one, which connects and joins; ``options`` go to its Socket."""
         url = gateway.socket_url.removesuffix("/websocket")
         options |= {"topic": topic, "withinMs": LIVES_SECONDS * 1000}
-        command = [node, "driver.mjs", package, "member", url, json.dumps(options)]
+        command = [node, "driver.mjs", package, scenario, url, json.dumps(options)]
         process = await asyncio.create_subprocess_exec(
             *command, cwd=DIRECTORY, stdin=PIPE, stdout=PIPE
         )

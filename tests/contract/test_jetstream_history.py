@@ -138,6 +138,7 @@ async def test_a_server_found_to_hang_ends_what_waits_for_it_and_refuses_the_res
 async def test_a_deleted_stream_is_made_anew_with_another_epoch(
     admin: Admin, open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch, advised: bool
 ) -> None:
+    monkeypatch.setattr(keeper, "LOOK_SECONDS", 3600)
     if not advised:
         monkeypatch.setattr(keeper, "ADVISORIES", ())
     here, there = await open_replica(), await open_replica()
@@ -163,6 +164,7 @@ async def test_a_deleted_stream_is_made_anew_with_another_epoch(
 async def test_a_stream_made_anew_while_nobody_looked_is_noticed_by_its_tip(
     admin: Admin, open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(keeper, "LOOK_SECONDS", 3600)
     monkeypatch.setattr(keeper, "ADVISORIES", ())
     here = await open_replica()
     config = await admin.config()
@@ -485,8 +487,9 @@ async def test_a_stopped_history_no_longer_looks_after_its_stream(
 
 
 async def test_a_replica_away_from_its_server_says_so(
-    nats_server: ChangingServer, open_replica: OpenReplica
+    nats_server: ChangingServer, open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(keeper, "LOOK_SECONDS", 3600)
     here = await open_replica(wait=False)
     assert here.history.problem == "unavailable"
     nats_server.start()

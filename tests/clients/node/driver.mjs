@@ -162,6 +162,35 @@ const scenarios = {
     await end;
   },
 
+  /** The recipe of docs/resume.md; does what standard input says, until it ends. */
+  async resumer() {
+    const socket = connect();
+    let last = null;
+    const channel = socket.channel(topic, () => ({ resume: last }));
+    channel.onMessage = (event, payload, ref) => {
+      if (typeof ref === "string" && ref[0] === "@") last = ref;
+      return payload;
+    };
+    channel.on("n", ({ n }) => report("n", { n }));
+    channel.join().receive("ok", (response) => {
+      last = response.position;
+      report("joined", { response });
+    });
+    const commands = {
+      cut: () => socket.conn.terminate(),
+      async away() {
+        await new Promise((resolve) => socket.disconnect(resolve));
+        report("away");
+      },
+      back: () => socket.connect(),
+      where: () => report("where", { last }),
+    };
+    for await (const line of createInterface({ input: process.stdin })) {
+      await commands[JSON.parse(line).what]();
+    }
+    await new Promise((resolve) => socket.disconnect(resolve));
+  },
+
   /** Reports who is there and all else that happens; does what standard input says, until it ends. */
   async member() {
     const socket = connect();
