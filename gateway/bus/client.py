@@ -43,14 +43,22 @@ class Transport(TcpTransport):
             self._io_writer.transport.abort()
 
     async def drain(self) -> None:
-        # Raising for a connection that is gone would end nats-py's own clean-up half-way; its reader
-        # notices the loss anyway.
-        if self._io_writer is not None and not self._io_writer.transport.is_closing():
-            await self._io_writer.drain()
+        if (writer := self._open_writer()) is not None:
+            await writer.drain()
 
     def write(self, payload: bytes) -> None:
-        if self._io_writer is not None:
-            self._io_writer.write(payload)
+        if (writer := self._open_writer()) is not None:
+            writer.write(payload)
+
+    def writelines(self, payload: Iterable[bytes]) -> None:
+        if (writer := self._open_writer()) is not None:
+            writer.writelines(payload)
+
+    def _open_writer(self) -> asyncio.StreamWriter | None:
+        # uvloop raises for a connection that is gone. That would end nats-py's own clean-up half-way,
+        # and leave who subscribes without an answer; its reader notices the loss anyway.
+        writer = self._io_writer
+        return None if writer is None or writer.transport.is_closing() else writer
 
 
 class NatsClient(Client):

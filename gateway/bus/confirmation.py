@@ -109,8 +109,8 @@ class Confirmations:
         batch, self._gathering = self._gathering, None
         if batch is None:
             return
+        self._asked.append(batch)  # first: whatever becomes of the line, stop() is to find it
         self._line.listen([member for member in batch.members if not member.closed])
-        self._asked.append(batch)
         self._line.ping().add_done_callback(self._answered)
 
     def _answered(self, _pong: "asyncio.Future[bool]") -> None:

@@ -52,6 +52,8 @@ class Resumer:
         known = self._follower[topic]
         for _ in range(TRIES):
             outcome = await self._outcome(known, request, sent)
+            if outcome.position.epoch != self._follower.epoch:
+                continue  # offsets began anew while the store was read
             tail = known.log.ring.since(outcome.reached, outcome.known)
             if tail is not None:
                 self._metrics.resumed(_result(outcome))

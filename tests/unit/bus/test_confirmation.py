@@ -124,3 +124,19 @@ async def test_what_is_closed_before_it_was_sent_is_not_sent() -> None:
     assert line.sent == ["kept", "PING"]
     line.pongs[0].set_result(True)
     assert await task == set()
+
+
+async def test_a_line_that_breaks_as_it_is_written_to_leaves_nobody_waiting() -> None:
+    class Broken(FakeLine):
+        def listen(self, _subscriptions: Iterable[RemoteSubscription]) -> None:
+            raise RuntimeError
+
+    confirmations = Confirmations(Broken())
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    waiting = asyncio.create_task(confirmations.confirm(subscription("a")))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    confirmations.stop()
+
+    with pytest.raises(BusUnavailable):
+        await asyncio.wait_for(waiting, 5)
