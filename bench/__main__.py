@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from bench import comparison, idle, presence, report, upstream
+from bench import checks, comparison, idle, live, presence, publishing, report, resuming, upstream
 from bench.options import Options, parse
 from bench.proc import Cores
 
@@ -17,6 +17,10 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "upstream": upstream.run,
     "idle": idle.run_idle,
     "offline": idle.run_offline,
+    "publish": publishing.run,
+    "history": live.run,
+    "resume": resuming.run,
+    "checks": checks.run,
 }
 """What ``--only`` can name; each returns its table."""
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from bench.proc import Cpu, cpu_of
+
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 5.0
 _READY: Final = re.compile(r"Listening for client connections on 127\.0\.0\.1:(\d+)")
@@ -56,6 +58,11 @@ class Nats:
         trace: TracebackType | None,
     ) -> None:
         self._stop()
+
+    def cpu(self) -> Cpu:
+        """CPU time it has used."""
+        assert self._process is not None
+        return cpu_of(self._process.pid)
 
     def _port(self, process: "subprocess.Popen[bytes]") -> str:
         deadline = time.monotonic() + START_SECONDS

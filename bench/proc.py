@@ -50,11 +50,21 @@ class Cpu:
         return Cpu(self.user - other.user, self.kernel - other.kernel)
 
 
+def cpu_of(pid: int) -> Cpu:
+    """CPU time a process has used, in steps of a clock tick (10 ms as a rule)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return Cpu(int(fields[11]) / _TICKS, int(fields[12]) / _TICKS)
+
+
 class ServerProcess:
-    """A running server; entering starts it, leaving ends it."""
+    """A running server; entering starts it, leaving ends it.
+
+    Attributes:
+        server: What runs.
+    """
 
     def __init__(self, server: Server, cores: Cores) -> None:
-        self._server = server
+        self.server = server
         self._cores = cores
         self._directory = tempfile.TemporaryDirectory(prefix="bench-")
         self._log = Path(self._directory.name) / "log"
@@ -87,8 +97,7 @@ class ServerProcess:
 
     def cpu(self) -> Cpu:
         """CPU time it has used, in steps of a clock tick (10 ms as a rule)."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return Cpu(int(fields[11]) / _TICKS, int(fields[12]) / _TICKS)
+        return cpu_of(self.pid)
 
     def resident_bytes(self) -> int:
         """Resident set size; counted page by page, which VmRSS is not."""
@@ -98,7 +107,7 @@ class ServerProcess:
         raise RuntimeError("no Rss in smaps_rollup")
 
     def _start(self) -> None:
-        command = self._server.command(Path(self._directory.name))
+        command = self.server.command(Path(self._directory.name))
         with self._log.open("wb") as log:
             # a child starts with its parent's affinity, and so do all threads it makes
             os.sched_setaffinity(0, {self._cores.server})
@@ -111,7 +120,7 @@ class ServerProcess:
 
     def _await_ready(self) -> None:
         assert self._process is not None
-        url = f"http://127.0.0.1:{self._server.publish_port}/readyz"
+        url = f"http://127.0.0.1:{self.server.publish_port}/readyz"
         deadline = time.monotonic() + START_SECONDS
         while not _answers(url):
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -33,6 +33,7 @@ scopes = ["publish", "read"]
 [upstream]
 url = "{upstream}"
 secrets = ["whsec_YSBzZWNyZXQgb2YgdGhlIGJlbmNobWFyaywgMzIgYg=="]
+{rules}
 [[channels]]
 pattern = "room:*"
 presence = {presence}
@@ -47,6 +48,7 @@ class Gateway(Server):
         presence: Whether the channel shows its members who else is there.
         devices: Whether the clients say which device they are on.
         upstream: The backend that answers pushes; empty to deny them.
+        rules: Channel rules that come before the one of the clients' channel, in TOML.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Gateway(Server):
         presence: bool = False,
         devices: bool = False,
         upstream: str = "",
+        rules: str = "",
     ) -> None:
         super().__init__()
         self.publish_port = free_port()
@@ -63,6 +66,7 @@ class Gateway(Server):
         self._presence = presence
         self._devices = devices
         self._upstream = upstream
+        self._rules = rules
 
     def command(self, directory: Path) -> list[str]:
         config = directory / "gateway.toml"
@@ -75,6 +79,7 @@ class Gateway(Server):
                 key=API_KEY,
                 presence=str(self._presence).lower(),
                 upstream=self._upstream,
+                rules=self._rules,
                 push="upstream" if self._upstream else "deny",
             )
         )

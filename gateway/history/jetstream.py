@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from typing import Final
 
 from gateway.bus.remote import RemoteBus
 from gateway.bus.subjects import Subjects
@@ -14,6 +15,9 @@ from gateway.history.keeper import StreamKeeper
 from gateway.history.reader import StreamReader
 from gateway.history.shared import Shared
 from gateway.history.stream import wanted
+
+TIPS_APART_SECONDS: Final = 0.01
+"""Joins ask for the tip; a thousand of them a second shall not ask so often."""
 
 
 class JetStreamHistory:
@@ -33,7 +37,7 @@ class JetStreamHistory:
         self._keeper = StreamKeeper(bus, self._api, wanted(subjects, limits, config), clock)
         self._reader = StreamReader(self._api, subjects, lambda: self._keeper.replicated)
         self._appender = Appender(bus, subjects, self._keeper, clock, self._reader)
-        self._tip = Shared(self._ask_tip)
+        self._tip = Shared(self._ask_tip, apart_seconds=TIPS_APART_SECONDS)
 
     @property
     def problem(self) -> HistoryProblem | None:

@@ -1,5 +1,6 @@
 """Answers joins that resume: from memory where it reaches back far enough, else from the store."""
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from gateway.errors import HistoryUnavailable
@@ -11,6 +12,11 @@ from gateway.history.resume import Latest, Missed, Outcome, Request, examine
 
 TRIES: Final = 5
 """How often a resume begins again because the memory moved on while the store was read."""
+
+RECENT_SECONDS: Final = 5.0
+"""How long it counts when a message was stored. A store that is replaced meanwhile is noticed by its checks."""
+
+RECENT_TIMES: Final = 1024
 
 
 class ResumerMetrics(Protocol):
@@ -35,7 +41,9 @@ class Resumer:
         self._metrics = metrics
         self._bounded = bounded
         self._reads: Once[tuple[str, int], tuple[list[Stored], int]] = Once()
-        self._times: Once[int, float | None] = Once()
+        self._looks: Once[int, float | None] = Once()
+        # offset -> when it was looked up, and what was found
+        self._times: dict[int, tuple[float, float | None]] = {}
 
     async def resume(
         self, topic: str, request: Request, sent: Position | None
@@ -84,29 +92,52 @@ class Resumer:
         return answer
 
     async def _missed(self, known: Followed, ask: Missed, tip: Tip) -> Outcome:
-        log, after = known.log, ask.position.offset
-        stored_at = None if log.vouches(ask.position.time) else await self._time_at(after)
-        messages = log.ring.missed(after)
-        if messages is not None:
-            return ask.settle(messages, stored_at)
+        log, position = known.log, ask.position
+        after = position.offset
+        vouched = log.vouches(position.time)
+        stored_at = None if vouched else log.ring.time_at(after)
+        messages: Sequence[Stored] | None = log.ring.missed(after)
+        upto = 0
+        kept_since = None
+        if messages is None:
+            # the message at the position, too, because it says when it was stored
+            start = after if vouched else max(0, after - 1)
+            found, upto = await self._read(known, start, ask.limit + 1, tip)
+            messages = [message for message in found if message.offset > after]
+            if not vouched and len(messages) < len(found):
+                stored_at = found[0].time
+            if self._bounded and tip.first > after + 1:
+                kept_since = await self._time_at(tip.first, tip)
+        if not vouched and stored_at is None:
+            stored_at = await self._time_at(after, tip)
+        return ask.settle(messages, stored_at, known=upto, kept_since=kept_since)
+
+    async def _read(
+        self, known: Followed, start: int, limit: int, tip: Tip
+    ) -> tuple[list[Stored], int]:
+        """The topic's messages above an offset, and the offset up to which they are all there are."""
 
         async def read() -> tuple[list[Stored], int]:
-            found = await self._history.after(
-                known.topic, after, limit=ask.limit, upto=max(tip.offset, after)
-            )
-            if len(found) < ask.limit and after < log.ring.start <= tip.offset:
-                log.ring.extend(after, found, tip.offset)
+            ring = known.log.ring
+            upto = max(tip.offset, start)
+            found = await self._history.after(known.topic, start, limit=limit, upto=upto)
+            if len(found) < limit and start < ring.start <= tip.offset:
+                ring.extend(start, found, tip.offset)
             return found, tip.offset
 
         # a crowd that comes back stands at the same place: one of them reads for all, up to his tip
-        messages, upto = await self._reads.get((known.topic, after), read)
-        kept_since = None
-        if self._bounded and tip.first > after + 1:
-            kept_since = await self._time_at(tip.first)
-        return ask.settle(messages, stored_at, known=upto, kept_since=kept_since)
+        return await self._reads.get((known.topic, start), read)
 
-    async def _time_at(self, offset: int) -> float | None:
-        return await self._times.get(offset, lambda: self._history.time_at(offset))
+    async def _time_at(self, offset: int, tip: Tip) -> float | None:
+        """When the message at an offset was stored; what was read a moment ago counts for a crowd."""
+        looked = self._times.get(offset)
+        if looked is not None and tip.time - looked[0] <= RECENT_SECONDS:
+            return looked[1]
+        stored_at = await self._looks.get(offset, lambda: self._history.time_at(offset))
+        if len(self._times) >= RECENT_TIMES:
+            self._times.clear()
+        self._times[offset] = (tip.time, stored_at)
+        return stored_at
 
 
 def _result(outcome: Outcome) -> str:

@@ -1,6 +1,6 @@
 """The newest messages of one topic in memory, and from where on they are all of them."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final
@@ -119,6 +119,14 @@ class Ring:
         if messages is None or messages[-1].offset <= offset:
             return []
         return messages[bisect_right(messages, offset, key=_offset) :]
+
+    def time_at(self, offset: int) -> float | None:
+        """When the message at an offset was stored; None if it is not here."""
+        messages = self._messages or ()
+        place = bisect_left(messages, offset, key=_offset)
+        if place == len(messages) or messages[place].offset != offset:
+            return None
+        return messages[place].time
 
     def missed(self, offset: int) -> list[Stored] | None:
         """The same for a join: also where only some are here, but those alone are too many."""

@@ -15,12 +15,16 @@ class Shared(Generic[Answer]):
 
     Args:
         ask: Asks once.
+        apart_seconds: Least time between two questions: one who comes alone does not wait, a crowd does, and
+            asks less often.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[Answer]]) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[Answer]], *, apart_seconds: float) -> None:
         self._ask = ask
+        self._apart_seconds = apart_seconds
         self._asking: asyncio.Task[Answer] | None = None
         self._next: asyncio.Task[Answer] | None = None
+        self._not_before = 0.0  # on the loop's clock
 
     async def answer(self) -> Answer:
         """The answer to a question asked from now on, or whatever asking raises."""
@@ -34,5 +38,9 @@ class Shared(Generic[Answer]):
     async def _after(self, asking: "asyncio.Task[Answer] | None") -> Answer:
         if asking is not None:
             await asyncio.wait((asking,))
+        clock = asyncio.get_running_loop().time
+        if (pause := self._not_before - clock()) > 0:
+            await asyncio.sleep(pause)
+        self._not_before = clock() + self._apart_seconds
         self._asking, self._next = self._next, None
         return await self._ask()

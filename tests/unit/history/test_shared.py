@@ -27,7 +27,7 @@ async def settle() -> None:
 
 async def test_those_who_come_together_share_one_question() -> None:
     question = Question()
-    shared = Shared(question.ask)
+    shared = Shared(question.ask, apart_seconds=0)
     tasks = [asyncio.create_task(shared.answer()) for _ in range(5)]
     await settle()
     question.asked[0].set_result(1)
@@ -37,7 +37,7 @@ async def test_those_who_come_together_share_one_question() -> None:
 
 async def test_nobody_gets_the_answer_to_an_earlier_question() -> None:
     question = Question()
-    shared = Shared(question.ask)
+    shared = Shared(question.ask, apart_seconds=0)
     early = asyncio.create_task(shared.answer())
     await settle()
     late = [asyncio.create_task(shared.answer()) for _ in range(5)]
@@ -53,7 +53,7 @@ async def test_nobody_gets_the_answer_to_an_earlier_question() -> None:
 
 async def test_a_failure_is_for_those_who_share_it_and_no_other() -> None:
     question = Question()
-    shared = Shared(question.ask)
+    shared = Shared(question.ask, apart_seconds=0)
     early = [asyncio.create_task(shared.answer()) for _ in range(2)]
     await settle()
     late = asyncio.create_task(shared.answer())
@@ -69,7 +69,7 @@ async def test_a_failure_is_for_those_who_share_it_and_no_other() -> None:
 
 async def test_one_who_gives_up_leaves_the_others_waiting() -> None:
     question = Question()
-    shared = Shared(question.ask)
+    shared = Shared(question.ask, apart_seconds=0)
     tasks = [asyncio.create_task(shared.answer()) for _ in range(2)]
     await settle()
     tasks[0].cancel()
@@ -80,7 +80,7 @@ async def test_one_who_gives_up_leaves_the_others_waiting() -> None:
 
 async def test_the_next_question_can_be_asked_when_all_have_given_up() -> None:
     question = Question()
-    shared = Shared(question.ask)
+    shared = Shared(question.ask, apart_seconds=0)
     task = asyncio.create_task(shared.answer())
     await settle()
     task.cancel()
@@ -90,3 +90,21 @@ async def test_the_next_question_can_be_asked_when_all_have_given_up() -> None:
     await settle()
     question.asked[1].set_result(2)
     assert await later == 2
+
+
+async def test_a_crowd_shares_a_question_that_is_not_asked_too_soon() -> None:
+    question = Question()
+    shared = Shared(question.ask, apart_seconds=0.05)
+    early = asyncio.create_task(shared.answer())
+    await settle()
+    question.asked[0].set_result(1)
+    assert await early == 1
+    late = []
+    for _ in range(5):
+        late.append(asyncio.create_task(shared.answer()))
+        await settle()
+    while len(question.asked) < 2:
+        await asyncio.sleep(0.001)
+    question.asked[1].set_result(2)
+    assert await asyncio.gather(*late) == [2] * 5
+    assert len(question.asked) == 2
