@@ -36,7 +36,9 @@ def run(cores: Cores, options: Options) -> str:
                     figures = publish(process, nats, start, batches, at_a_time)
                     results.setdefault((kind, at_a_time), []).append(figures)
                     shown = "  ".join(f"{name} {value:.1f}" for name, value in figures.items())
-                    print(f"round {number + 1}/{rounds}  {kind} {at_a_time}  {shown}", file=sys.stderr)
+                    print(
+                        f"round {number + 1}/{rounds}  {kind} {at_a_time}  {shown}", file=sys.stderr
+                    )
     rows = "".join(_row(*key, rounds) for key, rounds in results.items())
     return (
         "| messages | requests at a time | messages/s | lowest | highest | gateway CPU µs a message "

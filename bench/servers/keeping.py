@@ -69,7 +69,7 @@ def stored(wire: Wire, messages: Sequence[tuple[str, int]]) -> list[str]:
     return positions
 
 
-def join(topic: str, resume: str | None | dict[str, int] = None, *, resumes: bool = True) -> bytes:
+def join(topic: str, resume: str | dict[str, int] | None = None, *, resumes: bool = True) -> bytes:
     """The message that joins a topic, and resumes there unless told otherwise."""
     params = json.dumps({"resume": resume} if resumes else {}, separators=(",", ":"))
     return b'["1","1","%b","phx_join",%b]' % (topic.encode(), params.encode())

@@ -1,7 +1,6 @@
 """Answers joins that resume: from memory where it reaches back far enough, else from the store."""
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.errors import HistoryUnavailable
 from gateway.history.base import History, Stored, Tip
@@ -10,11 +9,14 @@ from gateway.history.once import Once
 from gateway.history.position import Position
 from gateway.history.resume import Latest, Missed, Outcome, Request, examine
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 TRIES: Final = 5
 """How often a resume begins again because the memory moved on while the store was read."""
 
 RECENT_SECONDS: Final = 5.0
-"""How long it counts when a message was stored. A store that is replaced meanwhile is noticed by its checks."""
+"""How long it counts when a message was stored; that a store was replaced is noticed by its checks."""
 
 RECENT_TIMES: Final = 1024
 

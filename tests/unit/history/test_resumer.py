@@ -1,6 +1,6 @@
 """Joins that resume, while the store changes under them."""
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gateway.bus.memory import MemoryBus
 from gateway.bus.subjects import Subjects
@@ -11,6 +11,9 @@ from gateway.history.position import Position
 from gateway.history.resume import After
 from gateway.history.resumer import Resumer
 from tests.unit.bus.counters import Ignored as BusMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOM = "room:1"
 LIMITS = HistoryLimits(messages=10, seconds=60)
