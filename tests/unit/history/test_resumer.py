@@ -1,7 +1,5 @@
 """Joins that resume, while the store changes under them."""
 
-from collections.abc import Callable
-
 from gateway.bus.memory import MemoryBus
 from gateway.bus.subjects import Subjects
 from gateway.history.base import HistoryLimits, Stored
@@ -26,7 +24,7 @@ class ChangingHistory(MemoryHistory):
 
     def __init__(self, bus: MemoryBus, store: MemoryStore) -> None:
         super().__init__(bus, Subjects("t"), store)
-        self.reading: Callable[[], None] = lambda: None
+        self.reading = lambda: None
 
     async def after(
         self, topic: str, offset: int, *, limit: int, upto: int | None = None
