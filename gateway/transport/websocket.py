@@ -62,6 +62,8 @@ class WebSocketTransport:
                 await ws.prepare(request)
             except web.HTTPBadRequest:
                 raise Refused(400, "no_upgrade") from None
+            except ConnectionResetError:
+                return ws  # the client went away during the handshake: there is nobody to answer
         except Refused as refused:
             metrics.connects.labels("refused", refused.reason).inc()
             _log.info("connect refused", reason=refused.reason, ip=self._address(request))
@@ -71,7 +73,7 @@ class WebSocketTransport:
             return web.Response(status=refused.status, headers=headers)
         metrics.connects.labels("ok", "").inc()
         transport = request.transport
-        if transport is not None:  # else the client went away during the handshake
+        if transport is not None:  # else it went away just now
             connection = Connection(
                 self._endpoint,
                 transport,

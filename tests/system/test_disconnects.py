@@ -7,12 +7,14 @@ import socket
 import struct
 
 import pytest
+from aiohttp import web
 
 from tests.conftest import StartGateway, StartNats
 from tests.support.api import Backend
 from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
 from tests.support.tokens import token
+from tests.support.upstream import UpstreamServer
 from tests.support.waiting import eventually
 
 ROOM = "room:1"
@@ -111,3 +113,33 @@ async def test_who_never_ends_its_request_is_cut_off(
     await writer.wait_closed()
     assert (await client.heartbeat())[4]["status"] == "ok", "an idle socket is another matter"
     await client.close()
+
+
+async def test_who_goes_away_during_the_handshake_is_no_error_of_ours(
+    start_gateway: StartGateway,
+) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def answer(_: object) -> web.Response:
+        asked.set()
+        await gone.wait()
+        return web.Response(status=204)
+
+    async with UpstreamServer() as upstream:
+        upstream.answers["gateway.connect"] = answer
+        gateway = start_gateway({"upstream": upstream.section(events=["connect"])})
+        loop = asyncio.get_running_loop()
+        with socket.socket() as raw:
+            raw.setblocking(False)
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            await loop.sock_connect(raw, ("127.0.0.1", gateway.public_port))
+            await loop.sock_sendall(raw, HANDSHAKE.format(token=token("brief")).encode())
+            await asked.wait()
+        gone.set()
+        client = await PhoenixClient.connect(gateway.socket_url, token())
+        await client.join(ROOM)
+        await client.close()
+
+        await eventually(lambda: gateway.metric("connections", transport="websocket") == 0)
+
+    assert [line for line in gateway.log_lines() if line.get("level") == "error"] == []

@@ -1,7 +1,5 @@
 """Joins that resume, while the store changes under them."""
 
-from typing import TYPE_CHECKING
-
 from gateway.bus.memory import MemoryBus
 from gateway.bus.subjects import Subjects
 from gateway.history.base import HistoryLimits, Stored
@@ -11,9 +9,6 @@ from gateway.history.position import Position
 from gateway.history.resume import After
 from gateway.history.resumer import Resumer
 from tests.unit.bus.counters import Ignored as BusMetrics
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ROOM = "room:1"
 LIMITS = HistoryLimits(messages=10, seconds=60)
@@ -29,7 +24,7 @@ class ChangingHistory(MemoryHistory):
 
     def __init__(self, bus: MemoryBus, store: MemoryStore) -> None:
         super().__init__(bus, Subjects("t"), store)
-        self.reading: Callable[[], None] = lambda: None
+        self.reading = lambda: None
 
     async def after(
         self, topic: str, offset: int, *, limit: int, upto: int | None = None
