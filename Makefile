@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup run demo test check lint type fmt bench lock image clean
+.PHONY: help setup run demo test soak check lint type fmt bench lock image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ deploy/demo/node_modules: deploy/demo/package-lock.json
 
 test: setup ## Run the whole test suite, with a real nats-server, real clients and a real browser
 	$(BIN)/pytest -n 4 --dist worksteal
+
+soak: setup ## Let everything go wrong for a minute, and count what 200 clients get; SEED=n plays it again
+	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED))
 
 check: lint type test ## What CI runs
 
