@@ -28,8 +28,8 @@ deploy/demo/node_modules: deploy/demo/package-lock.json
 test: setup ## Run the whole test suite, with a real nats-server, real clients and a real browser
 	$(BIN)/pytest -n 4 --dist worksteal
 
-soak: setup ## Nothing missed, for a minute, while replicas, nats-server and connections fail
-	$(BIN)/python -m tests.soak
+soak: setup ## Let everything go wrong for a minute, and count what 200 clients get; SEED=n plays it again
+	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED))
 
 check: lint type test ## What CI runs
 

@@ -1,5 +1,7 @@
 """Joins that resume, while the store changes under them."""
 
+from collections.abc import Callable
+
 from gateway.bus.memory import MemoryBus
 from gateway.bus.subjects import Subjects
 from gateway.history.base import HistoryLimits, Stored
@@ -22,14 +24,14 @@ class Ignored:
 class ChangingHistory(MemoryHistory):
     """One that a test interferes with whenever messages are read."""
 
-    def __init__(self, bus: MemoryBus, store: MemoryStore) -> None:
+    def __init__(self, bus: MemoryBus, store: MemoryStore, reading: Callable[[], None]) -> None:
         super().__init__(bus, Subjects("t"), store)
-        self.reading = lambda: None
+        self._reading = reading
 
     async def after(
         self, topic: str, offset: int, *, limit: int, upto: int | None = None
     ) -> list[Stored]:
-        self.reading()
+        self._reading()
         return await super().after(topic, offset, limit=limit, upto=upto)
 
 
@@ -38,7 +40,12 @@ async def test_a_store_that_begins_anew_while_it_is_read_is_told_to_who_resumes(
     clock = 1000.0
     bus = MemoryBus(metrics=BusMetrics())
     await bus.start()
-    history = ChangingHistory(bus, MemoryStore(lambda _: LIMITS, 0, lambda: clock))
+
+    def begin_anew() -> None:
+        history._store = MemoryStore(lambda _: LIMITS, 0, lambda: clock + 1)
+        follower._note(history.epoch, clock + 1)  # as another join's question brings it to light
+
+    history = ChangingHistory(bus, MemoryStore(lambda _: LIMITS, 0, lambda: clock), begin_anew)
     for _ in range(3):
         await history.append(ROOM, b"")
     follower = Follower(
@@ -51,12 +58,6 @@ async def test_a_store_that_begins_anew_while_it_is_read_is_told_to_who_resumes(
     await follower.follow(ROOM, LIMITS)
     resumer = Resumer(history, follower, Ignored(), bounded=False)
     before = Position(history.epoch, 1, clock)
-
-    def begin_anew() -> None:
-        history._store = MemoryStore(lambda _: LIMITS, 0, lambda: clock + 1)
-        follower._note(history.epoch, clock + 1)  # as another join's question brings it to light
-
-    history.reading = begin_anew
     outcome, tail = await resumer.resume(ROOM, After(before), None)
 
     assert (outcome.recovered, outcome.reason) == (False, "epoch_changed")
