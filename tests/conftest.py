@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.support.gateway import GatewayProcess
 from tests.support.nats import NatsServer, nats_server_binary
+
+# no test asserts a time: a busy machine must not fail a property for being slow
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 StartGateway = Callable[..., GatewayProcess]
 StartNats = Callable[..., NatsServer]

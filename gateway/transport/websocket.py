@@ -63,7 +63,9 @@ class WebSocketTransport:
             except web.HTTPBadRequest:
                 raise Refused(400, "no_upgrade") from None
             except ConnectionResetError:
-                return ws  # the client went away during the handshake: there is nobody to answer
+                # The client went away during the handshake. This gets to nobody, and aiohttp takes that
+                # well; of a half-made WebSocketResponse it would complain.
+                return web.Response()
         except Refused as refused:
             metrics.connects.labels("refused", refused.reason).inc()
             _log.info("connect refused", reason=refused.reason, ip=self._address(request))
