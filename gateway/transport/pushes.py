@@ -32,7 +32,10 @@ async def forward(connection: "Connection", push: Forward) -> list[Effect]:
     elif push.binary:
         refused = Reason.PUSH_NOT_ALLOWED  # a callback is JSON, which bytes are not
     elif connection.endpoint.callbacks.queue(
-        connection, partial(_ask_backend, connection, push, rule), len(push.payload)
+        connection,
+        partial(_ask_backend, connection, push, rule),
+        len(push.payload) + len(push.ref),
+        push.topic,
     ):
         return []
     else:
@@ -55,16 +58,18 @@ def update_presence(connection: "Connection", ask: UpdatePresence) -> list[Effec
 
 async def _ask_backend(connection: "Connection", push: Forward, rule: Rule) -> None:
     """Have the backend answer a push, and publish what it wants broadcast."""
+    endpoint = connection.endpoint
+    if connection.claims is not None and endpoint.revoked(connection.claims):
+        endpoint.pushes_dropped(1)
+        return
     refused: Reason | Json | None = None
     response: Json = EMPTY_OBJECT
-    answer = await connection.endpoint.callbacks.push(
-        connection, push.topic, push.event, push.payload, rule
-    )
+    answer = await endpoint.callbacks.push(connection, push.topic, push.event, push.payload, rule)
     if isinstance(answer, PushAnswer):
         response = answer.response
         for message in answer.broadcast:
             if is_reserved_event(message.event) or not name_fits(message.event):
-                connection.endpoint.metrics.messages_dropped.labels("reserved_event").inc()
+                endpoint.metrics.messages_dropped.labels("reserved_event").inc()
                 _log.warning("broadcast of a backend dropped", problem="reserved event")
                 continue
             failed = await _publish(
