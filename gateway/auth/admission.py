@@ -72,7 +72,8 @@ class Admission:
         """Who a client is, when the backend was asked and perhaps named a user.
 
         Raises:
-            TokenError: Nobody says who it is, and anonymous clients may not connect.
+            TokenError: Nobody says who it is, and anonymous clients may not connect; or tokens of the user
+                named were called back.
         """
         if user is None:
             if claims is None and not self._anonymous:
@@ -82,7 +83,7 @@ class Admission:
             raise TokenError(Refusal.UPSTREAM_USER)
         if claims is None:
             return Claims(user, float("inf"), issued_at=time.time())
-        return replace(claims, user=user, subject=claims.user)
+        return self._verifier.unrevoked(replace(claims, user=user, subject=claims.user))
 
     async def refresh(self, token: str, known: Claims | None) -> Claims:
         """Newer claims of a socket; a user the backend named at the connect stays.
@@ -93,7 +94,7 @@ class Admission:
         fresh = await self._verifier.verify(token)
         if known is None or fresh.user != (known.subject or known.user):
             raise TokenError(Refusal.SUBJECT)
-        return replace(fresh, user=known.user, subject=known.subject)
+        return self._verifier.unrevoked(replace(fresh, user=known.user, subject=known.subject))
 
     def join(self, topic: str, claims: Claims | None) -> Decision:
         """Whether a socket may join a topic."""

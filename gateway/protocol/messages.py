@@ -40,6 +40,11 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     binary: bool = False
 
+    @property
+    def size(self) -> int:
+        """Bytes it takes to keep: refs are as long as the client likes."""
+        return len(self.join_ref) + len(self.ref) + len(self.payload)
+
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """One message for one client, every field already JSON.

@@ -77,7 +77,7 @@ class Socket:
             return [answer_phoenix(message)]
         channel = self._channels.get(topic)
         if channel is not None and (channel.state is not ChannelState.JOINED or channel.held):
-            size = self._held_bytes + len(message.payload)
+            size = self._held_bytes + message.size
             if size <= MAX_HELD_BYTES and channel.hold(message):
                 self._held_bytes = size
                 return []
@@ -166,7 +166,7 @@ class Socket:
         if channel is None or not channel.held:
             return []
         message = channel.held.popleft()
-        self._held_bytes -= len(message.payload)
+        self._held_bytes -= message.size
         effects = self._handle(message, channel)
         successor = self._channels.get(topic)
         if successor is channel:
@@ -250,15 +250,13 @@ class Socket:
         effects: list[Effect] = []
         if channel.state is not ChannelState.JOINING:
             effects.append(Unsubscribe(topic, channel.attempt))
+        waiting, channel.held = channel.held or (), None
+        late = [late_refusal(channel, message, Reason.UNAUTHORIZED) for message in waiting]
+        self._held_bytes -= sum(message.size for message in waiting)
         if channel.state is not ChannelState.JOINED:
-            waiting, channel.held = channel.held or (), None
-            effects += self._refuse_join(topic, channel, Reason.UNAUTHORIZED)
-            for message in waiting:
-                self._held_bytes -= len(message.payload)
-                effects.append(late_refusal(channel, message, Reason.UNAUTHORIZED))
-            return effects
+            return [*effects, *self._refuse_join(topic, channel, Reason.UNAUTHORIZED), *late]
         del self._channels[topic]
-        return [*effects, Send(close_message(channel.join_ref, channel.topic))]
+        return [*effects, *late, Send(close_message(channel.join_ref, channel.topic))]
 
     def crash(self, topic: str, attempt: int) -> list[Effect]:
         """A channel cannot go on; its client joins again, by ``phx_error`` (``Phoenix.Channel.Server``)."""
@@ -343,6 +341,6 @@ class Socket:
         """What waited for a channel that is gone: a join among it starts a channel, which holds the rest."""
         effects: list[Effect] = []
         for message in ended.held or ():
-            self._held_bytes -= len(message.payload)
+            self._held_bytes -= message.size
             effects += self.receive(message)
         return effects

@@ -96,8 +96,10 @@ class Revoker:
         return None if self._known else "revocations_unknown"
 
     def refused(self, claims: Claims) -> bool:
-        """Whether the token that says this was revoked."""
-        return self._revocations.revoked(claims.user, claims.jti, claims.issued_at)
+        """Whether the token that says this was revoked, by its ``sub`` or by whom the backend named."""
+        names = (claims.user, claims.subject) if claims.subject else (claims.user,)
+        revoked = self._revocations.revoked
+        return any(revoked(name, claims.jti, claims.issued_at) for name in names)
 
     async def revoke(self, revocation: Revocation) -> tuple[int, Cover]:
         """Refuse tokens everywhere and close their sockets.

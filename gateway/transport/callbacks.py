@@ -43,21 +43,37 @@ class Callbacks:
     def __init__(self, upstream: Upstream, *, asks_connect: bool) -> None:
         self.asks_connect = asks_connect
         self._upstream = upstream
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Connection] = {}
 
-    def queue(self, connection: "Connection", work: Work, size: int) -> bool:
-        """Do this when what came from the same socket before is done; False when too much waits."""
+    def queue(
+        self, connection: "Connection", work: Work, size: int, topic: str | None = None
+    ) -> bool:
+        """Do this when what came from the same socket before is done; False when too much waits.
+
+        Args:
+            topic: As for :meth:`Lane.add`.
+        """
         lane = connection.lane
         if lane is None:
             lane = Lane(partial(_crashed, connection))
-        if not lane.add(work, size):
+        if not lane.add(work, size, topic):
             return False
         if connection.lane is None:
             connection.lane = lane
             task = asyncio.create_task(_work(connection, lane))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running[task] = connection
+            task.add_done_callback(self._running.pop)
         return True
+
+    def drop(self, user: str, topic: str) -> int:
+        """Do not hand over what waits of a user on a topic, closed sockets included; returns how much."""
+        return sum(
+            connection.lane.drop(topic)
+            for connection in self._running.values()
+            if connection.claims is not None
+            and connection.claims.user == user
+            and connection.lane is not None
+        )
 
     async def finish(self, seconds: float) -> None:
         """Wait until nothing is under way, but not longer than this."""

@@ -198,6 +198,7 @@ class Connection:
         """Leave all topics and end joins under way; the connection is gone or about to be.
 
         Pushes that wait for the backend still go there: who says something and closes the lid has said it.
+        Not so those of a client who may not say it any more: see :meth:`Endpoint.leave_topic`.
         """
         self.carry_out(self.core.disconnected())
         self.joining.clear()
@@ -235,6 +236,8 @@ class Connection:
                 joins.unsubscribe(self, effect)
             else:
                 assert isinstance(effect, Send | RefuseJoin)  # noqa: S101 -- as the core promises
+                if isinstance(effect, RefuseJoin) and effect.reason is not None:
+                    self.endpoint.metrics.joins.labels(effect.reason.value).inc()
                 self.send(self.encoding.outgoing(effect.message))
 
     def send(self, data: bytes) -> None:

@@ -51,8 +51,12 @@ async def _refresh(connection: "Connection", ask: Refresh) -> None:
 def _take(connection: "Connection", claims: Claims) -> list[str]:
     """Use the new claims from now on; returns the topics they do not allow."""
     connection.take_claims(claims)
-    return [
+    ended = [
         topic
         for topic, member in connection.members.items()
         if not member.rule.admits(topic, claims)
     ]
+    if connection.lane is not None:
+        for topic in ended:
+            connection.endpoint.pushes_dropped(connection.lane.drop(topic))
+    return ended

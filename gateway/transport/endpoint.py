@@ -70,6 +70,7 @@ class Endpoint:
 
     Attributes:
         phase: Whether new clients are let in.
+        revoked: As given.
         joins_in_flight: Joins that wait for the bus or the backend now.
         connections: All open ones.
         empty: Set while there are none.
@@ -107,7 +108,7 @@ class Endpoint:
         self.empty = asyncio.Event()
         self.empty.set()
         self.joined = metrics.joins.labels("ok").inc
-        self._revoked = revoked
+        self.revoked = revoked
         self._max_age_seconds = max_age_seconds
         self._leeway_seconds = leeway_seconds
         self._ids = count()
@@ -140,18 +141,27 @@ class Endpoint:
         self.connections.add(connection)
         self.empty.clear()
         self.metrics.connections.labels(transport).inc()
-        if connection.claims is not None and self._revoked(connection.claims):
+        if connection.claims is not None and self.revoked(connection.claims):
             connection.go_away()  # its token was revoked between its check and now
 
     def close_revoked(self) -> int:
         """Close the sockets whose tokens are revoked, sessions or not; returns how many it were."""
-        revoked = [c for c in self.connections if c.claims is not None and self._revoked(c.claims)]
+        revoked = [c for c in self.connections if c.claims is not None and self.revoked(c.claims)]
         return sum(connection.go_away() for connection in revoked)
 
     def leave_topic(self, user: str, topic: str) -> int:
-        """Take a user's sockets off a topic, those too whose join is under way; returns how many it were."""
+        """Take a user's sockets off a topic, those too whose join is under way; returns how many it were.
+
+        What she pushed and waits for the backend goes with them: to the backend, which had her taken off,
+        she would seem to be there still.
+        """
+        self.pushes_dropped(self.callbacks.drop(user, topic))
         theirs = [c for c in self.connections if c.claims is not None and c.claims.user == user]
         return sum(connection.leave_topic(topic) for connection in theirs)
+
+    def pushes_dropped(self, pushes: int) -> None:
+        """So many pushes do not reach the backend, as their client may not be where it said them."""
+        self.metrics.messages_dropped.labels("not_member").inc(pushes)
 
     def remove(self, connection: OpenConnection, transport: str) -> None:
         """A client's connection ended."""

@@ -206,6 +206,8 @@ def _joined(connection: "Connection", ask: Subscribe) -> list[Effect]:
         # what it was admitted with has been refreshed since, and allows less
         del connection.joining[ask.attempt]
         endpoint.relay.unsubscribe(ask.topic)
+        if not connection.topics:
+            endpoint.sessions.leave(connection)  # this join has just made it one
         return connection.core.subscribe_failed(ask.topic, ask.attempt, Reason.UNAUTHORIZED)
     own = EMPTY_OBJECT
     if claims is not None and ask.topic == endpoint.sessions.topic(claims.user):

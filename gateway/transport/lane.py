@@ -23,28 +23,37 @@ class Lane:
     __slots__ = ("_crashed", "_size", "_waiting")
 
     def __init__(self, crashed: Callable[[], None]) -> None:
-        self._waiting: deque[tuple[Work, int]] = deque()
+        self._waiting: deque[tuple[Work, int, str | None]] = deque()
         self._size = 0
         self._crashed = crashed
 
-    def add(self, work: Work, size: int) -> bool:
+    def add(self, work: Work, size: int, topic: str | None = None) -> bool:
         """Do this when all before it is done; False when too much waits already.
 
         Args:
             size: Bytes that are kept until then.
+            topic: What it is dropped with; None for what must be done.
         """
         if self._waiting and (
             len(self._waiting) >= MAX_WAITING or self._size + size > MAX_WAITING_BYTES
         ):
             return False
-        self._waiting.append((work, size))
+        self._waiting.append((work, size, topic))
         self._size += size
         return True
+
+    def drop(self, topic: str) -> int:
+        """Do not do what waits with a topic; returns how much it was. What is under way goes on."""
+        before = len(self._waiting)
+        kept = [each for n, each in enumerate(self._waiting) if n == 0 or each[2] != topic]
+        self._waiting = deque(kept)
+        self._size = sum(size for _, size, _ in kept)
+        return before - len(kept)
 
     async def run(self) -> None:
         """Work until nothing waits."""
         while self._waiting:
-            work, size = self._waiting[0]
+            work, size, _ = self._waiting[0]
             try:
                 await work()
             except Exception:  # noqa: BLE001 -- top of this task; whoever is told logs it

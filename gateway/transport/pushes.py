@@ -25,7 +25,6 @@ async def forward(connection: "Connection", push: Forward) -> list[Effect]:
     """Do with a push what the rule says; the backend's answer comes later."""
     rule = connection.members[push.topic].rule
     refused: Reason | None
-    later = _ask_backend if rule.push == "upstream" else _store
     if rule.push != "upstream" and rule.history is None:
         refused = await _publish(
             connection, push.topic, push.event, push.payload, rule=rule, binary=push.binary
@@ -34,7 +33,10 @@ async def forward(connection: "Connection", push: Forward) -> list[Effect]:
         # a callback is JSON, which bytes are not; and binary frames have no place for a position
         refused = Reason.PUSH_NOT_ALLOWED
     elif connection.endpoint.callbacks.queue(
-        connection, partial(later, connection, push, rule), len(push.payload)
+        connection,
+        partial(_in_turn, connection, push, rule),
+        len(push.payload) + len(push.ref),
+        push.topic,
     ):
         return []
     else:
@@ -53,6 +55,14 @@ def update_presence(connection: "Connection", ask: UpdatePresence) -> list[Effec
     except ValueError:
         refused = Reason.MALFORMED
     return connection.core.push_answered(ask.topic, ask.attempt, ask.ref, refused=refused)
+
+
+async def _in_turn(connection: "Connection", push: Forward, rule: Rule) -> None:
+    """Store a push or ask the backend, unless its client was thrown out while it waited."""
+    if connection.claims is not None and connection.endpoint.revoked(connection.claims):
+        connection.endpoint.pushes_dropped(1)
+        return
+    await (_ask_backend if rule.push == "upstream" else _store)(connection, push, rule)
 
 
 async def _store(connection: "Connection", push: Forward, rule: Rule) -> None:

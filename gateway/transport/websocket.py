@@ -51,6 +51,8 @@ class WebSocketTransport:
                 raise Refused(503, busy)
             session = self._endpoint.new_id()
             accepted = await self._handshake.check(request, session)
+            if busy := self._endpoint.refusal():  # the checks may have waited, for the backend say
+                raise Refused(503, busy)
             ws = web.WebSocketResponse(
                 autoclose=False,
                 autoping=False,

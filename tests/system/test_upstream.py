@@ -26,6 +26,7 @@ CHANNELS = [
     {"pattern": "quiet:*", "join": "upstream", "push": "upstream", "echo": False},
     {"pattern": "user:{sub}", "join": "upstream"},
     {"pattern": "plain:*", "push": "broadcast"},
+    {"pattern": "team:{team}", "join": "upstream", "push": "upstream"},
 ]
 JOIN, PUSH, CONNECT = "gateway.join", "gateway.push", "gateway.connect"
 
@@ -225,6 +226,7 @@ async def test_who_is_removed_while_the_backend_decides_does_not_get_in(
 
     assert removed[1]["removed"] == 1
     assert response(await joining) == ("error", {"reason": "unauthorized"})
+    assert gateway.metric("joins_total", result="unauthorized") == 1
     assert (await client.ask(ROOM, "say"))[4]["response"] == {"reason": "unmatched topic"}
 
 
@@ -317,6 +319,132 @@ async def test_what_was_pushed_before_the_lid_was_closed_reaches_the_backend(
     await client.close()
 
     await eventually(lambda: [b["payload"]["n"] for b in upstream.of(PUSH)] == list(range(5)))
+
+
+@pytest.mark.parametrize("way", ["removed", "removed later", "revoked", "refreshed"])
+async def test_what_waits_of_a_user_who_was_thrown_out_does_not_reach_the_backend(
+    way: str, start: Callable[..., GatewayProcess], upstream: UpstreamServer, connect: Connect
+) -> None:
+    """To the backend, which has just removed her, it would look as if she were still there."""
+    gateway = start()
+    client = await connect(gateway, claims={"team": "red"})
+    witness = await connect(gateway, "43")
+    for topic in ("team:red", ROOM):
+        assert response(await client.join(topic))[0] == "ok"
+    await witness.join(ROOM)
+    go_on = asyncio.Event()
+
+    async def answer(body: dict[str, Any]) -> web.StreamResponse:
+        if body["user"] == "42":
+            await go_on.wait()
+        return web.Response(status=204)
+
+    upstream.answers[PUSH] = answer
+    for n in range(3):
+        await client.push("team:red", "say", {"n": n})
+    await eventually(lambda: bool(upstream.of(PUSH)))
+    async with Backend(gateway) as backend:
+        if way == "removed":
+            done = await backend.delete("/v1/topics/team:red/users/42")
+            assert done[1]["removed"] == 1
+        elif way == "removed later":
+            await client.close()
+            await eventually(lambda: gateway.metric("connections", transport="websocket") == 1)
+            done = await backend.delete("/v1/topics/team:red/users/42")
+            assert done[1]["removed"] == 0
+        elif way == "revoked":
+            done = await backend.post("/v1/tokens/revoke", {"user": "42"})
+            assert done[1]["disconnected"] == 1
+        else:
+            fresh = {"access_token": token("42", team="blue")}
+            assert response(await client.ask("phoenix", "access_token", fresh)) == ("ok", {})
+    stays = way in ("removed", "refreshed")
+    last = await client.push(ROOM, "last") if stays else None
+    go_on.set()
+    if last is not None:
+        assert response(await client.reply(last)) == ("ok", {})
+    await eventually(lambda: gateway.metric("messages_dropped_total", reason="not_member") == 2)
+    assert [body["topic"] for body in upstream.of(PUSH)] == ["team:red"] + [ROOM] * stays
+
+
+async def test_what_waits_for_the_backend_is_bounded_refs_included(
+    start: Callable[..., GatewayProcess], upstream: UpstreamServer, connect: Connect
+) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(_: dict[str, Any]) -> web.StreamResponse:
+        await go_on.wait()
+        return web.Response(status=204)
+
+    client = await connect(start())
+    await client.join(ROOM)
+    upstream.answers[PUSH] = answer
+    for n in range(10):
+        await client.send_frame(None, f"{n}" * 60_000, ROOM, "say", {})
+    refused = await client.reply("9" * 60_000)
+    assert response(refused) == ("error", {"reason": "rate limited"})
+    go_on.set()
+
+
+async def test_a_join_that_a_new_token_forbids_leaves_no_session(
+    start: Callable[..., GatewayProcess], upstream: UpstreamServer, connect: Connect
+) -> None:
+    gateway = start()
+    client = await connect(gateway, claims={"team": "red"})
+    decide = asyncio.Event()
+
+    async def answer(_: dict[str, Any]) -> web.StreamResponse:
+        await decide.wait()
+        return web.Response(status=204)
+
+    upstream.answers[JOIN] = answer
+    joining = asyncio.create_task(client.join("team:red"))
+    await eventually(lambda: bool(upstream.of(JOIN)))
+    fresh = {"access_token": token("42", team="blue")}
+    assert response(await client.ask("phoenix", "access_token", fresh)) == ("ok", {})
+    decide.set()
+
+    assert response(await joining) == ("error", {"reason": "unauthorized"})
+    async with Backend(gateway) as backend:
+        assert (await backend.get("/v1/users/42"))[1]["sessions"] == 0
+
+
+async def test_room_for_a_client_is_looked_for_once_the_backend_has_answered(
+    start: Callable[..., GatewayProcess], upstream: UpstreamServer, connect: Connect
+) -> None:
+    gateway = start(events=["connect"], limits={"connections": 1})
+    go_on = asyncio.Event()
+
+    async def answer(_: dict[str, Any]) -> web.StreamResponse:
+        await go_on.wait()
+        return web.Response(status=204)
+
+    upstream.answers[CONNECT] = answer
+    both = asyncio.gather(*(connect(gateway, user) for user in "12"), return_exceptions=True)
+    await eventually(lambda: len(upstream.of(CONNECT)) == 2)
+    go_on.set()
+
+    statuses = [each.response.status_code for each in await both if isinstance(each, InvalidStatus)]
+    assert statuses == [503]
+    assert gateway.metric("connects_total", result="refused", reason="connection_limit") == 1
+
+
+@pytest.mark.parametrize("revoked", ["42", "ann"])
+async def test_a_user_the_backend_named_is_revoked_by_either_name(
+    revoked: str, start: Callable[..., GatewayProcess], upstream: UpstreamServer, connect: Connect
+) -> None:
+    gateway = start(events=["connect"])
+    upstream.answers[CONNECT] = says({"user": "ann"})
+    client = await connect(gateway, "42")
+    async with Backend(gateway) as backend:
+        done = await backend.post("/v1/tokens/revoke", {"user": revoked})
+
+    assert done[1]["disconnected"] == 1
+    assert await client.closed() == 1001
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(gateway, "42")
+    assert caught.value.response.status_code == 403
+    assert gateway.metric("connects_total", result="refused", reason="token_revoked") == 1
 
 
 async def test_the_backend_is_asked_about_connects(

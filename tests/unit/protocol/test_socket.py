@@ -492,7 +492,7 @@ def test_a_join_too_many_is_answered_with_its_own_join_ref() -> None:
 
 def test_what_waits_for_all_joins_of_a_socket_is_bounded() -> None:
     client = Client(immediate=False)
-    half = {"x": "x" * (MAX_HELD_BYTES // 2 - len('{"x": ""}'))}
+    half = {"x": "x" * (MAX_HELD_BYTES // 2 - len('{"x": ""}"1""3"'))}
     client.receive("1", "1", "room:1", "phx_join", {})
     client.receive("2", "2", "room:2", "phx_join", {})
     client.receive("1", "3", "room:1", "shout", half)
@@ -513,10 +513,42 @@ def test_what_waits_for_all_joins_of_a_socket_is_bounded() -> None:
     assert client.take() == []  # there is room for it again
 
 
+def test_refs_count_too_among_what_waits() -> None:
+    client = Client(immediate=False)
+    client.receive("1", "1", ROOM, "phx_join", {})
+    for ref in "2345":
+        client.receive("1", ref * (MAX_HELD_BYTES // 4 - 10), ROOM, "shout", {})
+    assert client.take() == []
+
+    client.receive("1", "6", ROOM, "shout", {"x": "x" * 60})
+
+    assert client.take() == [error("1", "6", "rate limited")]
+
+
+def test_what_waits_behind_a_push_is_refused_when_the_channel_is_ended() -> None:
+    """The push before it is on its way to the bus, whose answer has not come."""
+    client = Client(immediate=False)
+    for attempt in range(1, 4):
+        client.receive("1", "1", ROOM, "phx_join", {})
+        client.receive("1", "2", ROOM, "shout", {})
+        client.receive("1", "3", ROOM, "shout", {"x": "x" * (MAX_HELD_BYTES // 2)})
+        client.perform(client.socket.join_decided(ROOM, attempt, may_push=True))
+        client.socket.subscribed(ROOM, attempt)
+        assert isinstance(client.socket.resume(ROOM, attempt)[0], Forward)
+        client.take()
+
+        client.perform(client.socket.end(ROOM))
+
+        assert client.take() == [
+            error("1", "3", "unauthorized"),
+            ["1", "1", ROOM, "phx_close", {}],
+        ]
+
+
 @pytest.mark.parametrize("way", ["refused", "failed", "ended", "resumed"])
 def test_room_for_what_waits_is_given_back_whichever_way_a_join_ends(way: str) -> None:
     client = Client(immediate=False)
-    whole = {"x": "x" * (MAX_HELD_BYTES - len('{"x": ""}'))}
+    whole = {"x": "x" * (MAX_HELD_BYTES - len('{"x": ""}"1""2"'))}
     for attempt in range(1, 4):
         client.receive("1", "1", ROOM, "phx_join", {})
         client.receive("1", "2", ROOM, "shout", whole)

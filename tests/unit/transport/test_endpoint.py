@@ -8,6 +8,13 @@ from gateway.metrics import Metrics
 from gateway.transport.endpoint import Endpoint
 
 
+class Callbacks:
+    """Nothing waits for the backend."""
+
+    def drop(self, *_: str) -> int:
+        return 0
+
+
 class Socket:
     """A connection that remembers whether it was sent away."""
 
@@ -38,12 +45,13 @@ class Socket:
 def endpoint_of(revoked: set[str]) -> Endpoint:
     """An endpoint to which these users' tokens are revoked."""
     absent: Any = None  # nothing here needs them
+    idle: Any = Callbacks()
     return Endpoint(
         admission=absent,
         relay=absent,
         sessions=absent,
         presences=absent,
-        callbacks=absent,
+        callbacks=idle,
         limits=absent,
         metrics=Metrics(),
         revoked=lambda claims: claims.user in revoked,
