@@ -1,4 +1,4 @@
-"""The scenario ``resume``: a replica has died, and its clients come to another one, which knows nothing yet."""
+"""The scenario ``resume``: a replica has died, and its clients come to another, which knows nothing yet."""
 
 import random
 import sys
@@ -90,7 +90,7 @@ def _visits(server: KeepingGateway, kind: str, clients: int) -> list[Visit]:
     messages = [(topic, number) for number in range(MESSAGES) for topic in topics]
     with closing(Wire(server.publish_port)) as wire:
         positions = dict(zip(messages, stored(wire, messages), strict=True))
-    draw = random.Random(clients)  # noqa: S311 -- guards nothing
+    draw = random.Random(clients)
     visits = []
     for client in range(clients):
         topic = topics[client % len(topics)]
