@@ -3,6 +3,7 @@ import asyncio
 import pytest
 
 from gateway.history.shared import Shared
+from tests.support.waiting import eventually
 
 
 class Question:
@@ -103,8 +104,7 @@ async def test_a_crowd_shares_a_question_that_is_not_asked_too_soon() -> None:
     for _ in range(5):
         late.append(asyncio.create_task(shared.answer()))
         await settle()
-    while len(question.asked) < 2:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: len(question.asked) == 2)
     question.asked[1].set_result(2)
     assert await asyncio.gather(*late) == [2] * 5
     assert len(question.asked) == 2
