@@ -20,7 +20,8 @@ _RULE: Final = """
 pattern = "{pattern}"
 history = {{ messages = {messages}, seconds = {seconds} }}
 """
-_TARGET: Final = re.compile(rb'"position":"(@[^"]+)"')
+STORED: Final = re.compile(rb'"position":"(@[^"]+)"')
+"""The position of a stored message, in an answer."""
 
 
 class KeepingGateway(Gateway):
@@ -62,14 +63,14 @@ def stored(wire: Wire, messages: Sequence[tuple[str, int]]) -> list[str]:
     for start in range(0, len(messages), BATCH):
         some = messages[start : start + BATCH]
         wire.ask(batch(some))
-        found = _TARGET.findall(wire.answered())
+        found = STORED.findall(wire.answered())
         if len(found) != len(some):
             raise LoadError(f"{len(found)} of {len(some)} messages were stored")
         positions += [each.decode() for each in found]
     return positions
 
 
-def join(topic: str, resume: str | dict[str, int] | None = None, *, resumes: bool = True) -> bytes:
+def join(topic: str, resume: str | None = None, *, resumes: bool = True) -> bytes:
     """The message that joins a topic, and resumes there unless told otherwise."""
     params = json.dumps({"resume": resume} if resumes else {}, separators=(",", ":"))
     return b'["1","1","%b","phx_join",%b]' % (topic.encode(), params.encode())

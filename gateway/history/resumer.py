@@ -1,6 +1,6 @@
 """Answers joins that resume: from memory where it reaches back far enough, else from the store."""
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from gateway.errors import HistoryUnavailable
 from gateway.history.base import History, Stored, Tip
@@ -8,17 +8,18 @@ from gateway.history.follower import Followed, Follower
 from gateway.history.once import Once
 from gateway.history.position import Position
 from gateway.history.resume import Latest, Missed, Outcome, Request, examine
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from gateway.hub.turnstile import Turnstile
 
 TRIES: Final = 5
 """How often a resume begins again because the memory moved on while the store was read."""
 
 RECENT_SECONDS: Final = 5.0
-"""How long it counts when a message was stored; that a store was replaced is noticed by its checks."""
+"""How long it counts when a message was stored. Replacing the store takes as long, and checks notice it."""
 
 RECENT_TIMES: Final = 1024
+
+RESUMES_PER_TURN: Final = 32
+"""Those who waited for one look at the store, answered in one turn of the event loop: some 8 ms of work."""
 
 
 class ResumerMetrics(Protocol):
@@ -43,6 +44,7 @@ class Resumer:
         self._metrics = metrics
         self._bounded = bounded
         self._reads: Once[tuple[str, int], tuple[list[Stored], int]] = Once()
+        self._turnstile = Turnstile(RESUMES_PER_TURN)
         self._looks: Once[int, float | None] = Once()
         # offset -> when it was looked up, and what was found
         self._times: dict[int, tuple[float, float | None]] = {}
@@ -72,6 +74,7 @@ class Resumer:
 
     async def _outcome(self, known: Followed, request: Request, sent: Position | None) -> Outcome:
         tip = await self._follower.tip()
+        await self._turnstile.passed()
         log = known.log
         offset, time = log.standing(tip.time)
         answer = examine(
@@ -98,7 +101,7 @@ class Resumer:
         after = position.offset
         vouched = log.vouches(position.time)
         stored_at = None if vouched else log.ring.time_at(after)
-        messages: Sequence[Stored] | None = log.ring.missed(after)
+        messages = log.ring.missed(after)
         upto = 0
         kept_since = None
         if messages is None:

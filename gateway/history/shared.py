@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Answer = TypeVar("Answer")
+
+AT_ONCE: Final = 4
+"""Questions that nobody waits for after a pause: a join has up to three."""
 
 
 class Shared(Generic[Answer]):
@@ -15,8 +18,8 @@ class Shared(Generic[Answer]):
 
     Args:
         ask: Asks once.
-        apart_seconds: Least time between two questions: one who comes alone does not wait, a crowd does, and
-            asks less often.
+        apart_seconds: Time between two questions that a crowd has asked. One who comes alone does not wait,
+            though she asks a few times: as many as :data:`AT_ONCE` may follow each other directly.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[Answer]], *, apart_seconds: float) -> None:
@@ -24,7 +27,7 @@ class Shared(Generic[Answer]):
         self._apart_seconds = apart_seconds
         self._asking: asyncio.Task[Answer] | None = None
         self._next: asyncio.Task[Answer] | None = None
-        self._not_before = 0.0  # on the loop's clock
+        self._due = 0.0  # when the next one would be asked at an even pace, on the loop's clock
 
     async def answer(self) -> Answer:
         """The answer to a question asked from now on, or whatever asking raises."""
@@ -39,8 +42,9 @@ class Shared(Generic[Answer]):
         if asking is not None:
             await asyncio.wait((asking,))
         clock = asyncio.get_running_loop().time
-        if (pause := self._not_before - clock()) > 0:
+        ahead = AT_ONCE * self._apart_seconds
+        if (pause := self._due - ahead - clock()) > 0:
             await asyncio.sleep(pause)
-        self._not_before = clock() + self._apart_seconds
+        self._due = max(self._due, clock()) + self._apart_seconds
         self._asking, self._next = self._next, None
         return await self._ask()

@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 from aiohttp import WSMsgType, hdrs, web
 
+from gateway.hub.turnstile import Turnstile
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.connection import Connection
 from gateway.transport.endpoint import Endpoint
@@ -26,6 +27,9 @@ Frames that arrived together are handed over without a wait in between, so a cli
 thousands at once would hold up the event loop.
 """
 
+HANDSHAKES_PER_TURN: Final = 32
+"""Handshakes in one turn of the event loop: some 8 ms of work."""
+
 _log = structlog.get_logger(__name__)
 _COUNTED_CLOSES: Final = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011, *CloseCode})
 
@@ -37,6 +41,7 @@ class WebSocketTransport:
         self._endpoint = endpoint
         self._handshake = handshake
         self._peers = peers
+        self._turnstile = Turnstile(HANDSHAKES_PER_TURN)
 
     def routes(self) -> list[web.RouteDef]:
         """The transport's routes; with a trailing slash too, as phoenix.js users write it."""
@@ -45,6 +50,7 @@ class WebSocketTransport:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Handle one request, for the whole life of its socket."""
         metrics = self._endpoint.metrics
+        await self._turnstile.passed()
         try:
             # HTTP methods first: whatever the state of the gateway, a POST is no handshake.
             if request.method == hdrs.METH_GET and (busy := self._endpoint.refusal()):

@@ -1,0 +1,43 @@
+import asyncio
+from itertools import pairwise
+
+from gateway.hub.turnstile import Turnstile
+
+
+async def pass_through(turnstile: Turnstile, passed: list[int], number: int) -> None:
+    await turnstile.passed()
+    passed.append(number)
+
+
+async def test_one_who_comes_alone_does_not_wait() -> None:
+    turnstile = Turnstile(2)
+    for _ in range(3):
+        coroutine = turnstile.passed()
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            pass
+        else:
+            raise AssertionError("it waits")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+async def test_a_crowd_passes_in_order_a_few_in_each_turn() -> None:
+    turnstile, passed = Turnstile(2), list[int]()
+    tasks = [asyncio.create_task(pass_through(turnstile, passed, n)) for n in range(9)]
+    sizes = [0]
+    while len(passed) < len(tasks):
+        await asyncio.sleep(0)
+        sizes.append(len(passed))
+    assert passed == list(range(9))
+    assert max(b - a for a, b in pairwise(sizes)) <= 2
+
+
+async def test_one_who_gives_up_takes_nobodys_place() -> None:
+    turnstile, passed = Turnstile(1), list[int]()
+    tasks = [asyncio.create_task(pass_through(turnstile, passed, n)) for n in range(4)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    await asyncio.wait(tasks)
+    assert passed == [0, 2, 3]
