@@ -4,7 +4,8 @@ from typing import Final, Protocol
 
 from gateway.errors import HistoryUnavailable
 from gateway.history.base import History, Stored, Tip
-from gateway.history.follower import Followed, Follower
+from gateway.history.followed import Followed
+from gateway.history.follower import Follower
 from gateway.history.once import Once
 from gateway.history.position import Position
 from gateway.history.resume import Latest, Missed, Outcome, Request, examine
@@ -34,7 +35,7 @@ class Resumer:
         self._follower = follower
         self._metrics = metrics
         self._bounded = bounded
-        self._reads: Once[tuple[str, int], tuple[list[Stored], int]] = Once()
+        self._reads: Once[tuple[str, int, int], tuple[list[Stored], int]] = Once()
         self._times: Once[int, float | None] = Once()
 
     async def resume(
@@ -49,17 +50,20 @@ class Resumer:
         Raises:
             BusError: The store does not answer.
         """
-        known = self._follower[topic]
         for _ in range(TRIES):
-            outcome = await self._outcome(known, request, sent)
+            known = self._follower[topic]
+            tip = await self._follower.stand(known)
+            generation = known.generation
+            outcome = await self._outcome(known, request, sent, tip)
             tail = known.log.ring.since(outcome.reached, outcome.known)
-            if tail is not None:
+            if tail is not None and self._follower.goes_on(topic, generation):
                 self._metrics.resumed(_result(outcome))
                 return outcome, tail
         raise HistoryUnavailable("unavailable", "the topic moves faster than it can be read")
 
-    async def _outcome(self, known: Followed, request: Request, sent: Position | None) -> Outcome:
-        tip = await self._follower.tip()
+    async def _outcome(
+        self, known: Followed, request: Request, sent: Position | None, tip: Tip
+    ) -> Outcome:
         log = known.log
         offset, time = log.standing(tip.time)
         answer = examine(
@@ -82,7 +86,7 @@ class Resumer:
         return answer
 
     async def _missed(self, known: Followed, ask: Missed, tip: Tip) -> Outcome:
-        log, after = known.log, ask.position.offset
+        log, after, generation = known.log, ask.position.offset, known.generation
         stored_at = None if log.vouches(ask.position.time) else await self._time_at(after)
         messages = log.ring.missed(after)
         if messages is not None:
@@ -92,12 +96,12 @@ class Resumer:
             found = await self._history.after(
                 known.topic, after, limit=ask.limit, upto=max(tip.offset, after)
             )
-            if len(found) < ask.limit and after < log.ring.start <= tip.offset:
+            if len(found) < ask.limit and known.generation == generation:
                 log.ring.extend(after, found, tip.offset)
             return found, tip.offset
 
         # a crowd that comes back stands at the same place: one of them reads for all, up to his tip
-        messages, upto = await self._reads.get((known.topic, after), read)
+        messages, upto = await self._reads.get((known.topic, generation, after), read)
         kept_since = None
         if self._bounded and tip.first > after + 1:
             kept_since = await self._time_at(tip.first)
