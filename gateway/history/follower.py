@@ -320,7 +320,8 @@ class Follower:
                     await asyncio.sleep(RETRY_SECONDS)
                     step = known.log.retry()
                 wanted = step.fetch
-                self._take(known, replace(step, fetch=None))
+                if self._topics.get(known.topic) is known:  # else others follow it anew
+                    self._take(known, replace(step, fetch=None))
         finally:
             known.fetches -= 1
 
