@@ -261,9 +261,8 @@ class Relay:
         return self._read(topic, message.body, encode_position(position))
 
     def _deliver(self, topic: str, data: bytes, placement: Placement | None) -> None:
-        if placement is not None:
-            if self._follower is not None:
-                self._follower.live(topic, placement, data)
+        if placement is not None and self._follower is not None and self.policy(topic) is not None:
+            self._follower.live(topic, placement, data)
             return
         control = control_in(data)
         if control is not None:
