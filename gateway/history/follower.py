@@ -131,12 +131,14 @@ class Follower:
         """Its subject is no longer subscribed."""
         self._topics.pop(topic, None)
 
-    def live(self, topic: str, placement: Placement, body: bytes) -> None:
-        """A live copy came from the bus."""
+    def live(self, topic: str, placement: Placement, body: bytes) -> bool:
+        """A live copy came from the bus; False if its topic is not followed."""
         known = self._topics.get(topic)
-        if known is not None:  # else it is covered by the tip that following will begin with
-            step = known.log.live(placement.offset, placement.previous, placement.time, body)
-            self._take(known, step)
+        if known is None:
+            return False
+        step = known.log.live(placement.offset, placement.previous, placement.time, body)
+        self._take(known, step)
+        return True
 
     def erased(self, topic: str) -> None:
         """The topic's messages were erased on purpose."""
