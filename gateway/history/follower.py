@@ -2,7 +2,7 @@
 
 import asyncio
 import time as clocks
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -74,7 +74,7 @@ class Follower:
         self._topics: dict[str, Followed] = {}
         self._visits: Visits[Followed] = Visits(clock())
         self._epoch = ""
-        self._highest = 0  # the last offset of the history, when that was last looked at
+        self._highest = 0  # offset that is known to have been given to a message
         self._generation = 0
         self._shaken = asyncio.Event()
         self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
@@ -136,6 +136,8 @@ class Follower:
         known = self._topics.get(topic)
         if known is None:
             return False
+        if placement.offset > self._highest:
+            self._highest = placement.offset
         step = known.log.live(placement.offset, placement.previous, placement.time, body)
         self._take(known, step)
         return True
@@ -234,15 +236,18 @@ class Follower:
 
     async def tip(self) -> Tip:
         """The end of the history; where that is another than before, everything begins anew."""
+        generation, highest = self._generation, self._highest
         tip = await self._history.tip()
         # one that went back is of a store that was replaced by an older copy
-        if tip.epoch != self._epoch or tip.offset < self._highest:
+        back = tip.offset < highest and generation == self._generation
+        if tip.epoch != self._epoch or back:
             self._begin_anew(tip)
-        self._highest = tip.offset
+        self._highest = max(self._highest, tip.offset)
         return tip
 
     def _begin_anew(self, tip: Tip) -> None:
         known_before, self._epoch = self._epoch, tip.epoch
+        self._highest = 0
         self._generation += 1
         if not known_before:
             return
@@ -303,12 +308,9 @@ class Follower:
             _log.warning("messages were lost before they could be read")
             self._lost(known.topic)
         if step.fetch is not None:
-            self._start(self._fetch(known, step.fetch))
-
-    def _start(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            task = asyncio.create_task(self._fetch(known, step.fetch))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _fetch(self, known: Followed, fetch: Fetch) -> None:
         """Read what is missing, until there is nothing more."""

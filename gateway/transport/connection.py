@@ -236,6 +236,7 @@ class Connection:
             else:
                 assert isinstance(effect, Send | RefuseJoin)  # noqa: S101 -- as the core promises
                 self.send(self.encoding.outgoing(effect.message))
+        self.departed = None  # nothing replaces what ended here
 
     def send(self, data: bytes) -> None:
         """Write, if there is still somebody to read it."""

@@ -27,6 +27,7 @@ class FakeHistory:
         now: Its clock, Unix seconds; it stands still by itself.
         problems: What the next calls raise, by the name of the method.
         gate: Whether reads of messages and offsets may end; to be cleared by a test.
+        answered: The same for answers about the end of the history.
         calls: Name and argument of each call, in order.
     """
 
@@ -40,6 +41,8 @@ class FakeHistory:
         self.problems: dict[str, list[Exception]] = {}
         self.gate = asyncio.Event()
         self.gate.set()
+        self.answered = asyncio.Event()
+        self.answered.set()
         self.calls: list[tuple[str, object]] = []
         self.listener: Listener = lambda: None
 
@@ -98,7 +101,9 @@ class FakeHistory:
     async def tip(self) -> Tip:
         self._called("tip")
         await asyncio.sleep(0)
-        return Tip(self.epoch, self.last, self.now, min(self.kept, default=self.last + 1))
+        answer = Tip(self.epoch, self.last, self.now, min(self.kept, default=self.last + 1))
+        await self.answered.wait()
+        return answer
 
     async def time_at(self, offset: int) -> float | None:
         self._called("time_at", offset)

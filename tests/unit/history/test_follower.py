@@ -245,8 +245,6 @@ async def test_a_store_that_is_an_older_copy_is_noticed_though_its_epoch_is_the_
 ) -> None:
     for _ in range(5):
         at.publish()
-    at.history.listener()
-    await at.settle()
     at.history.restore(2)
     at.history.now += 10
     at.publish(lose=True)
@@ -256,6 +254,18 @@ async def test_a_store_that_is_an_older_copy_is_noticed_though_its_epoch_is_the_
     assert at.lost == ["a"]
     assert at.offsets() == [1, 2, 3, 4, 5, 3], "the new third, and not the first two again"
     assert not at.follower["a"].log.vouches(at.history.now - 1)
+
+
+async def test_a_message_that_overtakes_the_answer_is_no_sign_of_an_older_copy(at: Scene) -> None:
+    at.publish()
+    at.history.answered.clear()
+    asking = asyncio.create_task(at.follower.tip())
+    await at.settle()
+    at.publish()
+    at.history.answered.set()
+
+    assert (await asking).offset == 1
+    assert at.lost == []
 
 
 async def test_an_answer_about_the_epoch_before_does_not_count(at: Scene) -> None:

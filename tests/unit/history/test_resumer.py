@@ -242,3 +242,19 @@ async def test_who_was_sent_some_by_the_channel_before_gets_them_once(
     outcome, tail = await resumer.resume("a", After(position(at, 6)), sent)
     assert (outcome.recovered, outcome.position) == (True, sent)
     assert [m.offset for m in [*outcome.replay, *tail]] == [8]
+
+
+async def test_what_was_sent_before_the_store_was_replaced_does_not_count(
+    at: Scene, resumer: Resumer
+) -> None:
+    """It lies beyond the end; taken for true, the topic would be awaited there and lose what comes."""
+    sent = position(at, 8)
+    at.history.restore(4)
+    at.history.now += 10
+    join = asyncio.create_task(resumer.resume("a", After(sent), sent))
+    await at.pass_time(1, step=0.1)
+    outcome, tail = await join
+
+    assert (outcome.recovered, outcome.reason) == (False, "epoch_changed")
+    assert outcome.position.offset == 4
+    assert [*outcome.replay, *tail] == []
