@@ -1,6 +1,8 @@
 """Keeps the topics this replica is subscribed to level with the store."""
 
 import asyncio
+import contextlib
+import math
 import time as clocks
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
@@ -11,6 +13,7 @@ from msgspec.structs import replace
 from gateway.bus.placement import Placement
 from gateway.errors import BusError, HistoryUnavailable
 from gateway.history.base import History, Stored, Tip
+from gateway.history.counting import Counting
 from gateway.history.followed import Followed
 from gateway.history.policy import RETENTION_SLACK_SECONDS, HistoryPolicy
 from gateway.history.position import CLOCK_SECONDS, Position
@@ -26,6 +29,9 @@ FETCHED_AT_ONCE: Final = 500
 """Messages read at a time where live copies were lost."""
 
 FETCHES_AT_ONCE: Final = 64
+
+AGAIN_SECONDS: Final = 5.0
+"""When all is checked once more after something happened: copies of the store may lag for as long."""
 
 RETRY_SECONDS: Final = 1.0
 
@@ -73,10 +79,9 @@ class Follower:
         self._clock = clock
         self._topics: dict[str, Followed] = {}
         self._visits: Visits[Followed] = Visits(clock())
-        self._epoch = ""
-        self._highest = 0  # offset that is known to have been given to a message
-        self._generation = 0
+        self._counting = Counting()
         self._shaken = asyncio.Event()
+        self._again_at = math.inf
         self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         history.listen(self._shaken.set)
@@ -136,8 +141,7 @@ class Follower:
         known = self._topics.get(topic)
         if known is None:
             return False
-        if placement.offset > self._highest:
-            self._highest = placement.offset
+        self._counting.highest = max(self._counting.highest, placement.offset)
         step = known.log.live(placement.offset, placement.previous, placement.time, body)
         self._take(known, step)
         return True
@@ -150,7 +154,7 @@ class Follower:
 
     def position(self, offset: int, time: float) -> Position:
         """A position in the current epoch."""
-        return Position(self._epoch or self._history.epoch, offset, time)
+        return Position(self._counting.epoch or self._history.epoch, offset, time)
 
     def resuming(self, topic: str, change: int) -> None:
         """So many more members of a topic want positions, or fewer."""
@@ -215,14 +219,10 @@ class Follower:
         """Check, for ever: each topic from time to time, and all of them when there is a reason."""
         left: list[Followed] = []  # could not be checked the last time
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._shaken.wait()
-            except TimeoutError:
-                due = list(dict.fromkeys(left + list(self._due())))
-            else:
-                self._shaken.clear()
-                due = list(self._topics.values())
+            due = list(dict.fromkeys((*left, *self._due())))
             left = []
             for start in range(0, len(due), CHECKED_AT_ONCE):
                 try:
@@ -236,27 +236,16 @@ class Follower:
 
     async def tip(self) -> Tip:
         """The end of the history; where that is another than before, everything begins anew."""
-        generation, highest = self._generation, self._highest
+        asked = self._counting.mark()
         tip = await self._history.tip()
-        # one that went back is of a store that was replaced by an older copy
-        back = tip.offset < highest and generation == self._generation
-        if tip.epoch != self._epoch or back:
-            self._begin_anew(tip)
-        self._highest = max(self._highest, tip.offset)
+        if self._counting.note(tip, asked):
+            _log.warning("history began anew", topics=len(self._topics))
+            for known in tuple(self._topics.values()):
+                known.log.reset(tip.time)
+                known.generation += 1
+                self._lost(known.topic)
+            self._shaken.set()
         return tip
-
-    def _begin_anew(self, tip: Tip) -> None:
-        known_before, self._epoch = self._epoch, tip.epoch
-        self._highest = 0
-        self._generation += 1
-        if not known_before:
-            return
-        _log.warning("history began anew", topics=len(self._topics))
-        for known in tuple(self._topics.values()):
-            known.log.reset(tip.time)
-            known.generation += 1
-            self._lost(known.topic)
-        self._shaken.set()
 
     async def _settle(self, known: Followed) -> None:
         """Wait for a log to be ready, after its offsets began anew."""
@@ -272,9 +261,9 @@ class Follower:
     async def _check(self, due: Sequence[Followed]) -> None:
         """Compare the last offsets of topics with the store's."""
         tip = await self.tip()
-        generation = self._generation
+        generation = self._counting.generation
         last = await self._history.last_offsets([known.topic for known in due])
-        if self._generation != generation:
+        if self._counting.generation != generation:
             return  # it is the answer to a question about what was; all will be checked again
         now = self._clock()
         for known in due:
@@ -292,6 +281,13 @@ class Follower:
 
     def _due(self) -> Iterator[Followed]:
         now = self._clock()
+        if self._shaken.is_set():
+            self._shaken.clear()
+            self._again_at = now + AGAIN_SECONDS
+            yield from tuple(self._topics.values())
+        elif now >= self._again_at:
+            self._again_at = math.inf
+            yield from tuple(self._topics.values())
         for known in self._visits.due(now):
             if self._topics.get(known.topic) is known:
                 self._visits.add(known, now + known.visit_seconds)

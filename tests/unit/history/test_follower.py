@@ -7,7 +7,7 @@ import pytest
 
 from gateway.errors import HistoryUnavailable
 from gateway.history.followed import CHECK_SECONDS
-from gateway.history.follower import CHECKED_AT_ONCE, RETRY_SECONDS
+from gateway.history.follower import AGAIN_SECONDS, CHECKED_AT_ONCE, RETRY_SECONDS
 from gateway.history.position import Position
 from tests.unit.history.fakes import Policy, Scene, scene
 
@@ -64,6 +64,22 @@ async def test_the_store_says_that_something_may_have_happened_and_all_are_check
     await at.settle()
 
     assert (at.offsets("a"), at.offsets("b")) == ([1], [2])
+
+
+async def test_after_something_happened_all_are_checked_once_more(at: Scene) -> None:
+    """The copy that answered the first time may have lagged behind."""
+    await at.pass_time(5)
+    at.publish(lose=True)
+    late = at.history.kept.pop(1)
+    at.history.listener()
+    await at.settle()
+    at.history.kept[1] = late
+    await at.pass_time(AGAIN_SECONDS + 1)
+    assert at.offsets() == [1]
+
+    asked = at.history.count("last_offsets")
+    await at.pass_time(AGAIN_SECONDS + 1)
+    assert at.history.count("last_offsets") == asked
 
 
 @pytest.mark.parametrize("problem", [HistoryUnavailable("unavailable", "x"), RuntimeError("bug")])
