@@ -1,6 +1,7 @@
 """History where the store fails, begins anew, is replaced, or refuses."""
 
 import asyncio
+import re
 import shutil
 from typing import Any
 
@@ -377,3 +378,40 @@ async def test_without_a_rule_that_keeps_history_none_is_needed(
     gateway = start_gateway({"bus": {"url": server.url}})
 
     assert gateway.get("/readyz")[0] == 200
+
+
+async def test_a_server_that_is_too_old_is_named(
+    start_nats: StartNats, start_gateway: StartGateway
+) -> None:
+    """A server of today that says it is one of yesterday."""
+    server = start_nats()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", server.port)
+        hello = await there.readline()
+        writer.write(re.sub(rb'"version":"[^"]*"', b'"version":"2.10.29"', hello))
+        await asyncio.gather(_copy(reader, back), _copy(there, writer))
+
+    listener = await asyncio.start_server(forward, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    gateway = start_gateway(CONFIG | {"bus": {"url": f"nats://127.0.0.1:{port}"}}, ready=False)
+
+    async def reasons() -> bytes:
+        return (await asyncio.to_thread(gateway.get, "/readyz"))[1]
+
+    async def too_old() -> bool:
+        found = await reasons()
+        return b"history_server_too_old" in found and b"starting" not in found
+
+    await eventually(too_old, 20)
+    assert b"bus_down" not in await reasons()
+    assert (await post(gateway, 1))[0] == 503
+    await asyncio.to_thread(gateway.kill)
+    listener.close()
+    await listener.wait_closed()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+    writer.close()
