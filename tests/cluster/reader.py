@@ -254,11 +254,22 @@ class SlowReader:
         self._join_ref = ref = str(next(self._refs))
         await self._socket.send(json.dumps([ref, ref, ROOM, "phx_join", {"resume": resume}]))
         self.answer = {}
-        await self.read(lambda: bool(self.answer))
+        await self._read(lambda: bool(self.answer))
         return self.answer
 
-    async def read(self, enough: Callable[[], bool]) -> None:
-        """Read frames until it is enough."""
+    async def read(self, count: int) -> None:
+        """Read until it has so many numbers."""
+        await self._read(lambda: len(self.numbers) == count)
+
+    async def until(self, number: int) -> None:
+        """Read until a number comes."""
+        await self._read(lambda: self.numbers[-1:] == [number])
+
+    async def until_error(self) -> None:
+        """Read until the channel is ended by ``phx_error``."""
+        await self._read(lambda: self.errors == 1)
+
+    async def _read(self, enough: Callable[[], bool]) -> None:
         async with asyncio.timeout(WITHIN_SECONDS):
             while not enough():
                 _, ref, topic, event, payload = json.loads(await self._socket.recv())
@@ -290,7 +301,4 @@ async def publish_many(replica: GatewayProcess, numbers: range, size: int) -> No
             status, answer = await backend.post("/v1/publish/batch", {"messages": messages})
             assert status == 202, answer
             # its messages are stored side by side, so each must say that it is
-            assert all(
-                item.get("results")
-                for item in answer["messages" if "messages" in answer else "results"]
-            ), answer
+            assert all(item.get("results") for item in answer["results"]), answer

@@ -160,7 +160,7 @@ async def test_a_client_cut_in_the_middle_of_a_replay_gets_the_rest(cluster: Clu
         slow = await SlowReader.connect(replica)
         answer = await slow.join(last)
         assert answer["recovered"] is (True if turn else None)
-        await slow.read(lambda s=slow: len(s.numbers) == 100)
+        await slow.read(100)
         written = replica.metric("messages_delivered_total") - before
         assert written < 600 - len(got), "it is in the middle"
         slow.cut()
@@ -169,7 +169,7 @@ async def test_a_client_cut_in_the_middle_of_a_replay_gets_the_rest(cluster: Clu
     slow = await SlowReader.connect(b)
     assert await slow.join(last) == recovered(last)
     await publish(a, 601)
-    await slow.read(lambda: slow.numbers[-1:] == [601])
+    await slow.until(601)
     assert got + slow.numbers == [*expected, 601]
     slow.cut()
 
@@ -183,14 +183,14 @@ async def test_a_replica_without_bus_in_the_middle_of_a_replay_goes_on_afterward
     expected = await kept(a)
     slow = await SlowReader.connect(b)
     await slow.join({"last": 400})
-    await slow.read(lambda: len(slow.numbers) == 50)
+    await slow.read(50)
     cut()
     await publish(a, 401, 402)
-    await slow.read(lambda: len(slow.numbers) == 400)
+    await slow.read(400)
     heal()
-    await slow.read(lambda: slow.numbers[-1] == 402)
+    await slow.until(402)
     await publish(a, 403)
-    await slow.read(lambda: slow.numbers[-1] == 403)
+    await slow.until(403)
 
     assert slow.numbers == [*expected, 401, 402, 403]
     assert slow.errors == 0
@@ -206,7 +206,7 @@ async def test_a_replay_that_needs_the_store_while_there_is_none_ends_and_is_res
     await publish_many(a, range(1, 401), SIZE)
     slow = await SlowReader.connect(b)
     await slow.join({"last": 400})
-    await slow.read(lambda: len(slow.numbers) == 50)
+    await slow.read(50)
     other = make_reader()
     await other.go(b)
     await publish_many(a, range(401, 801), SIZE)
@@ -214,7 +214,7 @@ async def test_a_replay_that_needs_the_store_while_there_is_none_ends_and_is_res
     await other.stop()
     cut()
     await eventually(lambda: b.metric("bus_connected") == 0, 30)
-    await slow.read(lambda: slow.errors == 1)
+    await slow.until_error()
     heal()
     await ready(b)
     expected = await kept(a)
@@ -222,7 +222,7 @@ async def test_a_replay_that_needs_the_store_while_there_is_none_ends_and_is_res
     last = slow.last
     assert await slow.join(last) == recovered(last)
     await publish(a, 801)
-    await slow.read(lambda: slow.numbers[-1] == 801)
+    await slow.until(801)
 
     assert slow.numbers == [*expected, 801]
     assert "crashed" not in b.full_log()

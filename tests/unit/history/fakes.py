@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.bus.placement import Placement
 from gateway.errors import HistoryUnavailable
 from gateway.history.base import Listener, Receipt, Stored, Tip
 from gateway.history.follower import Follower
-from gateway.history.position import Position
 from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from gateway.history.position import Position
 
 
 class Policy(NamedTuple):

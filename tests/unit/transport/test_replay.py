@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -15,10 +15,12 @@ from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.registry import Registry
 from gateway.protocol.effects import Unsubscribe
 from gateway.transport import joins, replay
-from gateway.transport.connection import Connection
 from gateway.transport.membership import Membership
 from gateway.transport.replay import AT_ONCE_BYTES, Recall
 from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from gateway.transport.connection import Connection
 
 ROOM = "room:1"
 START = Position("e", 0, 100.0)
@@ -54,7 +56,7 @@ class Follower:
         return self.generation(topic) >= 0 and self.floor >= offset
 
     async def catch_up(self, topic: str, generation: int, reached: Position) -> list[Stored]:
-        while not self.level(topic, reached.offset):
+        while not self.level(topic, reached.offset):  # noqa: ASYNC110 -- as the real one
             await asyncio.sleep(0.01)
         if self.problem is not None:
             raise self.problem
@@ -117,6 +119,7 @@ class Scene:
         return self.unread
 
     def rejoin(self, topic: str) -> None:
+        assert topic == ROOM
         self.errors += 1
         self.end()
 
@@ -139,8 +142,7 @@ class Scene:
         """Where the client stands, as it will be told."""
         return decode(self.members[ROOM].position[1:-1].decode()).offset
 
-    @property
-    def entered(self) -> bool:
+    def is_member(self) -> bool:
         """Whether the client is a member."""
         found = self.registry.get(ROOM)
         return found is not None and self.members.get(ROOM) in found.members
@@ -170,7 +172,7 @@ async def at() -> AsyncIterator[Scene]:
 async def test_a_short_replay_is_written_at_once_and_the_client_a_member(at: Scene) -> None:
     at.begin(stored(3), stored(5))
 
-    assert at.entered
+    assert at.is_member()
     assert at.written == [b"<3><5>"], "joined in one write"
     assert at.delivered == 2
     assert at.reached == 5
@@ -191,14 +193,14 @@ async def test_a_long_replay_waits_for_its_reader(at: Scene) -> None:
     at.begin(*(stored(n, half) for n in range(1, 6)))
     await clock.run(5)
     assert at.seen == [1, 2]
-    assert not at.entered
+    assert not at.is_member()
     at.unread = 0
     at.follower.messages = [stored(6), stored(7)]
     for _ in range(5):
         await clock.run(1)
 
     assert at.seen == [1, 2, 3, 4, 5, 6, 7]
-    assert at.entered
+    assert at.is_member()
 
 
 async def test_a_client_that_was_further_elsewhere_is_a_member_when_the_topic_is_there(
@@ -208,12 +210,12 @@ async def test_a_client_that_was_further_elsewhere_is_a_member_when_the_topic_is
     at.follower.floor = 2
     at.begin(stored(3))
     await clock.run(1)
-    assert not at.entered
+    assert not at.is_member()
     at.follower.floor = 3
     for _ in range(5):
         await clock.run(1)
 
-    assert at.entered
+    assert at.is_member()
     assert at.seen == [3]
 
 
@@ -231,7 +233,7 @@ async def test_a_replay_that_cannot_go_on_has_the_client_join_again(
 
     assert at.errors == 1
     assert (at.follower.members, at.unsubscribed) == (0, 1)
-    assert not at.entered
+    assert not at.is_member()
     assert at.departed == (ROOM, Position("e", 3, 103.0))
 
 
@@ -288,7 +290,7 @@ async def test_who_leaves_after_the_replay_is_no_member_any_more(at: Scene) -> N
     at.follower.floor = 1
     for _ in range(3):
         await clock.run(1)
-    assert at.entered
+    assert at.is_member()
     at.end()
 
     assert at.registry.get(ROOM) is None
