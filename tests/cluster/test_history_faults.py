@@ -232,6 +232,48 @@ async def test_a_replay_that_needs_the_store_while_there_is_none_ends_and_is_res
     await eventually(lambda: b.metric("subscriptions") == 0, what="the topic is let go of")
 
 
+async def test_a_replica_that_drains_in_the_middle_of_a_replay_ends_in_order(
+    cluster: Cluster,
+) -> None:
+    a, b = cluster.replicas
+    await publish_many(a, range(1, 401), SIZE)
+    expected = await kept(a)
+    slow = await SlowReader.connect(a)
+    await slow.join({"last": 400})
+    await slow.read(50)
+    a.terminate()
+    assert await asyncio.to_thread(a.wait, 20) == 0
+    slow.cut()
+    again = await SlowReader.connect(b)
+    assert await again.join(slow.last) == recovered(slow.last)
+    await publish(b, 401)
+    await again.until(401)
+
+    assert slow.numbers + again.numbers == [*expected, 401]
+    assert "Traceback" not in a.full_log()
+    again.cut()
+
+
+@pytest.mark.parametrize("resume", ["start", "newest"])
+async def test_a_second_join_in_the_middle_of_a_replay_goes_on_where_the_first_was(
+    cluster: Cluster, resume: str
+) -> None:
+    a = cluster.replicas[0]
+    [start] = await publish(a, 0)
+    await publish_many(a, range(1, 401), SIZE)
+    expected = (await kept(a))[1:]
+    slow = await SlowReader.connect(a)
+    await slow.join(start)
+    await slow.read(50)
+    answer = await slow.join(start if resume == "start" else {"last": 400})
+    assert answer["recovered"] is (True if resume == "start" else None)
+    await publish(a, 401)
+    await slow.until(401)
+
+    assert slow.numbers == [*expected, 401]
+    slow.cut()
+
+
 async def test_a_store_that_is_down_refuses_and_has_stored_nothing(
     cluster: Cluster, make_reader: MakeReader
 ) -> None:
