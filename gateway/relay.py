@@ -266,9 +266,11 @@ class Relay:
 
     def _deliver(self, topic: str, data: bytes, placement: Placement | None) -> None:
         if placement is not None:
-            if self._follower is not None:
-                self._follower.live(topic, placement, data)
-            return
+            if self._follower is not None and self._follower.live(topic, placement, data):
+                return
+            if self.policy(topic) is not None:
+                return  # it is covered by the tip that following will begin with
+            # others have a rule that keeps it
         control = control_in(data)
         if control is not None:
             if control[0] is not Control.ERASED:

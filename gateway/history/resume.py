@@ -251,8 +251,8 @@ def examine(
         sent: The last position this socket was sent on the topic, by a channel it has or had there: what
             is replayed begins above it.
     """
-    if sent is not None and sent.epoch != here.epoch:
-        sent = None
+    if sent is not None and (sent.epoch != here.epoch or sent.offset > last):
+        sent = None  # of an epoch before, or of a store that was replaced by an older copy since
     if sent is not None and sent.offset > here.offset:
         here = sent
     match request:

@@ -4,7 +4,8 @@ from typing import Final, Protocol
 
 from gateway.errors import HistoryUnavailable
 from gateway.history.base import History, Stored, Tip
-from gateway.history.follower import Followed, Follower
+from gateway.history.followed import Followed
+from gateway.history.follower import Follower
 from gateway.history.once import Once
 from gateway.history.position import Position
 from gateway.history.resume import Latest, Missed, Outcome, Request, examine
@@ -43,11 +44,11 @@ class Resumer:
         self._follower = follower
         self._metrics = metrics
         self._bounded = bounded
-        self._reads: Once[tuple[str, int], tuple[list[Stored], int]] = Once()
+        self._reads: Once[tuple[str, int, int], tuple[list[Stored], int]] = Once()
         self._turnstile = Turnstile(RESUMES_PER_TURN)
-        self._looks: Once[int, float | None] = Once()
-        # offset -> when it was looked up, and what was found
-        self._times: dict[int, tuple[float, float | None]] = {}
+        self._looks: Once[tuple[int, int], float | None] = Once()
+        # (counting, offset) -> when it was looked up, and what was found
+        self._times: dict[tuple[int, int], tuple[float, float | None]] = {}
 
     async def resume(
         self, topic: str, request: Request, sent: Position | None
@@ -61,20 +62,23 @@ class Resumer:
         Raises:
             BusError: The store does not answer.
         """
-        known = self._follower[topic]
         for _ in range(TRIES):
-            outcome = await self._outcome(known, request, sent)
-            if outcome.position.epoch != self._follower.epoch:
-                continue  # offsets began anew while the store was read
+            known = self._follower[topic]
+            tip = await self._follower.stand(known)
+            generation = known.generation
+            await self._turnstile.passed()
+            if not self._follower.goes_on(topic, generation):
+                continue
+            outcome = await self._outcome(known, request, sent, tip)
             tail = known.log.ring.since(outcome.reached, outcome.known)
-            if tail is not None:
+            if tail is not None and self._follower.goes_on(topic, generation):
                 self._metrics.resumed(_result(outcome))
                 return outcome, tail
         raise HistoryUnavailable("unavailable", "the topic moves faster than it can be read")
 
-    async def _outcome(self, known: Followed, request: Request, sent: Position | None) -> Outcome:
-        tip = await self._follower.tip()
-        await self._turnstile.passed()
+    async def _outcome(
+        self, known: Followed, request: Request, sent: Position | None, tip: Tip
+    ) -> Outcome:
         log = known.log
         offset, time = log.standing(tip.time)
         answer = examine(
@@ -121,27 +125,28 @@ class Resumer:
         self, known: Followed, start: int, limit: int, tip: Tip
     ) -> tuple[list[Stored], int]:
         """The topic's messages above an offset, and the offset up to which they are all there are."""
+        generation = known.generation
 
         async def read() -> tuple[list[Stored], int]:
-            ring = known.log.ring
             upto = max(tip.offset, start)
             found = await self._history.after(known.topic, start, limit=limit, upto=upto)
-            if len(found) < limit and start < ring.start <= tip.offset:
-                ring.extend(start, found, tip.offset)
+            if len(found) < limit and known.generation == generation:
+                known.log.ring.extend(start, found, tip.offset)
             return found, tip.offset
 
         # a crowd that comes back stands at the same place: one of them reads for all, up to his tip
-        return await self._reads.get((known.topic, start), read)
+        return await self._reads.get((known.topic, generation, start), read)
 
     async def _time_at(self, offset: int, tip: Tip) -> float | None:
         """When the message at an offset was stored; what was read a moment ago counts for a crowd."""
-        looked = self._times.get(offset)
+        place = (self._follower.counting, offset)
+        looked = self._times.get(place)
         if looked is not None and tip.time - looked[0] <= RECENT_SECONDS:
             return looked[1]
-        stored_at = await self._looks.get(offset, lambda: self._history.time_at(offset))
+        stored_at = await self._looks.get(place, lambda: self._history.time_at(offset))
         if len(self._times) >= RECENT_TIMES:
             self._times.clear()
-        self._times[offset] = (tip.time, stored_at)
+        self._times[place] = (tip.time, stored_at)
         return stored_at
 
 

@@ -250,9 +250,7 @@ class Socket:
         effects: list[Effect] = []
         if channel.state is not ChannelState.JOINING:
             effects.append(Unsubscribe(topic, channel.attempt))
-        waiting, channel.held = channel.held or (), None
-        late = [late_refusal(channel, message, Reason.UNAUTHORIZED) for message in waiting]
-        self._held_bytes -= sum(message.size for message in waiting)
+        late = [late_refusal(channel, m, Reason.UNAUTHORIZED) for m in self._let_go(channel)]
         if channel.state is not ChannelState.JOINED:
             return [*effects, *self._refuse_join(topic, channel, Reason.UNAUTHORIZED), *late]
         del self._channels[topic]
@@ -263,6 +261,7 @@ class Socket:
         channel = self._current(topic, attempt, ChannelState.JOINED)
         if channel is None:
             return []
+        self._let_go(channel)  # as a process that crashes loses its mailbox
         del self._channels[topic]
         return [Unsubscribe(topic, attempt), Send(error_message(channel.join_ref, channel.topic))]
 
@@ -340,7 +339,12 @@ class Socket:
     def _replay(self, ended: Channel) -> list[Effect]:
         """What waited for a channel that is gone: a join among it starts a channel, which holds the rest."""
         effects: list[Effect] = []
-        for message in ended.held or ():
-            self._held_bytes -= message.size
+        for message in self._let_go(ended):
             effects += self.receive(message)
         return effects
+
+    def _let_go(self, channel: Channel) -> Iterable[Message]:
+        """What a channel holds, which it then holds no longer."""
+        waiting, channel.held = channel.held or (), None
+        self._held_bytes -= sum(message.size for message in waiting)
+        return waiting

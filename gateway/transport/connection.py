@@ -239,6 +239,7 @@ class Connection:
                 if isinstance(effect, RefuseJoin) and effect.reason is not None:
                     self.endpoint.metrics.joins.labels(effect.reason.value).inc()
                 self.send(self.encoding.outgoing(effect.message))
+        self.departed = None  # nothing replaces what ended here
 
     def send(self, data: bytes) -> None:
         """Write, if there is still somebody to read it."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gateway.errors import BusError, HistoryUnavailable
+from gateway.errors import BusError
 from gateway.history.base import Stored
+from gateway.history.position import Position
 from gateway.history.resume import Outcome
 from gateway.transport.membership import Membership
 
@@ -38,19 +39,25 @@ class Recall:
         self.messages = [*outcome.replay, *tail]
 
     @property
-    def reached(self) -> int:
-        """Offset where the client stands when it was sent all of them."""
-        return self.messages[-1].offset if self.messages else self.outcome.position.offset
+    def reached(self) -> Position:
+        """Where the client stands when it was sent all of them."""
+        return _after(self.messages, self.outcome.position)
 
 
 def begin(connection: "Connection", topic: str, member: Membership, recall: Recall) -> None:
-    """Send what fits at once, and make the client a member; else go on in a task."""
+    """Send what fits at once, and make the client a member; else go on in a task.
+
+    To be called in the turn of the event loop in which the resume was answered.
+    """
     relay = connection.endpoint.relay
     rest = _write(connection, topic, member, recall.messages)
-    if not rest and relay.follower.level(topic, recall.reached):
+    if not rest and relay.follower.level(topic, recall.reached.offset):
         relay.add(topic, member)
         return
-    member.replaying = asyncio.create_task(_replay(connection, topic, member, rest, recall.reached))
+    generation = relay.follower.generation(topic)
+    member.replaying = asyncio.create_task(
+        _replay(connection, topic, member, rest, reached=recall.reached, generation=generation)
+    )
 
 
 async def _replay(
@@ -58,41 +65,39 @@ async def _replay(
     topic: str,
     member: Membership,
     rest: Sequence[Stored],
-    reached: int,
+    *,
+    reached: Position,
+    generation: int,
 ) -> None:
     """Write what is left as the client reads, then what came meanwhile, until there is nothing more."""
     relay = connection.endpoint.relay
-    follower = relay.follower
-    epoch = follower.epoch
-    read_upto = 0
     try:
         while True:
             while rest:
                 await _drained(connection)
+                if not relay.follower.goes_on(topic, generation):
+                    break  # what is left has no place any more; catching up says so
                 rest = _write(connection, topic, member, rest)
-            if follower.epoch != epoch:
-                raise HistoryUnavailable("unavailable", "offsets began anew")
-            if not follower.level(topic, reached):
-                # the client was further elsewhere than this replica is
-                await asyncio.sleep(POLL_SECONDS)
-                continue
-            recent = follower.since(topic, reached, read_upto)
-            if recent is None:  # it read so slowly that memory has moved on
-                rest, read_upto = await follower.read(topic, reached)
-            elif not recent:
+            rest = await relay.follower.catch_up(topic, generation, reached)
+            if not rest:
                 break
-            else:
-                rest = recent
-            reached = rest[-1].offset if rest else reached
+            reached = _after(rest, reached)
     except Exception as problem:  # noqa: BLE001 -- top of this task: logged, and the client joins again
         if isinstance(problem, BusError):
-            _log.warning("replay broken off", problem=type(problem).__name__)
+            _log.warning("replay broken off", problem=str(problem))
         else:
             _log.exception("replay crashed")
-        await connection.perform(connection.core.crash(topic, member.attempt))
+        connection.rejoin(topic)
         return
     member.replaying = None
     relay.add(topic, member)
+
+
+def _after(messages: Sequence[Stored], position: Position) -> Position:
+    """Where one stands who stood at a position and was sent some messages."""
+    if not messages:
+        return position
+    return Position(position.epoch, messages[-1].offset, messages[-1].time)
 
 
 def _write(

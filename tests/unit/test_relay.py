@@ -7,6 +7,7 @@ import pytest
 
 from gateway.bus.envelope import Envelope, encode
 from gateway.bus.memory import MemoryBus
+from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
 from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.registry import Registry
@@ -100,3 +101,13 @@ async def test_a_publisher_whose_clock_is_ahead_counts_as_no_delay(parts: Any) -
     await asyncio.sleep(0)
 
     assert recording.delays == [0.0]
+
+
+async def test_what_others_keep_is_delivered_where_no_rule_keeps_it(parts: Any) -> None:
+    """While a rule with history is being rolled out, some replicas do not have it yet."""
+    _, recording, bus = parts
+    data = encode(Envelope("e", b"{}", False, NOW))
+    bus.exchange.send("p.topic.room.1", data, placement=Placement(7, 6, NOW))
+    await asyncio.sleep(0)
+
+    assert recording.sent == [Broadcast(TOPIC, "e", b"{}")]

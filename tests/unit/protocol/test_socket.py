@@ -545,7 +545,7 @@ def test_what_waits_behind_a_push_is_refused_when_the_channel_is_ended() -> None
         ]
 
 
-@pytest.mark.parametrize("way", ["refused", "failed", "ended", "resumed"])
+@pytest.mark.parametrize("way", ["refused", "failed", "ended", "crashed", "resumed"])
 def test_room_for_what_waits_is_given_back_whichever_way_a_join_ends(way: str) -> None:
     client = Client(immediate=False)
     whole = {"x": "x" * (MAX_HELD_BYTES - len('{"x": ""}"1""2"'))}
@@ -562,6 +562,9 @@ def test_room_for_what_waits_is_given_back_whichever_way_a_join_ends(way: str) -
             client.perform(socket.join_decided(ROOM, attempt, may_push=True))
             if way == "failed":
                 client.perform(socket.subscribe_failed(ROOM, attempt, Reason.BUS_UNAVAILABLE))
+            elif way == "crashed":
+                socket.subscribed(ROOM, attempt)
+                client.perform(socket.crash(ROOM, attempt))
             else:
                 client.perform(socket.subscribed(ROOM, attempt))
                 client.receive("1", "3", ROOM, "phx_leave", {})

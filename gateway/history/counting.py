@@ -1,0 +1,50 @@
+"""Which counting of offsets is current, and when another one has begun."""
+
+from typing import NamedTuple
+
+from gateway.history.base import Tip
+
+
+class Mark(NamedTuple):
+    """What was known when a question was asked."""
+
+    generation: int
+    highest: int
+
+
+class Counting:
+    """What is known of the store's offsets.
+
+    Attributes:
+        epoch: The store's word for it; empty before any is known.
+        highest: Offset that is known to have been given to a message.
+        generation: How many countings there were.
+    """
+
+    __slots__ = ("epoch", "generation", "highest")
+
+    def __init__(self) -> None:
+        self.epoch = ""
+        self.highest = 0
+        self.generation = 0
+
+    def mark(self) -> Mark:
+        """What is known now."""
+        return Mark(self.generation, self.highest)
+
+    def note(self, tip: Tip, asked: Mark) -> bool:
+        """Take note of the end of the history; says whether offsets have begun anew with it.
+
+        An end that went back is that of a store that was replaced by an older copy.
+
+        Args:
+            asked: What was known before it was asked for.
+        """
+        known_before = self.epoch
+        back = tip.offset < asked.highest and asked.generation == self.generation
+        if anew := tip.epoch != self.epoch or back:
+            self.epoch = tip.epoch
+            self.highest = 0
+            self.generation += 1
+        self.highest = max(self.highest, tip.offset)
+        return anew and bool(known_before)

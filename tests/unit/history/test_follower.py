@@ -1,0 +1,460 @@
+"""Keeping topics level with a store that fails, begins anew, and whose live copies get lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.errors import HistoryUnavailable
+from gateway.history.followed import CHECK_SECONDS
+from gateway.history.follower import AGAIN_SECONDS, CHECKED_AT_ONCE, RETRY_SECONDS
+from gateway.history.position import Position
+from tests.unit.history.fakes import Policy, Scene, scene
+
+HOUR = 3600.0
+POLICY = Policy()
+
+
+@pytest.fixture
+async def at() -> AsyncIterator[Scene]:
+    """A follower of topic ``a``."""
+    async with scene() as made:
+        await made.follower.follow("a", POLICY)
+        yield made
+
+
+async def test_live_copies_are_delivered_as_they_come(at: Scene) -> None:
+    for _ in range(3):
+        at.publish()
+
+    assert at.offsets() == [1, 2, 3]
+    assert at.history.count("after") == 0
+
+
+async def test_what_was_lost_before_a_live_copy_is_fetched_first(at: Scene) -> None:
+    at.publish()
+    at.publish(lose=True)
+    at.publish("b", lose=True)
+    at.publish()
+    assert at.offsets() == [1], "the fourth waits"
+    await at.settle()
+
+    assert at.offsets() == [1, 2, 4]
+    assert at.repairs == 1
+
+
+async def test_a_lost_last_message_is_found_by_the_next_check(at: Scene) -> None:
+    at.publish()
+    at.publish(lose=True)
+    await at.pass_time(CHECK_SECONDS + 1)
+
+    assert at.offsets() == [1, 2]
+    assert at.repairs == 1
+    assert at.lost == []
+
+
+async def test_the_store_says_that_something_may_have_happened_and_all_are_checked(
+    at: Scene,
+) -> None:
+    await at.follower.follow("b", POLICY)
+    await at.pass_time(5)
+    at.publish(lose=True)
+    at.publish("b", lose=True)
+    at.history.listener()
+    await at.settle()
+
+    assert (at.offsets("a"), at.offsets("b")) == ([1], [2])
+
+
+async def test_after_something_happened_all_are_checked_once_more(at: Scene) -> None:
+    """The copy that answered the first time may have lagged behind."""
+    await at.pass_time(5)
+    at.publish(lose=True)
+    late = at.history.kept.pop(1)
+    at.history.listener()
+    await at.settle()
+    at.history.kept[1] = late
+    await at.pass_time(AGAIN_SECONDS + 1)
+    assert at.offsets() == [1]
+
+    asked = at.history.count("last_offsets")
+    await at.pass_time(AGAIN_SECONDS + 1)
+    assert at.history.count("last_offsets") == asked
+
+
+@pytest.mark.parametrize("problem", [HistoryUnavailable("unavailable", "x"), RuntimeError("bug")])
+async def test_a_fetch_that_fails_is_made_again(at: Scene, problem: Exception) -> None:
+    at.history.fail("after", problem)
+    at.publish(lose=True)
+    at.publish()
+    await at.settle()
+    assert at.offsets() == []
+    await at.pass_time(RETRY_SECONDS)
+    await at.settle()
+
+    assert at.offsets() == [1, 2]
+    at.publish()
+    assert at.offsets() == [1, 2, 3]
+
+
+async def test_while_a_fetch_is_under_way_no_other_is_made_for_the_topic(at: Scene) -> None:
+    at.history.gate.clear()
+    at.publish(lose=True)
+    for _ in range(20):
+        at.publish()
+        await at.settle()
+    assert at.history.count("after") == 1
+    at.history.gate.set()
+    await at.settle()
+
+    assert at.offsets() == list(range(1, 22))
+
+
+async def test_what_the_store_gave_up_before_it_was_fetched_is_said(at: Scene) -> None:
+    for _ in range(POLICY.messages + 5):
+        at.publish(lose=True)
+    for offset in range(1, 5):
+        del at.history.kept[offset]  # it keeps no more than it must
+    at.history.listener()
+    await at.settle()
+
+    assert at.offsets() == list(range(5, 16))
+    assert at.lost == ["a"]
+
+
+async def test_a_check_that_fails_is_made_again_a_moment_later(at: Scene) -> None:
+    await at.pass_time(5)
+    at.publish(lose=True)
+    at.history.fail("last_offsets", *[HistoryUnavailable("unavailable", "x")] * 3)
+    at.history.listener()
+    await at.settle()
+    assert at.offsets() == []
+    await at.pass_time(3)
+    await at.settle()
+
+    assert at.offsets() == [1]
+
+
+async def test_a_bug_with_one_check_does_not_end_all(at: Scene) -> None:
+    at.history.fail("last_offsets", RuntimeError("bug"))
+    at.history.listener()
+    await at.settle()
+    at.publish(lose=True)
+    await at.pass_time(CHECK_SECONDS + 1)
+
+    assert at.offsets() == [1]
+
+
+async def test_topics_are_looked_at_when_their_time_has_come_and_not_all_at_once(
+    at: Scene,
+) -> None:
+    for second in range(5):
+        await at.pass_time(1)
+        await at.follower.follow(f"t{second}", POLICY)
+    await at.follower.follow("short", Policy(seconds=12))
+    await at.pass_time(2)
+    at.history.calls.clear()
+    await at.pass_time(CHECK_SECONDS * 3)
+
+    asked = [topics for name, topics in at.history.calls if name == "last_offsets"]
+    looks = [topic for topics in asked if isinstance(topics, tuple) for topic in topics]
+    for topic in ("a", "t0", "t1", "t2", "t3", "t4"):
+        assert looks.count(topic) in (3, 4)
+    assert looks.count("short") >= CHECK_SECONDS * 3 / 2 - 1, "a sixth of its seconds"
+    without = [{t for t in topics if t != "short"} for topics in asked if isinstance(topics, tuple)]
+    assert max(map(len, without)) == 1
+
+
+async def test_no_question_names_more_topics_than_the_server_takes(at: Scene) -> None:
+    for number in range(CHECKED_AT_ONCE + 1):
+        await at.follower.follow(f"t{number}", POLICY)
+    at.history.calls.clear()
+    at.history.listener()
+    await at.settle()
+
+    asked = [topics for name, topics in at.history.calls if name == "last_offsets"]
+    assert [len(topics) for topics in asked if isinstance(topics, tuple)] == [CHECKED_AT_ONCE, 2]
+
+
+async def test_a_quiet_topic_tells_positions_that_stay_young(at: Scene) -> None:
+    at.follower.resuming("a", 1)
+    at.publish()
+    await at.pass_time(POLICY.seconds * 2)
+
+    assert len(at.told) >= 5, "at least every third of the rule's seconds"
+    times = [position.time for _, position in at.told]
+    assert {(topic, p.epoch, p.offset) for topic, p in at.told} == {("a", "e1", 1)}
+    assert times == sorted(times)
+    assert at.history.now - times[-1] < POLICY.seconds / 3 + 1
+
+
+async def test_nobody_is_reminded_where_nobody_resumes(at: Scene) -> None:
+    await at.follower.follow("b", POLICY)
+    at.follower.resuming("b", 1)
+    at.follower.resuming("a", 1)
+    at.follower.resuming("a", -1)
+    await at.pass_time(POLICY.seconds)
+
+    assert {topic for topic, _ in at.told} == {"b"}
+
+
+async def test_a_topic_with_traffic_needs_no_reminders(at: Scene) -> None:
+    at.follower.resuming("a", 1)
+    for _ in range(20):
+        at.publish()
+        await at.pass_time(POLICY.seconds / 10)
+
+    assert at.told == []
+
+
+async def test_the_first_message_after_hours_is_delivered_at_once(at: Scene) -> None:
+    """The one before it is long gone from the store, so its live copy names none."""
+    at.follower.resuming("a", 1)
+    at.publish()
+    await at.pass_time(5 * HOUR, step=5)
+    at.history.kept.clear()
+    at.publish()
+    await at.settle()
+    last = at.told[-1][1]
+
+    assert at.offsets() == [1, 2]
+    assert at.lost == []
+    assert last.offset == 1
+    assert at.history.now - last.time < POLICY.seconds / 3 + 5
+
+
+async def test_the_first_message_after_hours_is_found_though_its_live_copy_was_lost(
+    at: Scene,
+) -> None:
+    at.publish()
+    await at.pass_time(5 * HOUR, step=5)
+    at.history.kept.clear()
+    at.publish("b", lose=True)
+    at.publish(lose=True)
+    await at.pass_time(CHECK_SECONDS + 1)
+
+    assert at.offsets() == [1, 3]
+    assert at.lost == []
+
+
+async def test_another_epoch_is_said_and_its_messages_come(at: Scene) -> None:
+    await at.follower.follow("b", POLICY)
+    for _ in range(5):
+        at.publish()
+    at.history.begin_anew()
+    at.history.now += 10
+    at.publish(lose=True)
+    at.publish("b", lose=True)
+    at.history.listener()
+    await at.settle()
+    at.publish()
+    await at.settle()
+
+    assert sorted(at.lost) == ["a", "b"]
+    assert at.offsets("a") == [1, 2, 3, 4, 5, 1, 3]
+    assert at.offsets("b") == [2]
+    assert at.follower.position(3, 1.0) == Position("e2", 3, 1.0)
+
+
+async def test_a_store_that_is_an_older_copy_is_noticed_though_its_epoch_is_the_same(
+    at: Scene,
+) -> None:
+    for _ in range(5):
+        at.publish()
+    at.history.restore(2)
+    at.history.now += 10
+    at.publish(lose=True)
+    at.history.listener()
+    await at.settle()
+
+    assert at.lost == ["a"]
+    assert at.offsets() == [1, 2, 3, 4, 5, 3], "the new third, and not the first two again"
+    assert not at.follower["a"].log.vouches(at.history.now - 1)
+
+
+async def test_a_message_that_overtakes_the_answer_is_no_sign_of_an_older_copy(at: Scene) -> None:
+    at.publish()
+    at.history.answered.clear()
+    asking = asyncio.create_task(at.follower.tip())
+    await at.settle()
+    at.publish()
+    at.history.answered.set()
+
+    assert (await asking).offset == 1
+    assert at.lost == []
+
+
+async def test_an_answer_about_the_epoch_before_does_not_count(at: Scene) -> None:
+    """Else the topic would be taken to have come further than it has, and lose what comes next."""
+    for _ in range(5):
+        at.publish()
+    at.publish(lose=True)
+    at.history.gate.clear()
+    at.history.listener()
+    await at.settle()  # the question is under way
+    at.history.begin_anew()
+    at.history.now += 10
+    await at.follower.tip()
+    at.history.gate.set()
+    await at.settle()
+    at.publish(lose=True)
+    await at.pass_time(CHECK_SECONDS + 1)
+
+    assert at.offsets() == [1, 2, 3, 4, 5, 1]
+    assert at.lost == ["a"]
+
+
+async def test_a_topic_followed_while_its_offsets_begin_anew_is_ready_when_it_is_joined(
+    at: Scene,
+) -> None:
+    at.publish()
+    at.history.begin_anew()
+    at.history.now += 10
+    at.publish(lose=True)
+    await at.follower.tip()
+    assert not at.follower.ready("a")
+    following = asyncio.create_task(at.follower.follow("a", POLICY))
+    await at.pass_time(1, step=0.1)
+    await following
+
+    assert at.follower.ready("a")
+    assert at.offsets() == [1, 1]
+
+
+async def test_a_join_does_not_wait_for_ever_for_a_topic_that_cannot_be_read(at: Scene) -> None:
+    at.publish()
+    at.history.begin_anew()
+    at.history.now += 10
+    at.publish(lose=True)
+    await at.follower.tip()
+    at.history.fail("after", *[HistoryUnavailable("unavailable", "x")] * 100)
+    following = asyncio.create_task(at.follower.follow("a", POLICY))
+    await at.pass_time(10)
+
+    with pytest.raises(HistoryUnavailable):
+        await following
+
+
+async def test_a_topic_that_is_forgotten_while_it_is_fetched_gets_nothing_more(at: Scene) -> None:
+    at.history.gate.clear()
+    at.publish(lose=True)
+    at.publish()
+    await at.settle()
+    at.follower.forget("a")
+    at.history.gate.set()
+    await at.settle()
+    assert at.delivered == []
+    at.publish()
+
+    await at.follower.follow("a", POLICY)
+    at.publish()
+    assert at.offsets() == [4], "what came before is covered by the tip"
+
+
+async def test_who_waits_for_a_topic_that_was_forgotten_is_told(at: Scene) -> None:
+    position = at.follower.position(5, at.history.now)
+    waiting = asyncio.create_task(at.follower.catch_up("a", 0, position))
+    await at.settle()
+    at.follower.forget("a")
+    await at.pass_time(1)
+
+    with pytest.raises(HistoryUnavailable):
+        await waiting
+    assert not at.follower.level("a", 0)
+    assert not at.follower.goes_on("a", 0)
+    with pytest.raises(HistoryUnavailable):
+        at.follower["a"]
+    at.follower.resuming("a", 1)
+    at.follower.erased("a")
+    at.follower.forget("a")
+
+
+async def test_a_client_that_is_further_than_the_topic_waits_for_it(at: Scene) -> None:
+    """Its replica of before was quicker."""
+    at.publish()
+    at.publish(lose=True)
+    at.publish(lose=True)
+    waiting = asyncio.create_task(
+        at.follower.catch_up("a", 0, at.follower.position(2, at.history.now))
+    )
+    await at.pass_time(0.5, step=0.1)
+
+    assert at.offsets() == [1, 2]
+    assert await waiting == []
+    assert at.follower.level("a", 2)
+
+
+async def test_a_store_that_fails_is_not_asked_a_hundred_times_a_second(at: Scene) -> None:
+    at.history.fail("after", *[HistoryUnavailable("unavailable", "x")] * 1000)
+    at.publish(lose=True)
+    waiting = asyncio.create_task(
+        at.follower.catch_up("a", 0, at.follower.position(1, at.history.now))
+    )
+    await at.pass_time(5, step=0.01)
+    waiting.cancel()
+
+    assert at.history.count("after") <= 10
+
+
+async def test_a_replay_reads_on_in_the_store_where_memory_has_moved_on(at: Scene) -> None:
+    for _ in range(POLICY.messages + 5):
+        at.publish()
+    position = at.follower.position(8, at.history.now)
+
+    assert [m.offset for m in await at.follower.catch_up("a", 0, position)] == list(range(9, 16))
+    assert at.history.count("after") == 0
+    position = at.follower.position(15, at.history.now)
+    assert await at.follower.catch_up("a", 0, position) == []
+    at.follower["a"].log.erased()
+    position = at.follower.position(8, at.history.now)
+    assert [m.offset for m in await at.follower.catch_up("a", 0, position)] == list(range(9, 16))
+    assert at.history.count("after") == 1
+
+
+async def test_what_comes_while_a_replay_reads_that_there_is_nothing_is_not_passed_over(
+    at: Scene,
+) -> None:
+    position = at.follower.position(0, at.history.now)
+    for _ in range(3):
+        at.publish("b")
+    await at.follower.follow("c", POLICY)  # its memory begins after all of those
+    at.history.gate.clear()
+    reading = asyncio.create_task(at.follower.catch_up("c", 0, position))
+    await at.settle()
+    at.publish("c")
+    at.history.gate.set()
+
+    assert [m.offset for m in await reading] == [4]
+    assert at.history.count("after") == 1
+
+
+async def test_a_client_so_slow_that_what_it_lacks_may_be_gone_joins_again(at: Scene) -> None:
+    start = at.follower.position(0, at.history.now)
+    for _ in range(POLICY.messages + 5):
+        at.publish()
+    with pytest.raises(HistoryUnavailable):
+        await at.follower.catch_up("a", 0, start)
+
+    old = at.follower.position(14, at.history.now)
+    await at.pass_time(POLICY.seconds * 2, step=10)
+    at.history.kept.clear()
+    at.publish()
+    with pytest.raises(HistoryUnavailable):
+        await at.follower.catch_up("a", 0, old)
+
+
+async def test_a_replay_ends_where_offsets_begin_anew(at: Scene) -> None:
+    for _ in range(5):
+        at.publish()
+    generation = at.follower.generation("a")
+    assert at.follower.goes_on("a", generation)
+    at.history.begin_anew()
+    at.history.now += 10
+    await at.follower.tip()
+    assert not at.follower.goes_on("a", generation)
+    with pytest.raises(HistoryUnavailable):
+        await at.follower.catch_up("a", generation, Position("e1", 3, 1.0))
+
+    at.publish(lose=True)
+    await at.pass_time(CHECK_SECONDS + 1)
+    assert at.offsets()[-1] == 1, "what was asked of the epoch before does no harm"
