@@ -135,7 +135,8 @@ async def test_a_port_that_is_taken_is_named(run: Run, tmp_path: Path) -> None:
 def test_make_demo_sets_up_first() -> None:
     make = shutil.which("make")
     assert make is not None
-    command = [make, "--dry-run", "--always-make", "demo"]
+    # within another make, as in "make test", it would frame its output with the directory
+    command = [make, "--dry-run", "--always-make", "--no-print-directory", "demo"]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert "requirements/dev.txt" in lines
