@@ -6,6 +6,7 @@ import pytest
 
 from tests.cluster.conftest import BehindLink, Cluster, MakeReader, StartCluster
 from tests.cluster.reader import Pouring, kept, publish, recovered
+from tests.support.api import Backend
 from tests.support.gateway import GatewayProcess
 from tests.support.waiting import eventually
 
@@ -204,3 +205,34 @@ async def test_live_copies_lost_while_a_replica_had_no_bus_are_repaired(
         await reader.until([1, 2, 3, 4, 5])
         assert len(reader.answers) == 1
     assert a.metric("history_repairs_total") == 0
+
+
+async def test_the_history_is_paged_and_erased_on_all_replicas(
+    cluster: Cluster, make_reader: MakeReader
+) -> None:
+    a, b = cluster.replicas
+    reader, late, stays = make_reader(), make_reader(), make_reader()
+    await reader.go(b)
+    await publish(a, *range(1, 6))
+    await reader.until([1, 2, 3, 4, 5])
+    async with Backend(a) as backend:
+        numbers, cursor = [], ""
+        while True:
+            status, page = await backend.get(f"/v1/topics/room%3A1/history?limit=2{cursor}")
+            assert status == 200
+            numbers += [item["payload"]["n"] for item in page["items"]]
+            if page["next"] is None:
+                break
+            cursor = f"&cursor={page['next']}"
+        assert numbers == [1, 2, 3, 4, 5]
+        status, _ = await backend.get("/v1/topics/room%3A1/history?cursor=@nonsense")
+        assert status == 422
+        assert await backend.delete("/v1/topics/room%3A1/history") == (200, {"erased": 5})
+    assert await kept(b) == []
+    late.last, stays.last = {"last": 10}, page["position"]
+    await late.go(b)
+    assert (await stays.go(a))["recovered"] is True
+    await publish(a, 6)
+    for each in (late, stays):
+        await each.until([6])
+    await reader.until([1, 2, 3, 4, 5, 6])

@@ -3,15 +3,14 @@
 import pytest
 
 from gateway.auth.rules import PersonalTopic
-from gateway.auth.tokens import Claims
-from gateway.device import Device
 from gateway.protocol.reasons import Reason
 from gateway.sessions.book import Sessions
-from gateway.sessions.client import Client, Origin
+from gateway.sessions.client import Client
 from gateway.sessions.limits import Limits
 from gateway.tracker.core import Tracker
 from gateway.tracker.service import TrackerService
 from tests.support.clock import Clock
+from tests.unit.sessions.sockets import Socket
 
 
 class Carrier:
@@ -39,29 +38,6 @@ class Topics:
     def unsubscribe(self, topic: str, *, linger: bool) -> None:
         assert not linger
         self.held.remove(topic)
-
-
-class Socket:
-    """A socket of a user."""
-
-    def __init__(self, name: str, user: str) -> None:
-        self.id = name
-        self.claims = Claims(user, 0.0)
-        self.origin = Origin("websocket", "2.0.0", "", "", Device(name))
-        self.state = b"null"
-        self.topics: list[str] = []
-
-    def last_seen(self) -> float:
-        raise NotImplementedError
-
-    def end_session(self, reason: str) -> None:
-        raise NotImplementedError
-
-    def go_away(self) -> bool:
-        raise NotImplementedError
-
-    def leave_topic(self, topic: str) -> bool:
-        raise NotImplementedError
 
 
 class Observer:

@@ -6,11 +6,10 @@ from itertools import count
 
 import pytest
 
-from gateway.auth.tokens import Claims
 from gateway.cluster import Answers
 from gateway.device import Device
 from gateway.sessions import commands
-from gateway.sessions.client import Client, Origin
+from gateway.sessions.client import Client
 from gateway.sessions.commands import Inherit, Return, Standing, Vouchers
 from gateway.sessions.facts import EVENTS, Fact, ReplicaFact, SessionFact, UserFact
 from gateway.sessions.reporter import FAREWELL_SECONDS, TURN_SECONDS, USERS_AT_ONCE, Reporter
@@ -19,35 +18,12 @@ from gateway.tracker.effects import Lost
 from gateway.tracker.peers import Peers
 from gateway.tracker.view import MOVING_SECONDS
 from tests.support.clock import Clock
+from tests.unit.sessions.sockets import Socket
 
 GRACE = 3.0
+NUMBERS = count()
 LATER = 2.0
 """Enough for a decision, and for one that has to be made again."""
-
-
-class Socket:
-    """A socket of a user, or an anonymous one."""
-
-    ids = count()
-
-    def __init__(self, user: str | None, device: Device) -> None:
-        self.id = f"s{next(self.ids)}"
-        self.claims = None if user is None else Claims(user, 0.0)
-        self.origin = Origin("websocket", "2.0.0", "", "", device)
-        self.state = b'{"cart":7}'
-        self.topics: list[str] = []
-
-    def last_seen(self) -> float:
-        raise NotImplementedError
-
-    def end_session(self, reason: str) -> None:
-        raise NotImplementedError
-
-    def go_away(self) -> bool:
-        raise NotImplementedError
-
-    def leave_topic(self, topic: str) -> bool:
-        raise NotImplementedError
 
 
 class Replica:
@@ -103,7 +79,7 @@ class Replica:
 
     def start(self, user: str | None, device: str = "") -> Socket:
         """A session begins."""
-        socket = Socket(user, Device(device))
+        socket = Socket(f"s{next(NUMBERS)}", user, Device(device))
         self.sockets[socket.id] = socket
         self.reporter.started(socket)
         return socket
