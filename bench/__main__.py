@@ -7,7 +7,18 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from bench import checks, comparison, idle, live, presence, publishing, report, resuming, upstream
+from bench import (
+    checks,
+    comparison,
+    idle,
+    live,
+    presence,
+    publishing,
+    report,
+    resuming,
+    revoking,
+    upstream,
+)
 from bench.options import Options, parse
 from bench.proc import Cores
 
@@ -17,6 +28,7 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "upstream": upstream.run,
     "idle": idle.run_idle,
     "offline": idle.run_offline,
+    "revoke": revoking.run,
     "publish": publishing.run,
     "history": live.run,
     "resume": resuming.run,

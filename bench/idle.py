@@ -28,21 +28,21 @@ QUESTIONS: Final = 500
 def run_idle(cores: Cores, options: Options) -> str:
     """Measure what idle users occupy; returns the table."""
     users = 200 if options.quick else options.connections
-    rounds = _rounds(options, "idle", lambda: idle(cores, users))
+    rounds = rounds_of(options, "idle", lambda: idle(cores, users))
     return (
         "| idle users | KiB a connection | lowest | highest |\n|--:|--:|--:|--:|\n"
-        f"| {users:,} | {_spread(rounds, 'resident_kib', '.1f')} |\n"
+        f"| {users:,} | {spread(rounds, 'resident_kib', '.1f')} |\n"
         f"\nMedian of {len(rounds)}; each user has one connection, on one topic of its own.\n"
     )
 
 
 def run_offline(cores: Cores, options: Options) -> str:
     """Measure how long it takes to say that a user is not there; returns the table."""
-    rounds = _rounds(options, "offline", lambda: offline(cores))
+    rounds = rounds_of(options, "offline", lambda: offline(cores))
     return (
         "| an unknown user | ms | lowest | highest |\n|---|--:|--:|--:|\n"
-        f"| median | {_spread(rounds, 'median_ms', '.2f')} |\n"
-        f"| 99 % | {_spread(rounds, 'slow_ms', '.2f')} |\n"
+        f"| median | {spread(rounds, 'median_ms', '.2f')} |\n"
+        f"| 99 % | {spread(rounds, 'slow_ms', '.2f')} |\n"
         f"\n{QUESTIONS} requests, one after another; medians of {len(rounds)} "
         f"{'round' if len(rounds) == 1 else 'rounds'}, and their lowest and highest.\n"
     )
@@ -67,7 +67,7 @@ def offline(cores: Cores) -> Figures:
         with ServerProcess(asked, cores), ServerProcess(other, cores):
             wire = Wire(asked.publish_port)
             with closing(wire):
-                _await_two(wire)
+                await_two(wire)
                 times = list(_ask(wire))[WARM_UP:]
     return {"median_ms": median(times), "slow_ms": quantiles(times, n=100)[98]}
 
@@ -85,7 +85,8 @@ def _ask(wire: Wire) -> Iterator[float]:
             raise LoadError(f"a wrong answer: {report}")
 
 
-def _await_two(wire: Wire) -> None:
+def await_two(wire: Wire) -> None:
+    """Wait until two replicas know of each other."""
     deadline = time.monotonic() + MEET_SECONDS
     request = _get("/v1/replicas")
     while True:
@@ -103,7 +104,8 @@ def _get(path: str) -> bytes:
     ).encode()
 
 
-def _rounds(options: Options, name: str, once: Callable[[], Figures]) -> list[Figures]:
+def rounds_of(options: Options, name: str, once: Callable[[], Figures]) -> list[Figures]:
+    """Measure as often as is asked for; each round is shown."""
     rounds = options.rounds or (1 if options.quick else ROUNDS)
     results = []
     for number in range(rounds):
@@ -113,6 +115,7 @@ def _rounds(options: Options, name: str, once: Callable[[], Figures]) -> list[Fi
     return results
 
 
-def _spread(rounds: list[Figures], name: str, form: str) -> str:
+def spread(rounds: list[Figures], name: str, form: str) -> str:
+    """The cells of a figure: median, lowest, highest."""
     values = [figures[name] for figures in rounds]
     return " | ".join(format(each, form) for each in (median(values), min(values), max(values)))

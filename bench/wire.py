@@ -6,6 +6,7 @@ import struct
 
 TIMEOUT_SECONDS = 20.0
 TEXT = 0x1
+CLOSE = 0x8
 PING = 0x9
 PONG = 0xA
 
@@ -78,7 +79,7 @@ class Wire:
     def upgrade(self, path: str) -> None:
         """Become a WebSocket."""
         self.socket.sendall(upgrade(path))
-        check_upgraded(self._head())
+        check_upgraded(self.head())
 
     def ask(self, request: bytes) -> None:
         """Send a whole HTTP request; :meth:`answered` reads the answer."""
@@ -86,7 +87,7 @@ class Wire:
 
     def answered(self) -> bytes:
         """Wait for the answer to a request, which must be of the 200s; returns its body."""
-        start = self._head()
+        start = self.head()
         if not start.startswith(b"HTTP/1.1 20"):
             raise LoadError(f"request refused: {start[:200]!r}")
         length = 0
@@ -104,12 +105,17 @@ class Wire:
 
     def receive(self) -> bytes:
         """The next text message."""
-        while (found := split(self.rest)) is None:
-            self._more()
-        opcode, payload, self.rest = found
+        opcode, payload = self.frame()
         if opcode != TEXT:
             raise LoadError(f"unexpected frame {opcode}: {payload[:200]!r}")
         return payload
+
+    def frame(self) -> tuple[int, bytes]:
+        """Opcode and payload of the next frame."""
+        while (found := split(self.rest)) is None:
+            self._more()
+        opcode, payload, self.rest = found
+        return opcode, payload
 
     def detach(self) -> int:
         """The descriptor, non-blocking, once the client has joined."""
@@ -122,7 +128,8 @@ class Wire:
     def close(self) -> None:
         self.socket.close()
 
-    def _head(self) -> bytes:
+    def head(self) -> bytes:
+        """The head of the answer to a request, without the empty line."""
         while b"\r\n\r\n" not in self.rest:
             self._more()
         start, _, self.rest = self.rest.partition(b"\r\n\r\n")

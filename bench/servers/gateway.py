@@ -29,7 +29,7 @@ window_seconds = 0
 [[api.keys]]
 name = "bench"
 key = "{key}"
-scopes = ["publish", "read"]
+scopes = ["publish", "read", "manage"]
 [upstream]
 url = "{upstream}"
 secrets = ["whsec_YSBzZWNyZXQgb2YgdGhlIGJlbmNobWFyaywgMzIgYg=="]
