@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from tests.support.nats import NatsServer, nats_server_binary
 # no test asserts a time: a busy machine must not fail a property for being slow
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# A shell starts what runs in the background with Ctrl-C ignored, and the tests' processes inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 StartGateway = Callable[..., GatewayProcess]
 StartNats = Callable[..., NatsServer]
