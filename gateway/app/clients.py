@@ -14,9 +14,12 @@ from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.transport.callbacks import Callbacks
 from gateway.transport.endpoint import Endpoint
+from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake
+from gateway.transport.longpoll import LongPollTransport
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
+from gateway.transport.polling import PollSessions
 from gateway.transport.websocket import WebSocketTransport
 from gateway.upstream.client import Upstream
 
@@ -76,12 +79,18 @@ class ClientParts:
             clock=time.monotonic,
             wall_clock=time.time,
         )
-        websocket = WebSocketTransport(
-            self.endpoint,
-            Handshake(admission, OriginPolicy(config.server.allowed_origins), self.callbacks),
-            PeerAddress(config.server.trusted_proxies),
+        origins = OriginPolicy(config.server.allowed_origins)
+        handshake = Handshake(admission, origins, self.callbacks)
+        entrance = Entrance(self.endpoint, PeerAddress(config.server.trusted_proxies))
+        websocket = WebSocketTransport(self.endpoint, handshake, entrance)
+        longpoll = LongPollTransport(
+            PollSessions(self.endpoint),
+            handshake,
+            entrance,
+            users.cluster,
+            live=lambda: users.tracker.peers,
         )
-        self.routes: list[web.RouteDef] = websocket.routes()
+        self.routes: list[web.RouteDef] = [*websocket.routes(), *longpoll.routes()]
 
 
 def _fetched_keys(url: str, metrics: Metrics) -> FetchedKeys | None:

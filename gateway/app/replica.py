@@ -32,6 +32,7 @@ from gateway.lifecycle import Drain, Readiness, heartbeat
 from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters, UpstreamCounters
 from gateway.relay import Relay
 from gateway.transport.endpoint import Phase
+from gateway.transport.longpoll import MAX_BODY_BYTES
 from gateway.upstream.client import Upstream
 from gateway.upstream.outbox import Outbox
 
@@ -140,7 +141,7 @@ class Gateway:
             delay_seconds=config.drain.delay_seconds,
             window_seconds=config.drain.window_seconds,
         )
-        self._public = web.Application()
+        self._public = web.Application(client_max_size=MAX_BODY_BYTES)
         self._public.add_routes(self._clients.routes)
         if config.dev:
             demo.add_to(self._public)

@@ -36,6 +36,7 @@ class Control(IntEnum):
     ANSWER = 5
     REVOCATION = 6
     ERASED = 7
+    ERRAND = 8
 
 
 _CONTROLS: Final = frozenset(Control)

@@ -1,9 +1,9 @@
 """The ways from this replica to the others: to one, to all, and to those that hold a topic."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from itertools import count
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -21,7 +21,7 @@ from gateway.cluster.questions import (
     encode,
     in_parts,
 )
-from gateway.errors import BusError
+from gateway.errors import BusError, OutcomeUnknown
 
 PARTS_OF_AN_ENVELOPE = 2
 """Of what the bus carries, this share is a part of an answer; the rest is room for what is around it."""
@@ -30,6 +30,10 @@ _log = structlog.get_logger(__name__)
 
 Respond = Callable[[bytes], tuple[bytes, Iterable[str]] | None]
 """Given a question, the answer and who else has one; None when this replica has nothing to say."""
+
+
+RunErrand = Callable[[bytes], Awaitable[bytes]]
+"""Does what another replica wants done here; returns what came of it."""
 
 
 class Topics(Protocol):
@@ -54,6 +58,7 @@ class Cluster:
         on_tracker: Told what the trackers of others say.
         on_revocations: Told what others, or this one, revoked.
         respond: Answers the questions of others.
+        run_errand: Does what they want done.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Cluster:
         self.on_tracker: Callable[[bytes], None] = lambda _: None
         self.on_revocations: Callable[[bytes], None] = lambda _: None
         self.respond: Respond = lambda _: None
+        self.run_errand: RunErrand | None = None
         self._bus = bus
         self._subjects = subjects
         self._topics = topics
@@ -77,8 +83,13 @@ class Cluster:
         self._undecodable = undecodable
         self._questions: dict[int, Question] = {}
         self._numbers = count()
-        self._answers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         topics.on_control = self._received
+
+    @property
+    def errand_bytes(self) -> int:
+        """How long an errand should be, at most; a single message that is let in fits in any case."""
+        return self._bus.max_envelope_bytes // PARTS_OF_AN_ENVELOPE
 
     async def join(self) -> None:
         """Listen to what is said to this replica and to all. To be called once.
@@ -160,6 +171,34 @@ class Cluster:
         finally:
             del self._questions[number]
 
+    async def errand(self, replica: str, body: bytes, seconds: float) -> bytes | None:
+        """Have one replica do something, and wait until it is done.
+
+        Args:
+            seconds: For how long, at most.
+
+        Returns:
+            What came of it; None when there is no such replica.
+
+        Raises:
+            OutcomeUnknown: It may have been done, and may still be.
+            BusError: It certainly was not.
+        """
+        number, question = self._open((replica,), open_ended=False)
+        request = encode(Request(self.replica, number, body))
+        try:
+            await self._bus.publish(
+                self._subjects.replica(replica),
+                encode_control(Control.ERRAND, request),
+                unheard=question.unheard,
+            )
+            answers = await question.wait((replica,), seconds)
+        finally:
+            del self._questions[number]
+        if not answers.complete:
+            raise OutcomeUnknown("no answer from the other replica")
+        return answers.bodies.get(replica)
+
     def _open(self, named: Iterable[str], *, open_ended: bool) -> tuple[int, Question]:
         number = next(self._numbers)
         question = self._questions[number] = Question(named, open_ended=open_ended)
@@ -183,6 +222,8 @@ class Cluster:
                 self.on_revocations(message)
             elif kind is Control.REQUEST:
                 self._asked(decode_request(message))
+            elif kind is Control.ERRAND:
+                self._start(self._run(decode_request(message)))
             else:
                 self._answered(decode_answer(message))
         except (ValueError, RecursionError):
@@ -197,13 +238,26 @@ class Cluster:
         body, named = response
         others = tuple(replica for replica in named if replica != request.asker)
         answer = Answer(self.replica, request.number, others, body)
-        task = asyncio.create_task(self._answer(request.asker, answer))
-        self._answers.add(task)
-        task.add_done_callback(self._answers.discard)
+        self._start(self._answer(request.asker, answer))
+
+    async def _run(self, errand: Request) -> None:
+        if self.run_errand is None:
+            return
+        try:
+            body = await self.run_errand(errand.body)
+        except (ValueError, RecursionError):
+            self._undecodable()
+            return
+        await self._answer(errand.asker, Answer(self.replica, errand.number, (), body))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, asker: str, answer: Answer) -> None:
         try:
-            for part in in_parts(answer, self._bus.max_envelope_bytes // PARTS_OF_AN_ENVELOPE):
+            for part in in_parts(answer, self.errand_bytes):
                 await self._send(asker, Control.ANSWER, encode(part))
         except BusError as problem:
             _log.warning("answer not sent", asker=asker, problem=type(problem).__name__)

@@ -88,14 +88,15 @@ class Question:
         self._named.clear()
         self._look()
 
-    async def wait(self, live: Iterable[str]) -> Answers:
-        """Wait for what is missing, for :data:`ANSWER_SECONDS` at most.
+    async def wait(self, live: Iterable[str], seconds: float = ANSWER_SECONDS) -> Answers:
+        """Wait for what is missing.
 
         Args:
             live: All replicas that are alive: each may be the one that did not answer, if nobody did.
+            seconds: For how long, at most.
         """
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._decided.wait()
         except TimeoutError:
             return self.give_up(live)

@@ -1,7 +1,6 @@
 """One client connection: its frames, its timers, and how it ends."""
 
-import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.auth.claims import Claims
 from gateway.device import Device
@@ -12,10 +11,13 @@ from gateway.protocol.socket import Socket
 from gateway.sessions.client import Origin
 from gateway.transport import joins
 from gateway.transport.effects import perform
+from gateway.transport.encoding import SocketEncoding
 from gateway.transport.endpoint import Endpoint
-from gateway.transport.framing import PONG, WebSocketEncoding, close_frame, frame
+from gateway.transport.framing import PONG, frame
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gateway.history.position import Position
     from gateway.transport.lane import Lane
     from gateway.transport.membership import Joining, Membership
@@ -24,8 +26,27 @@ CLOSE_GRACE_SECONDS: Final = 5.0
 """How long a client has to answer a close frame before its TCP connection is cut."""
 
 
+class Wire(Protocol):
+    """What carries bytes to the client: a transport of asyncio, or a mailbox."""
+
+    def write(self, data: bytes) -> None:
+        """Send, in order; never waits."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that were not sent yet."""
+
+    def is_closing(self) -> bool:
+        """Whether nothing is sent any more."""
+
+    def abort(self) -> None:
+        """Drop what was not sent, and end."""
+
+
 class Connection:
     """The server's side of one socket.
+
+    Args:
+        idle_seconds: Silence after which it is closed.
 
     Attributes:
         id: Unique among all sockets of all replicas.
@@ -45,8 +66,9 @@ class Connection:
 
     __slots__ = (
         "_ages_at",
+        "_idle_seconds",
         "_token_ends_at",
-        "_transport",
+        "_wire",
         "buffered",
         "claims",
         "close_code",
@@ -68,13 +90,14 @@ class Connection:
     def __init__(
         self,
         endpoint: Endpoint,
-        transport: asyncio.WriteTransport,
-        encoding: WebSocketEncoding,
+        wire: Wire,
+        encoding: SocketEncoding,
         claims: Claims | None,
         origin: Origin,
         *,
         id: str,  # noqa: A002 -- what it is called everywhere
         state: Json = NULL,
+        idle_seconds: float,
     ) -> None:
         self.id = id
         self.encoding = encoding
@@ -85,8 +108,8 @@ class Connection:
         self.close_code: CloseCode | None = None
         # Fan-out calls these for every message: bound methods, so nothing of ours is in between. All
         # others use send: uvloop's write raises when the connection is gone.
-        self.write = transport.write
-        self.buffered = transport.get_write_buffer_size
+        self.write = wire.write
+        self.buffered = wire.get_write_buffer_size
         self.endpoint = endpoint
         self.core = Socket(max_channels=endpoint.limits.max_channels_per_socket)
         self.members: dict[str, Membership] = {}
@@ -94,7 +117,8 @@ class Connection:
         self.departed: tuple[str, Position] | None = None
         self.lane: Lane | None = None
         self.refreshing: asyncio.Task[None] | None = None
-        self._transport = transport
+        self._wire = wire
+        self._idle_seconds = idle_seconds
         self._ages_at = endpoint.expiry(self.heard_at)
         self._token_ends_at = endpoint.token_end(claims)
         endpoint.wheel.add(self, self._next_look())
@@ -138,7 +162,7 @@ class Connection:
 
     def go_away(self) -> bool:
         """Close it with 1001, it may come back; False if it is closed already."""
-        if self.close_code is not None or self._transport.is_closing():
+        if self.close_code is not None or self._wire.is_closing():
             return False
         self.close(CloseCode.GOING_AWAY)
         return True
@@ -166,13 +190,13 @@ class Connection:
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close from the gateway's side; the client hears nothing after the close frame."""
-        if self.close_code is not None or self._transport.is_closing():
+        if self.close_code is not None or self._wire.is_closing():
             return
         self.close_code = code
         if code is CloseCode.SERVICE_RESTART:
             self._move()
         self.release()
-        self.send(close_frame(code, reason))
+        self.send(self.encoding.carrier.farewell(code, reason))
         self.cut_off_later()
 
     def cut_off_later(self) -> None:
@@ -192,7 +216,7 @@ class Connection:
 
     def abort(self) -> None:
         """Cut the TCP connection now, whatever still waits for it."""
-        self._transport.abort()
+        self._wire.abort()
 
     def release(self) -> None:
         """Leave all topics and end joins under way; the connection is gone or about to be.
@@ -209,9 +233,9 @@ class Connection:
 
     def due(self, now: float) -> float | None:
         """The timer wheel's look: idle, too old, its token expired, or closed and never answered?"""
-        if self._transport.is_closing() or self.close_code is not None:
+        if self._wire.is_closing() or self.close_code is not None:
             # No client of ours, or one that does not take its last bytes.
-            self._transport.abort()
+            self._wire.abort()
             return None
         if now >= self._token_ends_at:
             self.close(CloseCode.TOKEN_EXPIRED)
@@ -219,7 +243,7 @@ class Connection:
         if now >= self._ages_at:
             self.close(CloseCode.SERVICE_RESTART)
             return None
-        if now >= self.heard_at + self.endpoint.limits.idle_timeout_seconds:
+        if now >= self.heard_at + self._idle_seconds:
             self.close(CloseCode.IDLE)
             return None
         return self._next_look()
@@ -243,7 +267,7 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """Write, if there is still somebody to read it."""
-        if not self._transport.is_closing():
+        if not self._wire.is_closing():
             self.write(data)
 
     def _move(self) -> None:
@@ -256,8 +280,7 @@ class Connection:
                 self.endpoint.presences.move(topic, self)
 
     def _next_look(self) -> float:
-        idle_at = self.heard_at + self.endpoint.limits.idle_timeout_seconds
-        return min(self._ages_at, self._token_ends_at, idle_at)
+        return min(self._ages_at, self._token_ends_at, self.heard_at + self._idle_seconds)
 
 
 class _TokenEnd:

@@ -23,16 +23,24 @@ from gateway.errors import TokenError, UpstreamError, UpstreamRefused, UpstreamT
 from gateway.protocol.messages import NULL, Json, encode_json
 from gateway.sessions.client import Origin
 from gateway.transport.callbacks import Callbacks
-from gateway.transport.framing import V1_FRAMES, V2_FRAMES, WebSocketEncoding
+from gateway.transport.encoding import (
+    LONGPOLL_ENCODINGS,
+    WEBSOCKET_ENCODINGS,
+    Encodings,
+    SocketEncoding,
+)
 from gateway.transport.origin import OriginPolicy
+from gateway.transport.ticket import Ticket
 
 SUBPROTOCOL: Final = "phoenix"
 BEARER_SUBPROTOCOL: Final = "base64url.bearer.phx."
 """phoenix.js 1.8 sends its authToken behind this prefix: base64 of either alphabet, unpadded."""
 
+AUTH_HEADER: Final = "X-Phoenix-AuthToken"
+"""Where phoenix.js 1.8 puts its authToken when it polls."""
+
 _BEARER: Final = "bearer "
 _VERSION: Final = re.compile(r"([12])\.0\.(0|[1-9]\d*)")
-_ENCODINGS: Final = {"1": V1_FRAMES, "2": V2_FRAMES}
 _DEFAULT_VERSION: Final = "1.0.0"
 
 MAX_TRACEPARENT: Final = 64
@@ -71,7 +79,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     device: Device
     state: Json
     traceparent: str
-    encoding: WebSocketEncoding
+    encoding: SocketEncoding
     subprotocol: str | None
 
 
@@ -83,7 +91,7 @@ class Handshake:
         self._origins = origins
         self._callbacks = callbacks
 
-    async def check(self, request: web.Request, session: str) -> Accepted:
+    async def websocket(self, request: web.Request, session: str) -> Accepted:
         """Go through all checks; the backend is asked last, so that only real sockets cost it anything.
 
         Args:
@@ -94,10 +102,43 @@ class Handshake:
         """
         if request.method != hdrs.METH_GET:
             raise Refused(400, "bad_method")
-        if not self._origins.allows(request.headers.get(hdrs.ORIGIN), request.host):
-            raise Refused(403, "origin")
+        self.origin(request)
         subprotocol, protocol_token = _subprotocol(request)
         token = request.query.get("token") or _authorization(request) or protocol_token
+        accepted = await self._accept(request, token, WEBSOCKET_ENCODINGS)
+        if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
+            raise Refused(400, "no_upgrade")
+        return await self._ask(
+            request, session, msgspec.structs.replace(accepted, subprotocol=subprotocol)
+        )
+
+    async def longpoll(self, request: web.Request, session: str) -> Accepted:
+        """The same for a session whose client polls (``Phoenix.Transports.LongPoll``).
+
+        Raises:
+            Refused: At the first check that fails.
+        """
+        self.origin(request)
+        # a client whose session has ended still shows that session's ticket, under the same name
+        tokens = (t for t in request.query.getall("token", ()) if Ticket.parse(t) is None)
+        shown = request.headers.get(AUTH_HEADER)
+        token = next(filter(None, tokens), None) or _authorization(request) or shown
+        return await self._ask(
+            request, session, await self._accept(request, token, LONGPOLL_ENCODINGS)
+        )
+
+    def origin(self, request: web.Request) -> None:
+        """Look at where the page comes from that sends the request.
+
+        Raises:
+            Refused: It is not allowed.
+        """
+        if not self._origins.allows(request.headers.get(hdrs.ORIGIN), request.host):
+            raise Refused(403, "origin")
+
+    async def _accept(
+        self, request: web.Request, token: str | None, encodings: Encodings
+    ) -> Accepted:
         try:
             claims = await self._admission.connect(token, request.query.get("user_id"))
         except TokenError as error:
@@ -105,17 +146,14 @@ class Handshake:
             status = 503 if error.reason == Refusal.KEYS_UNAVAILABLE else 403
             raise Refused(status, error.reason) from None
         device = _device(request, claims)
-        encoding = _encoding(request)
-        if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
-            raise Refused(400, "no_upgrade")
+        encoding = _encoding(request, encodings)
         traceparent = request.headers.get("traceparent", "")[:MAX_TRACEPARENT]
-        accepted = Accepted(claims, device, NULL, traceparent, encoding, subprotocol)
-        if self._callbacks.asks_connect:
-            return await self._ask(request, session, accepted)
-        return accepted
+        return Accepted(claims, device, NULL, traceparent, encoding, None)
 
     async def _ask(self, request: web.Request, session: str, accepted: Accepted) -> Accepted:
-        """What the backend makes of it."""
+        """What the backend makes of it, if it wants to be asked."""
+        if not self._callbacks.asks_connect:
+            return accepted
         origin = describe(request, accepted, "")
         params = _params(request, verified=accepted.claims is not None)
         try:
@@ -144,7 +182,8 @@ def describe(request: web.Request, accepted: Accepted, ip: str) -> Origin:
     # most clients of a replica are of a few kinds
     user_agent = sys.intern(_text(request.headers.get(hdrs.USER_AGENT, "")[:MAX_USER_AGENT]))
     version = accepted.encoding.version
-    return Origin("websocket", version, ip, user_agent, accepted.device, accepted.traceparent)
+    transport = accepted.encoding.carrier.name
+    return Origin(transport, version, ip, user_agent, accepted.device, accepted.traceparent)
 
 
 def _params(request: web.Request, *, verified: bool) -> Json:
@@ -155,7 +194,9 @@ def _params(request: web.Request, *, verified: bool) -> Json:
     """
     hidden = {"vsn", "vsn[]", *(("token",) if verified else ())}
     params = {
-        _text(name): _text(value) for name, value in request.query.items() if name not in hidden
+        _text(name): _text(value)
+        for name, value in request.query.items()
+        if name not in hidden and Ticket.parse(value) is None
     }
     return encode_json(params)
 
@@ -180,12 +221,12 @@ def _device(request: web.Request, claims: Claims | None) -> Device:
         raise Refused(403, "device") from None
 
 
-def _encoding(request: web.Request) -> WebSocketEncoding:
+def _encoding(request: web.Request, encodings: Encodings) -> SocketEncoding:
     versions = [value for name, value in request.query.items() if name in ("vsn", "vsn[]")]
     match = _VERSION.fullmatch(versions[0] if versions else _DEFAULT_VERSION)
     if match is None:
         raise Refused(403, "vsn")
-    return _ENCODINGS[match[1]]
+    return encodings[match[1]]
 
 
 def _authorization(request: web.Request) -> str | None:

@@ -4,20 +4,17 @@ import asyncio
 from typing import Final
 
 import structlog
-from aiohttp import WSMsgType, hdrs, web
+from aiohttp import WSMsgType, web
 
-from gateway.hub.turnstile import Turnstile
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.connection import Connection
 from gateway.transport.endpoint import Endpoint
+from gateway.transport.entrance import Entrance
 from gateway.transport.framing import close_frame
-from gateway.transport.handshake import Handshake, Refused, describe
-from gateway.transport.peer import PeerAddress
+from gateway.transport.handshake import Handshake, Refused
 from gateway.transport.rate import RateLimit
 
 PATH: Final = "/socket/websocket"
-
-RETRY_AFTER_SECONDS: Final = 5
 
 FRAMES_PER_TURN: Final = 64
 """
@@ -27,9 +24,6 @@ Frames that arrived together are handed over without a wait in between, so a cli
 thousands at once would hold up the event loop.
 """
 
-HANDSHAKES_PER_TURN: Final = 32
-"""Handshakes in one turn of the event loop: some 8 ms of work."""
-
 _log = structlog.get_logger(__name__)
 _COUNTED_CLOSES: Final = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011, *CloseCode})
 
@@ -37,11 +31,10 @@ _COUNTED_CLOSES: Final = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1009, 10
 class WebSocketTransport:
     """Serves ``/socket/websocket``."""
 
-    def __init__(self, endpoint: Endpoint, handshake: Handshake, peers: PeerAddress) -> None:
+    def __init__(self, endpoint: Endpoint, handshake: Handshake, entrance: Entrance) -> None:
         self._endpoint = endpoint
         self._handshake = handshake
-        self._peers = peers
-        self._turnstile = Turnstile(HANDSHAKES_PER_TURN)
+        self._entrance = entrance
 
     def routes(self) -> list[web.RouteDef]:
         """The transport's routes; with a trailing slash too, as phoenix.js users write it."""
@@ -49,16 +42,8 @@ class WebSocketTransport:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Handle one request, for the whole life of its socket."""
-        metrics = self._endpoint.metrics
-        await self._turnstile.passed()
         try:
-            # HTTP methods first: whatever the state of the gateway, a POST is no handshake.
-            if request.method == hdrs.METH_GET and (busy := self._endpoint.refusal()):
-                raise Refused(503, busy)
-            session = self._endpoint.new_id()
-            accepted = await self._handshake.check(request, session)
-            if busy := self._endpoint.refusal():  # the checks may have waited, for the backend say
-                raise Refused(503, busy)
+            session, accepted = await self._entrance.admit(request, self._handshake.websocket)
             ws = web.WebSocketResponse(
                 autoclose=False,
                 autoping=False,
@@ -75,13 +60,9 @@ class WebSocketTransport:
                 # well; of a half-made WebSocketResponse it would complain.
                 return web.Response()
         except Refused as refused:
-            metrics.connects.labels("refused", refused.reason).inc()
-            _log.info("connect refused", reason=refused.reason, ip=self._address(request))
-            headers = (
-                {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)} if refused.status == 503 else None
-            )
+            headers = self._entrance.refused(request, refused)
             return web.Response(status=refused.status, headers=headers)
-        metrics.connects.labels("ok", "").inc()
+        origin = self._entrance.welcome(request, accepted)
         transport = request.transport
         if transport is not None:  # else it went away just now
             connection = Connection(
@@ -89,9 +70,10 @@ class WebSocketTransport:
                 transport,
                 accepted.encoding,
                 accepted.claims,
-                describe(request, accepted, self._address(request)),
+                origin,
                 id=session,
                 state=accepted.state,
+                idle_seconds=self._endpoint.limits.idle_timeout_seconds,
             )
             await self._run(connection, ws, transport)
         return ws
@@ -152,7 +134,3 @@ class WebSocketTransport:
                 connection.heard_at = clock()  # who is made to wait is not idle
             elif frames % FRAMES_PER_TURN == 0:
                 await asyncio.sleep(0)
-
-    def _address(self, request: web.Request) -> str:
-        forwarded = request.headers.getall("X-Forwarded-For", ())
-        return self._peers.resolve(request.remote, forwarded)

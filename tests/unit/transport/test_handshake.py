@@ -13,6 +13,7 @@ from gateway.device import UNKNOWN, Device
 from gateway.errors import TokenError
 from gateway.transport.handshake import Handshake, Refused
 from gateway.transport.origin import OriginPolicy
+from gateway.transport.ticket import Ticket, home, new_secret
 
 OF_TOKEN = Device("t", "Token's", "tv")
 
@@ -42,7 +43,7 @@ def check(**query: str) -> Device:
     admission: Any = Admission()
     callbacks: Any = SimpleNamespace(asks_connect=False)
     handshake = Handshake(admission, OriginPolicy(()), callbacks)
-    return asyncio.run(handshake.check(request, "s1")).device
+    return asyncio.run(handshake.websocket(request, "s1")).device
 
 
 @pytest.mark.parametrize(
@@ -88,3 +89,32 @@ def test_the_first_check_that_fails_is_the_reason(query: dict[str, str], reason:
         check(**query)
 
     assert (caught.value.status, caught.value.reason) == (403, reason)
+
+
+TICKET = str(Ticket(home("r1"), new_secret(), 3))
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "user"),
+    [
+        ([], {}, None),
+        ([("token", "")], {}, None),
+        ([("token", "42")], {}, "42"),
+        ([("token", "42"), ("token", TICKET)], {}, "42"),
+        ([("token", TICKET)], {}, None),
+        ([("token", TICKET)], {"Authorization": "Bearer 42"}, "42"),
+        ([("token", TICKET)], {"X-Phoenix-AuthToken": "42"}, "42"),
+        ([("token", "42")], {"X-Phoenix-AuthToken": "43"}, "42"),
+    ],
+)
+def test_the_token_of_a_client_that_polls(
+    query: list[tuple[str, str]], headers: dict[str, str], user: str | None
+) -> None:
+    """What it shows of a session that has ended is no token of a user."""
+    request = make_mocked_request("GET", f"/socket/longpoll?{urlencode(query)}", headers=headers)
+    admission: Any = Admission()
+    callbacks: Any = SimpleNamespace(asks_connect=False)
+    handshake = Handshake(admission, OriginPolicy(()), callbacks)
+    claims = asyncio.run(handshake.longpoll(request, "s1")).claims
+
+    assert (None if claims is None else claims.user) == user

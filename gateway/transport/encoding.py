@@ -1,0 +1,84 @@
+"""The forms in which sockets get their messages: a protocol version, and what a transport puts around it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+from gateway.hub.broadcast import Broadcast
+from gateway.protocol.messages import NULL, Outgoing
+from gateway.protocol.serializer import Serializer
+from gateway.protocol.v1 import V1
+from gateway.protocol.v2 import V2
+from gateway.transport.framing import BINARY, TEXT, close_frame, frame
+from gateway.transport.mailbox import entry, no_farewell
+
+
+class Carrier(NamedTuple):
+    """What a transport puts around messages.
+
+    Attributes:
+        name: Of the transport, as sessions and metrics have it.
+        text: Around JSON.
+        binary: Around anything else; None where the transport carries text alone.
+        farewell: What tells the client that the gateway ends its socket, made of code and reason.
+    """
+
+    name: str
+    text: Callable[[bytes], bytes]
+    binary: Callable[[bytes], bytes] | None
+    farewell: Callable[[int, str], bytes]
+
+
+class SocketEncoding:
+    """A protocol version on a transport: one object for all sockets that speak it.
+
+    Attributes:
+        positions: Whether broadcasts come with their position.
+        with_positions: The same form, with them.
+    """
+
+    def __init__(
+        self, serializer: Serializer, version: str, carrier: Carrier, *, positions: bool = False
+    ) -> None:
+        self.serializer = serializer
+        self.version = version
+        self.carrier = carrier
+        self.positions = positions
+        self.with_positions: SocketEncoding = (
+            self if positions else SocketEncoding(serializer, version, carrier, positions=True)
+        )
+
+    def outgoing(self, message: Outgoing) -> bytes:
+        """One message for one client."""
+        return self.carrier.text(self.serializer.encode(message))
+
+    def broadcast(self, message: Broadcast) -> bytes | None:
+        """One message for many clients; None for binary data where there is no form for it."""
+        carrier, serializer = self.carrier, self.serializer
+        if not message.binary:
+            ref = (message.position or NULL) if self.positions else NULL
+            payload = serializer.broadcast(message.topic, message.event, message.payload, ref)
+            return carrier.text(payload)
+        if carrier.binary is None:
+            return None
+        data = serializer.broadcast_binary(message.topic, message.event, message.payload)
+        return None if data is None else carrier.binary(data)
+
+
+WEBSOCKET: Final = Carrier("websocket", partial(frame, TEXT), partial(frame, BINARY), close_frame)
+LONGPOLL: Final = Carrier("longpoll", entry, None, no_farewell)
+
+Encodings = dict[str, SocketEncoding]
+"""By major protocol version."""
+
+
+def encodings(carrier: Carrier) -> Encodings:
+    """All forms on one transport."""
+    return {
+        "1": SocketEncoding(V1(), "1.0.0", carrier),
+        "2": SocketEncoding(V2(), "2.0.0", carrier),
+    }
+
+
+WEBSOCKET_ENCODINGS: Final = encodings(WEBSOCKET)
+LONGPOLL_ENCODINGS: Final = encodings(LONGPOLL)

@@ -1,0 +1,66 @@
+"""Where clients come in or are refused, whatever their transport: room, handshake, log and metric."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from aiohttp import hdrs, web
+
+from gateway.hub.turnstile import Turnstile
+from gateway.sessions.client import Origin
+from gateway.transport.endpoint import Endpoint
+from gateway.transport.handshake import Accepted, Refused, describe
+from gateway.transport.peer import PeerAddress
+
+RETRY_AFTER_SECONDS: Final = 5
+
+HANDSHAKES_PER_TURN: Final = 32
+"""Handshakes in one turn of the event loop: some 8 ms of work."""
+
+Check = Callable[[web.Request, str], Awaitable[Accepted]]
+"""A transport's handshake, given the request and the id its socket will have."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Entrance:
+    """One for all transports of a replica."""
+
+    def __init__(self, endpoint: Endpoint, peers: PeerAddress) -> None:
+        self._endpoint = endpoint
+        self._peers = peers
+        self._turnstile = Turnstile(HANDSHAKES_PER_TURN)
+
+    async def admit(self, request: web.Request, check: Check) -> tuple[str, Accepted]:
+        """Let a client in; returns the id of its socket and what the handshake settled.
+
+        Raises:
+            Refused: There is no room, or the handshake failed.
+        """
+        await self._turnstile.passed()
+        # HTTP methods first: whatever the state of the gateway, a POST is no handshake.
+        if request.method == hdrs.METH_GET:
+            self._require_room()
+        session = self._endpoint.new_id()
+        accepted = await check(request, session)
+        self._require_room()  # the checks may have waited, for the backend say
+        return session, accepted
+
+    def refused(self, request: web.Request, refused: Refused) -> dict[str, str]:
+        """Count and log a refusal; returns the headers its answer has."""
+        self._endpoint.metrics.connects.labels("refused", refused.reason).inc()
+        _log.info("connect refused", reason=refused.reason, ip=self._address(request))
+        return {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)} if refused.status == 503 else {}
+
+    def welcome(self, request: web.Request, accepted: Accepted) -> Origin:
+        """Count a client that is in; returns where it comes from."""
+        self._endpoint.metrics.connects.labels("ok", "").inc()
+        return describe(request, accepted, self._address(request))
+
+    def _require_room(self) -> None:
+        if busy := self._endpoint.refusal():
+            raise Refused(503, busy)
+
+    def _address(self, request: web.Request) -> str:
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        return self._peers.resolve(request.remote, forwarded)

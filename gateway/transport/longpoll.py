@@ -1,0 +1,200 @@
+"""The long-poll transport: ``GET`` for what came, ``POST`` for what the client says.
+
+Clients may poll any replica: what is meant for a session of another one is done there. Source of the form:
+``Phoenix.Transports.LongPoll`` and ``assets/js/phoenix/longpoll.js``. The status is in the body; the HTTP
+status is 200 but for what no client of Phoenix's sends, and for 503 when a client is refused for now, so
+that load balancers see it (the body then has the 500 that has phoenix.js try again).
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+from aiohttp import hdrs, web
+
+from gateway.cluster import Cluster
+from gateway.errors import BusError
+from gateway.transport.batch import in_parts, messages_in
+from gateway.transport.entrance import Entrance
+from gateway.transport.handshake import Handshake, Refused
+from gateway.transport.polling import (
+    EMPTY,
+    GONE,
+    OK,
+    TIMEOUT,
+    TOO_LARGE,
+    WINDOW_SECONDS,
+    Poll,
+    Polled,
+    PollSessions,
+    Push,
+)
+from gateway.transport.ticket import Ticket, home
+
+PATH: Final = "/socket/longpoll"
+TICKET_HEADER: Final = "X-Phoenix-LongPoll-Token"
+"""Where phoenix.js 1.9 shows its ticket; before, it is the last ``token`` of the query."""
+
+FORBIDDEN: Final = 403
+FAILED: Final = 500
+
+MAX_BODY_BYTES: Final = 2 * 1024 * 1024
+"""A batch of messages, at most."""
+
+GRACE_SECONDS: Final = 2.0
+"""How much longer than the other replica's own limits this one waits for its answer."""
+
+UNREACHABLE_SECONDS: Final = 1.0
+"""How long a poll takes when the other replica cannot be reached: the next may meet that one itself."""
+
+_CORS: Final = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}
+_HEADERS: Final = {
+    **_CORS,
+    hdrs.CONTENT_TYPE: "application/json; charset=utf-8",
+    hdrs.CACHE_CONTROL: "no-store",
+}
+
+
+class LongPollTransport:
+    """Serves ``/socket/longpoll``.
+
+    Args:
+        sessions: Those of this replica.
+        live: Ids of the other replicas that are alive.
+    """
+
+    def __init__(
+        self,
+        sessions: PollSessions,
+        handshake: Handshake,
+        entrance: Entrance,
+        cluster: Cluster,
+        *,
+        live: Callable[[], Iterable[str]],
+    ) -> None:
+        self._sessions = sessions
+        self._handshake = handshake
+        self._entrance = entrance
+        self._cluster = cluster
+        self._live = live
+        self._home = home(cluster.replica)
+        self._elsewhere: dict[str, str] = {}
+        cluster.run_errand = self._errand_of_another
+
+    def routes(self) -> list[web.RouteDef]:
+        """The transport's routes."""
+        return [web.route("*", path, self.serve) for path in (PATH, f"{PATH}/")]
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Handle one request."""
+        try:
+            if request.method == hdrs.METH_OPTIONS:
+                return _preflight(request)
+            if request.method not in (hdrs.METH_GET, hdrs.METH_POST):
+                return web.Response(status=400, headers=_CORS)
+            self._handshake.origin(request)
+            ticket = _ticket(request)
+            if request.method == hdrs.METH_POST:
+                return await self._push(request, ticket)
+            return await self._poll(request, ticket)
+        except Refused as refused:
+            headers = _HEADERS | self._entrance.refused(request, refused)
+            busy = refused.status == 503
+            body = b'{"status":%d}' % (FAILED if busy else FORBIDDEN)
+            return web.Response(status=503 if busy else 200, body=body, headers=headers)
+
+    async def _poll(self, request: web.Request, ticket: Ticket | None) -> web.Response:
+        """What came for a client; a new session, where it has none."""
+        if ticket is not None:
+            polled = await self._do(ticket, Poll(ticket.secret, ticket.received))
+            if polled.status != GONE:
+                return _answer(polled.status, ticket.after(polled.received), polled.messages)
+        session, accepted = await self._entrance.admit(request, self._handshake.longpoll)
+        origin = self._entrance.welcome(request, accepted)
+        secret = self._sessions.open(accepted, origin, session)
+        return _answer(GONE, Ticket(self._home, secret, 0), b"")
+
+    async def _push(self, request: web.Request, ticket: Ticket | None) -> web.Response:
+        """Messages of a client; their answers come with its next poll."""
+        try:
+            async with asyncio.timeout(WINDOW_SECONDS):
+                body = await request.read()
+            messages = messages_in(body, request.content_type)
+        except TimeoutError:
+            return _status(TIMEOUT)
+        except web.HTTPRequestEntityTooLarge:
+            return _status(TOO_LARGE)
+        except (web.RequestPayloadError, ConnectionError, UnicodeDecodeError):
+            return web.Response(status=400, headers=_CORS)
+        status = GONE
+        if ticket is not None:
+            for part in in_parts(messages, self._cluster.errand_bytes):
+                status = (await self._do(ticket, Push(ticket.secret, part))).status
+                if status != OK:
+                    break
+        return _status(status)
+
+    async def _do(self, ticket: Ticket, errand: Poll | Push) -> Polled:
+        """Do what a client wants where its session is."""
+        if ticket.home == self._home:
+            return await self._sessions.handle(errand)
+        replica = self._replica(ticket.home)
+        if replica is None:
+            return Polled(GONE)
+        try:
+            answer = await self._cluster.errand(
+                replica, _encode(errand), WINDOW_SECONDS + GRACE_SECONDS
+            )
+            return Polled(GONE) if answer is None else _decode_polled(answer)
+        except (BusError, ValueError):
+            if isinstance(errand, Push):
+                return Polled(FAILED)
+            await asyncio.sleep(UNREACHABLE_SECONDS)
+            return Polled(EMPTY, errand.received)
+
+    async def _errand_of_another(self, body: bytes) -> bytes:
+        return _encode(await self._sessions.handle(_decode_errand(body)))
+
+    def _replica(self, its_home: str) -> str | None:
+        """The id of the replica a ticket names, if it is alive."""
+        live = set(self._live())
+        replica = self._elsewhere.get(its_home)
+        if replica not in live:
+            self._elsewhere = {home(each): each for each in live}
+            replica = self._elsewhere.get(its_home)
+        return replica
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_errand = msgspec.msgpack.Decoder(Poll | Push).decode
+_decode_polled = msgspec.msgpack.Decoder(Polled).decode
+
+
+def _ticket(request: web.Request) -> Ticket | None:
+    shown = request.headers.get(TICKET_HEADER)
+    return Ticket.parse(shown or next(reversed(request.query.getall("token", ())), ""))
+
+
+def _answer(status: int, ticket: Ticket, messages: bytes) -> web.Response:
+    body = b'{"messages":[%b],"status":%d,"token":"%b"}' % (
+        messages[:-1],
+        status,
+        str(ticket).encode(),
+    )
+    return web.Response(body=body, headers=_HEADERS)
+
+
+def _status(status: int) -> web.Response:
+    return web.Response(body=b'{"status":%d}' % status, headers=_HEADERS)
+
+
+def _preflight(request: web.Request) -> web.Response:
+    """What a browser asks before it sends a page's request to another host (Fetch standard, CORS)."""
+    wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
+    headers = {
+        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: wanted if wanted.isascii() else "",
+        hdrs.ACCESS_CONTROL_ALLOW_METHODS: "get, post, options",
+        hdrs.ACCESS_CONTROL_MAX_AGE: "3600",
+    }
+    return web.Response(headers=_CORS | headers)

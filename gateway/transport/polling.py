@@ -1,0 +1,186 @@
+"""The long-poll sessions of this replica, and what is done with them."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from gateway.protocol.reasons import CloseCode
+from gateway.sessions.client import Origin
+from gateway.transport.batch import Said
+from gateway.transport.connection import Connection
+from gateway.transport.encoding import LONGPOLL
+from gateway.transport.endpoint import Endpoint
+from gateway.transport.handshake import Accepted
+from gateway.transport.mailbox import Mailbox
+from gateway.transport.rate import RateLimit
+from gateway.transport.ticket import new_secret
+
+WINDOW_SECONDS: Final = 10.0
+"""How long a poll waits for messages, and how long a batch may take: Phoenix's ``window_ms``."""
+
+IDLE_SECONDS: Final = 15.0
+"""Silence after which a session ends, if ``limits.idle_timeout_seconds`` is not shorter."""
+
+LINES_PER_TURN: Final = 64
+"""Messages of one batch handled before other sockets get a turn."""
+
+OK: Final = 200
+EMPTY: Final = 204
+TIMEOUT: Final = 408
+GONE: Final = 410
+TOO_LARGE: Final = 413
+
+_log = structlog.get_logger(__name__)
+
+
+class Poll(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A client wants what there is, and waits for it.
+
+    Attributes:
+        secret: Of its session.
+        received: As its ticket has it.
+    """
+
+    secret: str
+    received: int
+
+
+class Push(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A client says something."""
+
+    secret: str
+    messages: Sequence[Said]
+
+
+class Polled(msgspec.Struct, frozen=True, array_like=True):
+    """What came of either.
+
+    Attributes:
+        status: For the client: 200, 204, 408, 410 or 413.
+        received: What its ticket is to say once it has this.
+        messages: As :func:`gateway.transport.mailbox.entry` has them.
+    """
+
+    status: int
+    received: int = 0
+    messages: bytes = b""
+
+
+class PollSession:
+    """A socket whose client polls.
+
+    Attributes:
+        secret: By which its client is known.
+    """
+
+    def __init__(self, connection: Connection, mailbox: Mailbox, secret: str) -> None:
+        self.secret = secret
+        self._connection = connection
+        self._mailbox = mailbox
+        self._clock = connection.endpoint.clock
+        self._one_batch = asyncio.Lock()
+        self._rate = RateLimit(connection.endpoint.limits.messages_per_second, self._clock())
+
+    async def poll(self, received: int) -> Polled:
+        """What the client has not got yet; if there is nothing, wait for it."""
+        self._heard()
+        messages = self._mailbox.parcel(received)
+        if not messages and not self._ended:
+            wanted = await self._mailbox.filled(WINDOW_SECONDS)
+            self._heard()
+            messages = self._mailbox.parcel(received) if wanted else b""
+        if messages:
+            return Polled(OK, self._mailbox.number, messages)
+        if self._ended:
+            self._connection.abort()  # there is nothing more to tell
+            return Polled(GONE)
+        return Polled(EMPTY, received)
+
+    async def push(self, messages: Sequence[Said]) -> Polled:
+        """Handle what the client says, in its order; batches that come together go one by one."""
+        endpoint, connection = self._connection.endpoint, self._connection
+        until = self._clock() + WINDOW_SECONDS
+        async with self._one_batch:
+            for number, message in enumerate(messages):
+                if self._ended:
+                    return Polled(GONE)
+                if len(message.data) > endpoint.limits.max_message_bytes:
+                    connection.close(CloseCode.TOO_BIG)
+                    return Polled(TOO_LARGE)
+                self._heard()
+                endpoint.metrics.messages_received.inc()
+                await connection.receive(message.data if message.binary else message.data.decode())
+                if connection.buffered() > endpoint.limits.outbound_buffer_bytes:
+                    connection.overflowed()
+                pause = self._rate.spend(self._clock())
+                if self._clock() + pause > until:
+                    left = len(messages) - number - 1
+                    endpoint.metrics.messages_dropped.labels("longpoll_timeout").inc(left)
+                    return Polled(TIMEOUT)
+                if pause or number % LINES_PER_TURN == LINES_PER_TURN - 1:
+                    await asyncio.sleep(pause)
+        self._heard()
+        return Polled(OK)
+
+    def crashed(self) -> None:
+        """Something went wrong that should not have."""
+        self._connection.close(CloseCode.INTERNAL_ERROR)
+
+    @property
+    def _ended(self) -> bool:
+        return self._connection.close_code is not None or self._mailbox.is_closing()
+
+    def _heard(self) -> None:
+        self._connection.heard_at = self._clock()
+
+
+class PollSessions:
+    """All of this replica."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._sessions: dict[str, PollSession] = {}
+        self._idle_seconds = min(IDLE_SECONDS, endpoint.limits.idle_timeout_seconds)
+
+    def open(self, accepted: Accepted, origin: Origin, session: str) -> str:
+        """Begin a session; returns its secret."""
+        secret = new_secret()
+
+        def ended() -> None:
+            del self._sessions[secret]
+            connection.release()
+            self._endpoint.remove(connection, LONGPOLL.name)
+            code = connection.close_code or CloseCode.GOING_AWAY
+            self._endpoint.metrics.disconnects.labels(str(code)).inc()
+
+        mailbox = Mailbox(ended)
+        connection = Connection(
+            self._endpoint,
+            mailbox,
+            accepted.encoding,
+            accepted.claims,
+            origin,
+            id=session,
+            state=accepted.state,
+            idle_seconds=self._idle_seconds,
+        )
+        self._sessions[secret] = PollSession(connection, mailbox, secret)
+        self._endpoint.add(connection, LONGPOLL.name)
+        return secret
+
+    async def handle(self, errand: Poll | Push) -> Polled:
+        """Do what a client asks for, whichever replica it asked."""
+        session = self._sessions.get(errand.secret)
+        if session is None:
+            return Polled(GONE)
+        try:
+            if isinstance(errand, Poll):
+                return await session.poll(errand.received)
+            return await session.push(errand.messages)
+        except Exception:  # noqa: BLE001 -- top of what is done for this socket: logged, and its client is told
+            _log.exception("socket crashed")
+            session.crashed()
+            return Polled(GONE)
