@@ -19,12 +19,13 @@ PAGE = """
 <title>An application</title>
 <link rel="icon" href="data:,">
 <script type="module">
-  import * as phoenix from "/phoenix.mjs";
-  window.Phoenix = phoenix;
+  const release = new URLSearchParams(location.search).get("release") ?? "1.8";
+  window.Phoenix = await import(`/phoenix-${release}/priv/static/phoenix.mjs`);
 </script>
 """
 OPEN = """
-([url, options]) => {
+([url, { longpoll, ...options }]) => {
+  if (longpoll) options.transport = Phoenix.LongPoll;
   window.seen = [];
   window.opened = new Promise((resolve) => {
     const socket = new Phoenix.Socket(url, options);
@@ -57,7 +58,7 @@ async def page_port(npm_packages: Path) -> AsyncIterator[int]:
 
     application = web.Application()
     application.router.add_get("/", answer)
-    application.router.add_static("/", npm_packages / "phoenix-1.8" / "priv" / "static")
+    application.router.add_static("/", npm_packages)
     runner = web.AppRunner(application)
     await runner.setup()
     port = free_port()
@@ -86,6 +87,7 @@ async def test_a_page_of_an_allowed_origin_joins_and_receives(
     page: Page, page_port: int, gateway: GatewayProcess, options: dict[str, Any]
 ) -> None:
     await page.goto(f"http://localhost:{page_port}/")
+    await page.wait_for_function("window.Phoenix")
 
     assert await connect(page, gateway, **options) == "open"
     assert await page.evaluate(JOIN) == {"ok": {}}
@@ -100,6 +102,40 @@ async def test_a_page_of_a_foreign_origin_is_refused(
     page: Page, page_port: int, gateway: GatewayProcess
 ) -> None:
     await page.goto(f"http://127.0.0.1:{page_port}/")
+    await page.wait_for_function("window.Phoenix")
 
     assert await connect(page, gateway, params={"token": token()}) == "error"
     assert gateway.metric("connects_total", result="refused", reason="origin") == 1
+
+
+@pytest.mark.parametrize("release", ["1.8", "1.7", "1.6"])
+async def test_a_page_of_an_allowed_origin_polls(
+    page: Page, page_port: int, gateway: GatewayProcess, release: str
+) -> None:
+    await page.goto(f"http://localhost:{page_port}/?release={release}")
+    await page.wait_for_function("window.Phoenix")
+
+    assert await connect(page, gateway, params={"token": token()}, longpoll=True) == "open"
+    assert await page.evaluate(JOIN) == {"ok": {}}
+    assert await page.evaluate(SAY, {"n": 1}) == {"ok": {}}
+    async with Backend(gateway) as backend:
+        assert await backend.publish("room:1", "said", {"n": 2}) == 202
+    await page.wait_for_function("seen.length === 2")
+    assert await page.evaluate("seen") == [{"n": 1}, {"n": 2}]
+    assert gateway.metric("connections", transport="longpoll") == 1
+
+
+async def test_a_page_behind_a_proxy_without_websockets_falls_back(
+    page: Page, page_port: int, gateway: GatewayProcess
+) -> None:
+    await page.route_web_socket(
+        "**/socket/websocket*", lambda _: None
+    )  # opened, and nothing is said
+    await page.goto(f"http://localhost:{page_port}/")
+    await page.wait_for_function("window.Phoenix")
+
+    options = {"authToken": token(), "longPollFallbackMs": 300}
+    assert await connect(page, gateway, **options) == "open"
+    assert await page.evaluate(JOIN) == {"ok": {}}
+    assert await page.evaluate(SAY, {"n": 1}) == {"ok": {}}
+    assert gateway.metric("connections", transport="longpoll") == 1

@@ -4,8 +4,8 @@
 //   node fleet.mjs PACKAGES URL < OPTIONS
 //
 // PACKAGES is the folder the packages are installed in. OPTIONS is one line of JSON:
-// {"topics": [name], "clients": [{"package", "v1", "token", "topics": [index]}]}. It ends when its standard
-// input does. The items, with clients and topics as indexes:
+// {"topics": [name], "clients": [{"package", "v1", "polls", "token", "topics": [index]}]}. It ends when its
+// standard input does. The items, with clients and topics as indexes:
 //
 //   ["got", client, topic, n]                        message n came, with a position
 //   ["bare", client, topic, n]                       message n came without one
@@ -42,9 +42,10 @@ const VERSION_1 = {
   decode: (text, callback) => callback(JSON.parse(text)),
 };
 
-function start(client, { package: name, v1, token, topics }, names) {
-  const { Socket } = require(name);
-  const options = { transport: WebSocket, params: { token }, ...(v1 ? VERSION_1 : {}) };
+function start(client, { package: name, v1, polls, token, topics }, names) {
+  const { LongPoll, Socket } = require(name);
+  const transport = polls ? LongPoll : WebSocket;
+  const options = { transport, params: { token }, ...(v1 ? VERSION_1 : {}) };
   const socket = new Socket(url, options);
   socket.onOpen(() => report("open", client));
   socket.onClose((event) => report("closed", client, event.code));

@@ -20,6 +20,13 @@ PACKAGES = 6 * ["phoenix-1.8"] + 2 * ["phoenix-1.7"] + 2 * ["phoenix-1.6"]
 VERSION_1_EVERY = 7
 """One client in so many speaks version 1 of the protocol."""
 
+POLLS_EVERY = 10
+"""
+One client in so many polls, with phoenix 1.8, whose long-poll transport runs in Node.
+
+It speaks version 2: with that transport the package takes no serializer of another version.
+"""
+
 LINE_BYTES = 64 * 1024 * 1024
 
 SCRIPT = Path(__file__).with_name("fleet.mjs")
@@ -101,7 +108,9 @@ class Fleet:
             "clients": [
                 {
                     "package": PACKAGES[client % len(PACKAGES)],
-                    "v1": client % VERSION_1_EVERY == VERSION_1_EVERY - 1,
+                    "polls": client % POLLS_EVERY == 0,
+                    "v1": client % POLLS_EVERY != 0
+                    and client % VERSION_1_EVERY == VERSION_1_EVERY - 1,
                     "token": token(str(client)),
                     "topics": [number[topic] for topic in topics],
                 }

@@ -1,6 +1,7 @@
 """A long-poll client for tests: each request when the test wants it, on whichever replica."""
 
 import asyncio
+import io
 import json
 from itertools import count
 from typing import Any, Self
@@ -72,7 +73,10 @@ class PollClient:
         return self.statuses[-1]
 
     async def post(
-        self, body: str | bytes, gateway: GatewayProcess | None = None, media: str = NDJSON
+        self,
+        body: str | bytes | io.BytesIO,
+        gateway: GatewayProcess | None = None,
+        media: str = NDJSON,
     ) -> int:
         """One POST; returns its status."""
         _, answer, _ = await self.request(
