@@ -32,6 +32,12 @@ def loud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
 
 
 @pytest.fixture(scope="session")
+def polled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """A loud one for clients that poll, whose sessions outlive their tests by some seconds."""
+    yield from conforming(tmp_path_factory.mktemp("polled"), echo=True)
+
+
+@pytest.fixture(scope="session")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """Pushes do not come back to their author, as ``broadcast_from!`` has it."""
     yield from conforming(tmp_path_factory.mktemp("quiet"), echo=False)

@@ -1,8 +1,10 @@
 """Each deliberate difference from Phoenix: ``docs/differences.md`` names the tests here."""
 
+import asyncio
 import base64
 import json
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tests.conftest import StartGateway, StartNats
 from tests.support.api import Backend
 from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
+from tests.support.longpoll import PollClient
 from tests.support.roster import Roster
 from tests.support.tokens import token
 from tests.support.waiting import eventually
@@ -275,6 +278,72 @@ async def test_diffs_of_a_busy_topic_are_gathered(start_gateway: StartGateway) -
     assert first.events(ROOM, "presence_state") == [{}], "it came with its own diff"
     for client in (first, *others):
         await client.close()
+
+
+@pytest.fixture
+async def poller(polled: GatewayProcess) -> AsyncIterator[PollClient]:
+    """A client that polls, in the lobby."""
+    async with PollClient(polled) as client:
+        await client.join(ROOM)
+        yield client
+
+
+async def test_answers_to_polls_that_were_lost_come_again(
+    polled: GatewayProcess, poller: PollClient
+) -> None:
+    async with Backend(polled) as backend:
+        await backend.publish(ROOM, "said", {"n": 1})
+    _, lost, _ = await poller.request("GET")
+    assert len(lost["messages"]) == 1
+
+    assert await poller.poll() == 200
+    assert poller.heard("said") == [{"n": 1}]
+
+
+async def test_batches_are_taken_line_by_line(polled: GatewayProcess, poller: PollClient) -> None:
+    before = polled.metric("malformed_frames_total")
+    lines = [f'[null,"{n}","phoenix","heartbeat",{{}}]' for n in range(120)]
+    assert await poller.post("\n".join(["not json", *lines, "", ""])) == 200
+    await poller.until("phx_reply", "119")
+    assert polled.metric("malformed_frames_total") == before + 1
+
+    async with PollClient(polled, params={"vsn": "1.0.0"}) as old:
+        assert await old.poll() == 410
+        assert (
+            await old.post('{"topic":"phoenix","event":"heartbeat","payload":{},"ref":"1"}') == 200
+        )
+        _, answer, _ = await old.request("GET")
+        assert json.loads(answer["messages"][0])["ref"] == "1"
+
+
+async def test_bytes_are_not_put_into_json(polled: GatewayProcess, poller: PollClient) -> None:
+    before = polled.metric("messages_dropped_total", reason="no_binary")
+    push = bytes((0, 1, 1, len(ROOM), 4)) + b"19" + ROOM.encode() + b"blob" + b"\x01"
+    assert await poller.post(base64.b64encode(push)) == 200
+
+    reply = await poller.until("phx_reply", "9")
+    assert reply == ["1", "9", ROOM, "phx_reply", {"status": "ok", "response": {}}]
+    await eventually(lambda: polled.metric("messages_dropped_total", reason="no_binary") > before)
+
+
+async def test_polls_are_refused_for_now_with_503(start_gateway: StartGateway) -> None:
+    gateway = start_gateway({"limits": {"connections": 1}})
+    async with PollClient(gateway, token("1")) as first, PollClient(gateway, token("2")) as second:
+        await first.join(ROOM)
+        status, answer, headers = await second.request("GET")
+    assert (status, answer, "Retry-After" in headers) == (503, {"status": 500}, True)
+
+
+async def test_polls_that_are_of_no_use_end_at_once(
+    polled: GatewayProcess, poller: PollClient
+) -> None:
+    older = asyncio.create_task(poller.request("GET"))
+    newer = asyncio.create_task(poller.request("GET"))
+    await asyncio.wait((older, newer), return_when=asyncio.FIRST_COMPLETED)
+    async with Backend(polled) as backend:
+        await backend.publish(ROOM, "said", {})
+    answers = await asyncio.gather(older, newer)
+    assert {answer["status"] for _, answer, _ in answers} == {204, 200}
 
 
 def test_every_difference_has_its_test() -> None:

@@ -173,10 +173,10 @@ class Replay:
 
 @pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0", None])
 async def test_the_gateway_answers_polls_as_phoenix_does(
-    vsn: str | None, loud: GatewayProcess
+    vsn: str | None, polled: GatewayProcess
 ) -> None:
     async with aiohttp.ClientSession() as http:
-        replay = Replay(loud, http)
+        replay = Replay(polled, http)
         for case in CASES:
             if case["vsn"] != vsn or kind(case) != "replayed":
                 continue

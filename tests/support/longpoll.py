@@ -40,7 +40,7 @@ class PollClient:
         self.ticket = ""
         self.inbox: list[Frame] = []
         self.statuses: list[int] = []
-        self._params = [("vsn", "2.0.0"), *(params or {}).items()]
+        self._params = [*({"vsn": "2.0.0"} | (params or {})).items()]
         if token is not None:
             self._params.append(("token", token))
         self._http = aiohttp.ClientSession(headers=headers)
