@@ -18,7 +18,7 @@ BATCH_SECONDS: Final = 0.1
 """Time between two batches of a drain."""
 
 CLOSING_SECONDS: Final = 2.0
-"""How long the last closed clients have to answer, within the window's end, before they are cut off."""
+"""How long the clients closed last have to answer before they are cut off."""
 
 STUCK_SECONDS: Final = 10.0
 """Silence of the event loop after which the replica counts as stuck."""
@@ -74,15 +74,23 @@ class Drain:
     Args:
         delay_seconds: Time for load balancers to notice; sockets stay.
         window_seconds: Time over which the sockets are closed with 1012.
+        clock: Monotonic seconds.
     """
 
     def __init__(
-        self, endpoint: Endpoint, metrics: Metrics, *, delay_seconds: float, window_seconds: float
+        self,
+        endpoint: Endpoint,
+        metrics: Metrics,
+        *,
+        delay_seconds: float,
+        window_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._endpoint = endpoint
         self._metrics = metrics
         self._delay_seconds = delay_seconds
         self._window_seconds = window_seconds
+        self._clock = clock
         self._hurry = asyncio.Event()
 
     def hurry(self) -> None:
@@ -90,7 +98,7 @@ class Drain:
         self._hurry.set()
 
     async def run(self) -> None:
-        """Go through the whole drain; returns when no socket is left."""
+        """Go through delay and window; returns when all sockets are closed from this side."""
         self._endpoint.phase = Phase.DRAINING
         self._metrics.drain_state.set(1)
         _log.info("drain started", connections=len(self._endpoint.connections))
@@ -98,14 +106,15 @@ class Drain:
         # a handshake that was under way when the drain began has made a socket since
         leaving = list(self._endpoint.connections)
         batches = max(1, math.ceil(self._window_seconds / BATCH_SECONDS))
-        for batch in _even_batches(leaving, batches):
+        begun_at = self._clock()
+        for number, batch in enumerate(_even_batches(leaving, batches), 1):
             for connection in batch:
                 connection.close(CloseCode.SERVICE_RESTART)
-            await self._wait(BATCH_SECONDS)
-        await self._let_go()
+            # from the beginning on: what the batches themselves take must not add up beyond the window
+            await self._wait(begun_at + number * BATCH_SECONDS - self._clock())
         _log.info("drain finished")
 
-    async def _let_go(self) -> None:
+    async def let_go(self) -> None:
         """Give the clients closed last a moment to answer, then cut."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._endpoint.empty.wait(), CLOSING_SECONDS)
@@ -116,7 +125,7 @@ class Drain:
         if self._hurry.is_set():
             return
         try:
-            await asyncio.wait_for(self._hurry.wait(), seconds)
+            await asyncio.wait_for(self._hurry.wait(), max(0.0, seconds))
         except TimeoutError:
             return
 

@@ -34,6 +34,7 @@ from gateway.history.resumer import Resumer, ResumerMetrics
 from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
+from gateway.hub.rejoins import Rejoins
 from gateway.protocol.reserved import is_reserved_event
 
 LINGER_SECONDS = 2.0
@@ -119,7 +120,7 @@ class Relay:
             self._follower = Follower(
                 history,
                 deliver=self._deliver_stored,
-                lost=self._lost,
+                lost=Rejoins(registry).begin,
                 tell_position=self._remind,
                 metrics=metrics,
             )
@@ -285,13 +286,6 @@ class Relay:
             broadcast = self.broadcast(topic, message, live=True)
             if broadcast is not None:
                 self._fanout.send(broadcast)
-
-    def _lost(self, topic: str) -> None:
-        """Messages are gone: who resumes joins again, and is told so."""
-        found = self._registry.get(topic)
-        for member in tuple(found.members) if found is not None else ():
-            if member.encoding.positions:
-                member.outlet.rejoin(topic)
 
     def _left(self, topic: str) -> None:
         if self._follower is not None:

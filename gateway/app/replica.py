@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
+from gateway.app import leaving
 from gateway.app.archive import StoredArchive
 from gateway.app.clients import ClientParts
 from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
@@ -46,9 +47,6 @@ here is in a cycle.
 
 MEETING_SECONDS = 0.1
 """How long a new replica waits for the others to say that they are there, before it answers for all."""
-
-LAST_FACTS_SECONDS = 2.0
-"""How long a replica that leaves waits for the backend to take what it was not told of yet."""
 
 _log = structlog.get_logger(__name__)
 
@@ -196,24 +194,36 @@ class Gateway:
         if server.reuse_port:
             # the kernel would go on sending every so manieth client here, to be refused
             await stop_listening(public)
-        if not self._exit_code:
+        if self._exit_code:
+            await public.cleanup()  # nobody is moved by a process that must not go on
+        else:
             await self._drain.run()
-        for task in tasks:
+        await leaving.finish(
+            sockets=self._end_sockets(public),
+            callbacks=self._clients.callbacks,
+            hand_over=self._hand_over(),
+            outbox=self._outbox,
+            pushes_dropped=self._metrics.messages_dropped.labels("closing").inc,
+        )
+        for task in (*tasks, outbox):
             task.cancel()
-        await public.cleanup()
-        # what clients said before they were closed still goes to the backend
-        await self._clients.callbacks.finish(self._config.upstream.timeout_seconds)
+        await asyncio.wait((*tasks, outbox))
         if not self._exit_code:
             await self._users.farewell()
-        await self._outbox.close(LAST_FACTS_SECONDS)
-        outbox.cancel()
         await self._upstream.close()
         if self._history is not None:
             await self._history.close()
-        await self._bus.close()
-        await internal.cleanup()
+        await asyncio.gather(self._bus.close(), internal.cleanup())
         _log.info("stopped")
         return self._exit_code
+
+    async def _end_sockets(self, public: web.AppRunner) -> None:
+        await self._drain.let_go()
+        await public.cleanup()
+
+    async def _hand_over(self) -> None:
+        if not self._exit_code:
+            await self._users.hand_over()
 
     def _bus_changed(self, connected: bool) -> None:
         _log.info("bus changed", connected=connected)

@@ -121,6 +121,7 @@ class UserParts:
             peers=core.peers,
             clock=time.monotonic,
         )
+        self._reporting: asyncio.Task[None] | None = None
         if self._reporter.events:
             self.sessions.observer = self._reporter
         self.directory = Directory(
@@ -167,11 +168,21 @@ class UserParts:
             tasks.create_task(self.revoker.run())
             tasks.create_task(self._last_seen.run(self.sessions.users))
             if self._reporter.events:
-                tasks.create_task(self._reporter.run())
+                self._reporting = tasks.create_task(self._reporter.run())
+
+    async def hand_over(self) -> None:
+        """This replica has no sessions any more: pass on what is undecided, write what is not written.
+
+        All else goes on: this replica is one of the cluster until :meth:`farewell`.
+        """
+        if self._reporting is not None:
+            self._reporting.cancel()  # it would decide on those who are being passed on
+        await asyncio.gather(self._reporter.farewell(), self._write_last_seen())
 
     async def farewell(self) -> None:
-        """Pass on what is undecided, tell the others that this replica leaves, write what is not written."""
-        await self._reporter.farewell()
+        """Tell the others that this replica leaves. :meth:`run` has ended."""
         await self.tracker.farewell()
+
+    async def _write_last_seen(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._last_seen.write(), LAST_WRITE_SECONDS)

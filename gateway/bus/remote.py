@@ -19,7 +19,8 @@ from gateway.log import QUIET_SECONDS, Throttle
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0
 
-CLOSE_SECONDS: Final = 3.0
+CLOSE_SECONDS: Final = 1.0
+"""How long the server has at the end to read what was taken: a few milliseconds, unless it is ill."""
 
 DEFAULT_MAX_PAYLOAD: Final = 1024 * 1024
 """What nats-server takes if not told otherwise; assumed until one was met."""

@@ -19,6 +19,8 @@ from gateway.cli.options import (
 )
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES, missing_files, warnings
+from gateway.config.keys import KEYS
+from gateway.config.masking import masked
 from gateway.config.reference import markdown_reference, toml_reference, toml_value
 from gateway.config.show import effective
 from gateway.errors import ConfigError
@@ -105,7 +107,8 @@ def _rule(config: Config, topic: str) -> str:
         claims = ", ".join(f"{name} = {value}" for name, value in needed)
         lines.append(f"it is joined only with a token that says {claims}")
     if "upstream" in (rule.join, rule.push):
-        lines.append(f"its backend is {rule.upstream_url or config.upstream.url}")
+        backend = rule.upstream_url or config.upstream.url
+        lines.append(f"its backend is {masked(backend, KEYS['upstream.url'].shape)}")
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from gateway.config import syntax
-from gateway.config.fields import YEAR, Section, checked, doc, example
+from gateway.config.fields import YEAR, HttpUrl, Section, checked, doc, example
 
 
 class KeptHistory(Section, frozen=True, kw_only=True):
@@ -62,6 +62,6 @@ class Channel(Section, frozen=True, kw_only=True):
         ),
     ] = "disconnect"
     upstream_url: Annotated[
-        Annotated[str, checked(syntax.http_url)],
+        HttpUrl,
         doc("The backend of these topics, if it is another than upstream.url."),
     ] = ""

@@ -15,6 +15,9 @@ from gateway.config.syntax import PLACEHOLDER
 GRACE_SECONDS: Final = 30
 """What Kubernetes and most others wait after SIGTERM before they kill."""
 
+LAST_SECONDS: Final = 5
+"""What a replica takes at most when delay and window of its drain are over."""
+
 MAX_DRAIN_SECONDS: Final = 3600
 
 ENVELOPE_ROOM_BYTES: Final = 4096
@@ -214,11 +217,11 @@ def warnings(config: Config) -> Iterator[str]:
             f"limits.idle_timeout_seconds: {config.limits.idle_timeout_seconds:g} closes clients that"
             f" send a heartbeat every {PHOENIX_HEARTBEAT_SECONDS} seconds, as Phoenix clients do"
         )
-    total = config.drain.delay_seconds + config.drain.window_seconds
-    if total >= GRACE_SECONDS:
+    total = config.drain.delay_seconds + config.drain.window_seconds + LAST_SECONDS
+    if total > GRACE_SECONDS:
         yield (
-            f"drain: takes {total:g} seconds; the platform's grace period must be longer,"
-            f" and is usually {GRACE_SECONDS}"
+            f"drain: takes {total:g} seconds, {LAST_SECONDS} after delay and window included; the"
+            f" platform's grace period must be as long, and is usually {GRACE_SECONDS}"
         )
     yield from _shadowed(config.channels)
     if not config.dev:

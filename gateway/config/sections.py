@@ -19,6 +19,7 @@ from gateway.config.fields import (
     Bytes,
     Count,
     Fact,
+    HttpUrl,
     Scope,
     Secret,
     Section,
@@ -93,7 +94,7 @@ class Auth(Section, frozen=True, kw_only=True):
         ),
     ] = ()
     jwks_url: Annotated[
-        Annotated[str, checked(syntax.http_url)],
+        HttpUrl,
         doc(
             "Where the public keys of an identity provider are fetched (RFC 7517); empty for none."
         ),
@@ -211,7 +212,7 @@ class Upstream(Section, frozen=True, kw_only=True):
     """Your backend, which the gateway asks and tells by HTTP: see docs/backends.md."""
 
     url: Annotated[
-        Annotated[str, checked(syntax.http_url)],
+        HttpUrl,
         doc("Where callbacks are sent; empty for none."),
     ] = ""
     secrets: Annotated[
@@ -271,7 +272,7 @@ class Limits(Section, frozen=True, kw_only=True):
 
 
 class Drain(Section, frozen=True, kw_only=True):
-    """How a replica leaves after SIGTERM; keep delay and window below your platform's grace period."""
+    """How a replica leaves after SIGTERM; with delay and window it takes five seconds more."""
 
     delay_seconds: Annotated[
         Annotated[float, msgspec.Meta(ge=0, le=3600)],

@@ -138,7 +138,8 @@ def _secret_key(name: str) -> Key | None:
 
 
 def _unknown_variable(name: str) -> str:
-    secret_files = [env + _SECRET_FILE for env, key in BY_ENV.items() if key.shape.holds_secret]
+    files = [name + _SECRET_FILE for name in BY_ENV if name != CHANNELS_VARIABLE]
+    secret_files = [name for name in files if _secret_key(name)]
     known = [variable.removeprefix(PREFIX) for variable in (*BY_ENV, *secret_files)]
     near = nearest(name.removeprefix(PREFIX), known)  # what all have in common would make all alike
     return f"{name}: unknown key" + (f"; did you mean {PREFIX}{near}?" if near else "")

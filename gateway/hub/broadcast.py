@@ -82,8 +82,12 @@ class Outlet(Protocol):
     def buffered(self) -> int:
         """Bytes that were written and not yet taken by the kernel."""
 
-    def rejoin(self, topic: str) -> None:
-        """Have the client join a topic again: there is something it cannot be sent."""
+    def rejoin(self, topic: str, member: object) -> None:
+        """Have the client join a topic again: there is something it cannot be sent.
+
+        Args:
+            member: Its membership that ends by this; nothing is done when that is another by now.
+        """
 
     def overflowed(self) -> None:
         """The outbound bound was passed: the socket is closed as a slow consumer."""

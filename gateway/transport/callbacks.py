@@ -75,12 +75,18 @@ class Callbacks:
             and connection.lane is not None
         )
 
-    async def finish(self, seconds: float) -> None:
-        """Wait until nothing is under way, but not longer than this."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
-        for task in self._running:
+    async def finish(self, seconds: float) -> int:
+        """Wait until nothing is under way, but not longer than this; returns how many pushes are lost."""
+        if not self._running:
+            return 0
+        await asyncio.wait(self._running, timeout=seconds)
+        late = dict(self._running)
+        given_up = sum(c.lane.pushes for c in late.values() if c.lane is not None)
+        for task in late:
             task.cancel()
+        if late:
+            await asyncio.wait(late)
+        return given_up
 
     async def connect(
         self, session: str, claims: Claims | None, origin: Origin, params: Json

@@ -173,11 +173,11 @@ class Connection:
         self.carry_out(effects)
         return bool(effects)
 
-    def rejoin(self, topic: str) -> None:
-        """Have the client join a topic again, with the position it has."""
-        member = self.members.get(topic)
-        if member is not None:
-            self.carry_out(self.core.crash(topic, member.attempt))
+    def rejoin(self, topic: str, member: object) -> None:
+        """Have the client join a topic again, with the position it has; unless it has done so already."""
+        known = self.members.get(topic)
+        if known is member and known is not None:
+            self.carry_out(self.core.crash(topic, known.attempt))
 
     def take_claims(self, claims: Claims) -> None:
         """Newer credentials of the same user."""

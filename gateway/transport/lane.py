@@ -32,7 +32,7 @@ class Lane:
 
         Args:
             size: Bytes that are kept until then.
-            topic: What it is dropped with; None for what must be done.
+            topic: The one of a push, which is dropped with it; None for what must be done.
         """
         if self._waiting and (
             len(self._waiting) >= MAX_WAITING or self._size + size > MAX_WAITING_BYTES
@@ -49,6 +49,11 @@ class Lane:
         self._waiting = deque(kept)
         self._size = sum(size for _, size, _ in kept)
         return before - len(kept)
+
+    @property
+    def pushes(self) -> int:
+        """How many pushes wait, the one under way included."""
+        return sum(topic is not None for _, _, topic in self._waiting)
 
     async def run(self) -> None:
         """Work until nothing waits."""

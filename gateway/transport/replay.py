@@ -87,7 +87,7 @@ async def _replay(
             _log.warning("replay broken off", problem=str(problem))
         else:
             _log.exception("replay crashed")
-        connection.rejoin(topic)
+        connection.rejoin(topic, member)
         return
     member.replaying = None
     relay.add(topic, member)

@@ -12,7 +12,7 @@ from tests.cluster.conftest import Cluster, StartCluster
 from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
 from tests.support.tokens import token
-from tests.support.upstream import UpstreamServer
+from tests.support.upstream import UpstreamServer, says, slowly
 from tests.support.waiting import eventually
 
 ROOM = "room:1"
@@ -208,6 +208,32 @@ async def test_who_does_not_come_back_from_a_restart_goes_offline_once(
     await asyncio.sleep(QUIET_SECONDS)
     assert backend.counts("user.offline") == {f"u{n}": 1 for n in range(20)}
     assert backend.counts("user.online").total() == 20
+
+
+async def test_a_replica_behind_a_slow_backend_is_still_one_that_left(
+    start_cluster: StartCluster, backend: Recorder
+) -> None:
+    """It says its farewell before it is lost to the others."""
+    never = 60.0  # longer than the test waits for the exit
+    backend.answers["gateway.push"] = slowly(never, says({}))
+    a, b = start_cluster(
+        2,
+        {
+            "channels": [{"pattern": "room:*", "push": "upstream"}],
+            "upstream": backend.section(events=["replica.lost"], timeout_seconds=never),
+            "sessions": {"replica_down_after_seconds": 2 * DOWN_AFTER},
+        },
+    ).replicas
+    client = await PhoenixClient.connect(a.socket_url, token("42"))
+    await client.join(ROOM)
+    await client.push(ROOM, "say", {})
+    await eventually(lambda: "push" in dict(backend.told))
+    a.terminate()
+    assert await asyncio.to_thread(a.wait, 30) == 0
+    await eventually(lambda: b.metric("replicas", state="live") == 1)
+    await client.close()
+
+    assert b.metric("replicas_lost_total") == 0
 
 
 async def test_the_last_replica_says_who_is_offline_as_it_leaves(

@@ -321,6 +321,48 @@ async def test_what_was_pushed_before_the_lid_was_closed_reaches_the_backend(
     await eventually(lambda: [b["payload"]["n"] for b in upstream.of(PUSH)] == list(range(5)))
 
 
+async def test_what_was_pushed_before_a_drain_reaches_the_backend(
+    start: Callable[..., GatewayProcess], upstream: UpstreamServer, connect: Connect
+) -> None:
+    gateway = start()
+    client = await connect(gateway)
+    await client.join(ROOM)
+    upstream.answers[PUSH] = slowly(0.1, says({}))
+    for n in range(5):
+        await client.push(ROOM, "say", {"n": n})
+    await client.heartbeat()
+    gateway.terminate()
+    assert await asyncio.to_thread(gateway.wait) == 0
+
+    assert [body["payload"]["n"] for body in upstream.of(PUSH)] == list(range(5))
+    assert "pushes dropped" not in gateway.log()
+
+
+async def test_a_backend_that_does_not_answer_cannot_hold_up_the_exit(
+    start: Callable[..., GatewayProcess], upstream: UpstreamServer, connect: Connect
+) -> None:
+    never = 60.0  # longer than the test waits for the exit
+    gateway = start(timeout_seconds=never, events=["session.ended"])
+    client = await connect(gateway)
+    await client.join(ROOM)
+    upstream.answers |= {
+        PUSH: slowly(never, says({})),
+        "gateway.session.ended": slowly(never, says({})),
+    }
+    for n in range(3):
+        await client.push(ROOM, "say", {"n": n})
+    await client.heartbeat()
+    gateway.terminate()
+    assert await asyncio.to_thread(gateway.wait, 30) == 0
+
+    dropped = {
+        line["event"]: line.get("pushes", line.get("events"))
+        for line in gateway.log_lines()
+        if line["event"].endswith("dropped")
+    }
+    assert dropped == {"pushes dropped": 3, "events dropped": 1}
+
+
 @pytest.mark.parametrize("way", ["removed", "removed later", "revoked", "refreshed"])
 async def test_what_waits_of_a_user_who_was_thrown_out_does_not_reach_the_backend(
     way: str, start: Callable[..., GatewayProcess], upstream: UpstreamServer, connect: Connect

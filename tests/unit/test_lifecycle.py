@@ -4,10 +4,11 @@ import asyncio
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.lifecycle import Drain, Readiness, _even_batches
+from gateway.lifecycle import BATCH_SECONDS, Drain, Readiness, _even_batches
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.endpoint import Endpoint, Phase
@@ -128,10 +129,44 @@ async def test_who_does_not_answer_is_cut_off_at_the_end() -> None:
     endpoint = FakeEndpoint()
     deaf = FakeConnection(endpoint, deaf=True)
     endpoint.connections.add(deaf)
-    await drain_of(endpoint).run()
+    drain = drain_of(endpoint)
+    await drain.run()
+    assert not deaf.aborted, "others need not wait for it"
+    await drain.let_go()
 
     assert deaf.codes == [CloseCode.SERVICE_RESTART]
     assert deaf.aborted
+
+
+async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> None:
+    endpoint, waits, now = FakeEndpoint(), [], 0.0
+
+    class Slow(FakeConnection):
+        """A connection that takes a third of a batch's time to close."""
+
+        def close(self, code: CloseCode) -> None:
+            nonlocal now
+            now += BATCH_SECONDS / 3
+            super().close(code)
+
+    class Waiting(Drain):
+        """A drain on the test's clock."""
+
+        async def _wait(self, seconds: float) -> None:
+            nonlocal now
+            waits.append(seconds)
+            now += max(0.0, seconds)
+
+    endpoint.connections |= {Slow(endpoint) for _ in range(20)}
+    window = 10 * BATCH_SECONDS
+    drain = Waiting(
+        as_endpoint(endpoint), Metrics(), delay_seconds=0, window_seconds=window, clock=lambda: now
+    )
+    await drain.run()
+
+    assert not endpoint.connections
+    assert len(waits) == 1 + 10
+    assert now == pytest.approx(window)
 
 
 @given(st.integers(0, 500), st.integers(1, 300))

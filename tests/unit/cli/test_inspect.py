@@ -100,7 +100,9 @@ def test_the_rule_of_a_topic_is_told_with_all_it_asks_for(invoke: Invoke) -> Non
         },
         {"pattern": "*", "join": "token", "upstream_url": "http://other"},
     ]
-    rules = ("--set", f"channels={json.dumps(channels)}", "--set", "upstream.url=http://backend")
+    rules = (
+        "--set", f"channels={json.dumps(channels)}", "--set", "upstream.url=http://u:hunter2@backend",
+    )  # fmt: skip
 
     special = invoke("check-config", *rules, "--topic", "org:7:room:1").stdout
     general = invoke("check-config", *rules, "--topic", "user:42").stdout
@@ -112,7 +114,7 @@ def test_the_rule_of_a_topic_is_told_with_all_it_asks_for(invoke: Invoke) -> Non
             " echo true, presence count, history none, slow_consumer disconnect"
         ),
         "it is joined only with a token that says org = 7",
-        "its backend is http://backend",
+        "its backend is http://***@backend",
     ]
     assert 'hits channels[1], "*": join token' in general
     assert "its backend" not in general, "it is not asked"

@@ -26,6 +26,22 @@ def test_user_information_is_masked_in_addresses(url: str, expected: str) -> Non
     assert masked(url, KEYS["bus.url"].shape) == expected
 
 
+@pytest.mark.parametrize("path", ["upstream.url", "auth.jwks_url"])
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("", ""),
+        ("https://host/path?a=b", "https://host/path?a=b"),
+        ("https://u:p@host:8443/path", "https://***@host:8443/path"),
+        ("https://u:p@ss/w@host/path", "https://***@host/path"),
+    ],
+)
+def test_user_information_is_masked_in_addresses_of_http(
+    path: str, url: str, expected: str
+) -> None:
+    assert masked(url, KEYS[path].shape) == expected
+
+
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
@@ -63,6 +79,9 @@ def test_the_effective_configuration_shows_no_secret() -> None:
             "GATEWAY_BUS__URL": "nats://u:hunter2@h",
             "GATEWAY_AUTH__SECRETS": '["hunter2"]',
             "GATEWAY_API__KEYS": '[{"name": "a", "key": "hunter2", "scopes": ["read"]}]',
+            "GATEWAY_AUTH__JWKS_URL": "https://u:hunter2@h/keys",
+            "GATEWAY_UPSTREAM__URL": "https://u:hunter2@h/",
+            "GATEWAY_CHANNELS": '[{"pattern": "a", "upstream_url": "https://u:hunter2@h/a"}]',
         }
     )
 
@@ -71,5 +90,9 @@ def test_the_effective_configuration_shows_no_secret() -> None:
     assert list(shown) == list(KEYS)
     assert "hunter2" not in str(shown)
     assert shown["bus.url"] == ("nats://***@h", "GATEWAY_BUS__URL")
+    assert shown["auth.jwks_url"][0] == "https://***@h/keys"
+    assert shown["upstream.url"][0] == "https://***@h/"
+    [channel] = shown["channels"][0]
+    assert (channel["pattern"], channel["upstream_url"]) == ("a", "https://***@h/a")
     assert shown["auth.secrets"] == (["***"], "GATEWAY_AUTH__SECRETS")
     assert shown["api.keys"][0] == [{"name": "a", "key": "***", "scopes": ("read",)}]

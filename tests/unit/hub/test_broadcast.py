@@ -17,7 +17,7 @@ class Outlet:
     id: str = "s"
     device: Device = UNKNOWN
 
-    def rejoin(self, topic: str) -> None:
+    def rejoin(self, topic: str, member: object) -> None:
         raise NotImplementedError
 
     def write(self, data: bytes) -> None: ...

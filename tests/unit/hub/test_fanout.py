@@ -90,7 +90,7 @@ class Screen:
     def overflowed(self) -> None:
         self.overflows += 1
 
-    def rejoin(self, topic: str) -> None:
+    def rejoin(self, topic: str, member: object) -> None:
         raise NotImplementedError
 
     @property

@@ -118,8 +118,9 @@ class Scene:
     def buffered(self) -> int:
         return self.unread
 
-    def rejoin(self, topic: str) -> None:
+    def rejoin(self, topic: str, member: object) -> None:
         assert topic == ROOM
+        assert member is self.members[ROOM]
         self.errors += 1
         self.end()
 
