@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
-from tests.support.tokens import token
+from tests.support.tokens import BRIEF, token
 
 CHANNELS = [
     {"pattern": "room:*", "push": "broadcast"},
@@ -57,7 +57,7 @@ async def refresh(client: PhoenixClient, signed: Any, topic: str = "phoenix") ->
 
 
 async def test_a_socket_whose_token_expires_is_closed_with_4003(connect: Connect) -> None:
-    client = await connect(token(ttl=2), "room:1")
+    client = await connect(token(ttl=BRIEF), "room:1")
 
     assert await client.closed() == 4003
     closes = [
@@ -72,7 +72,7 @@ async def test_a_socket_that_refreshed_in_time_stays(
     connect: Connect, topic: str, vsn: str
 ) -> None:
     """A second socket with the first token shows that its time is over."""
-    short = token(ttl=2)
+    short = token(ttl=BRIEF)
     witness = await connect(short)
     client = await connect(short, "room:1", vsn=vsn)
     assert await refresh(client, token(), topic) == ("ok", {})
@@ -83,7 +83,7 @@ async def test_a_socket_that_refreshed_in_time_stays(
 
 async def test_the_refreshed_token_ends_too_when_it_is_the_shorter_one(connect: Connect) -> None:
     client = await connect(token(ttl=3600), "room:1")
-    assert await refresh(client, token(ttl=2)) == ("ok", {})
+    assert await refresh(client, token(ttl=BRIEF)) == ("ok", {})
 
     assert await client.closed() == 4003
 

@@ -14,7 +14,7 @@ from tests.support.api import Backend
 from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
 from tests.support.longpoll import NDJSON, PollClient
-from tests.support.tokens import token
+from tests.support.tokens import BRIEF, token
 from tests.support.waiting import eventually
 
 ROOM = "room:1"
@@ -206,7 +206,7 @@ async def test_the_loser_of_a_limit_is_told_before_it_ends(start_gateway: StartG
 
 async def test_a_token_that_expires_ends_the_session(start_gateway: StartGateway) -> None:
     gateway = start_gateway({"auth": {"leeway_seconds": 0}})
-    async with PollClient(gateway, token("42", ttl=2)) as client:
+    async with PollClient(gateway, token("42", ttl=BRIEF)) as client:
         await client.join(ROOM)
         statuses = set()
         while 403 not in statuses:
