@@ -187,7 +187,7 @@ class RemoteBus:
 
     async def _connect(self, link: NatsLink) -> None:
         self._servers.check_credentials()
-        servers = self._servers.with_advertised(self._advertised)
+        servers = self._servers.in_turn(self._advertised)
         await link.open(servers, self._servers.login, self._name, self._metrics.pending)
         denied = await link.confirmations.confirm_all(tuple(self._subscriptions))
         for subject in denied:
@@ -201,6 +201,7 @@ class RemoteBus:
         self._delivery.change(self._listeners, up=True)
 
     async def _give_up(self, link: NatsLink) -> None:
+        self._servers.failed(link.server)
         if self._told:
             self._told = False
             if not self._closed:
