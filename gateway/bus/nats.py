@@ -50,6 +50,7 @@ class NatsLink:
 
     Args:
         prefix: First token of the subjects it makes for itself.
+        copies: Servers that shall keep each bucket.
         complain: Told what goes wrong: what it means, and the error.
 
     Attributes:
@@ -58,11 +59,13 @@ class NatsLink:
         reason: Why, for the log.
     """
 
-    def __init__(self, prefix: str, complain: Callable[[str, BaseException], None]) -> None:
+    def __init__(
+        self, prefix: str, copies: int, complain: Callable[[str, BaseException], None]
+    ) -> None:
         self._client = NatsClient(prefix)
         self._prefix = prefix
         self.confirmations = Confirmations(self._client)
-        self.buckets = Buckets(self._client)
+        self.buckets = Buckets(self._client, copies)
         self.up = False
         self.lost = asyncio.Event()
         self.reason = ""
@@ -196,6 +199,7 @@ class NatsLink:
         self.lost.set()
         self.confirmations.stop()
         self._client.requests.stop()
+        self.buckets.stop()
         self._client.abort()
 
     async def close(self) -> None:

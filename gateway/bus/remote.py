@@ -32,15 +32,17 @@ class RemoteBus:
 
     Args:
         config: Its ``url`` names the servers.
+        copies: Servers that shall keep each value.
         name: Shown by the servers' monitoring.
 
     Raises:
         ConfigError: The addresses or the credentials cannot be used.
     """
 
-    def __init__(self, config: BusConfig, *, metrics: BusMetrics, name: str) -> None:
+    def __init__(self, config: BusConfig, *, copies: int, metrics: BusMetrics, name: str) -> None:
         self._servers = Servers(config.url, config.credentials_file)
         self._prefix = config.prefix
+        self._copies = copies
         self._name = name
         self._metrics = metrics
         self._delivery = Delivery(metrics)
@@ -172,7 +174,7 @@ class RemoteBus:
         """Keep a connection for as long as the bus is open."""
         pause = FIRST_PAUSE_SECONDS
         while not self._closed:
-            link = self._link = NatsLink(self._prefix, self._complain)
+            link = self._link = NatsLink(self._prefix, self._copies, self._complain)
             try:
                 await self._connect(link)
                 pause = FIRST_PAUSE_SECONDS

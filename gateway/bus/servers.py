@@ -62,7 +62,9 @@ class Servers:
         """
         known = self.with_advertised(advertised)
         random.shuffle(known)
-        return sorted(known, key=lambda url: (self._failures.get(_netloc(url), 0), url not in self.urls))
+        return sorted(
+            known, key=lambda url: (self._failures.get(_netloc(url), 0), url not in self.urls)
+        )
 
     def failed(self, address: str) -> None:
         """A server did not do, or no longer; ``host:port``, or empty when none was reached."""

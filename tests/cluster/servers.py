@@ -46,7 +46,8 @@ async def have_lead(servers: NatsCluster, number: int, stream: str = HISTORY) ->
 
 def connected_to(replica: GatewayProcess) -> str:
     """Host and port of the server a replica connected to last."""
-    return [line["server"] for line in replica.log_lines() if line["event"] == "bus connected"][-1]
+    lines = replica.log_lines()
+    return str([line["server"] for line in lines if line["event"] == "bus connected"][-1])
 
 
 def on(replicas: list[GatewayProcess], server: NatsServer) -> list[GatewayProcess]:
