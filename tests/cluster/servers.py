@@ -1,5 +1,6 @@
 """What is asked of three servers that keep streams together, and which of them a replica is on."""
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -27,9 +28,16 @@ async def ask(
 
 
 async def leader(servers: NatsCluster, stream: str = HISTORY) -> int:
-    """Number of the server that leads a stream."""
-    info = await ask(servers, "INFO", stream)
-    return int(info["cluster"]["leader"].removeprefix("n"))
+    """Number of the server that leads a stream, as soon as one does."""
+    found: list[str] = []
+
+    async def elected() -> bool:
+        with contextlib.suppress(TimeoutError):
+            found.append((await ask(servers, "INFO", stream))["cluster"].get("leader", ""))
+        return bool(found and found[-1])
+
+    await eventually(elected, 60, f"somebody leads {stream}")
+    return int(found[-1].removeprefix("n"))
 
 
 async def have_lead(servers: NatsCluster, number: int, stream: str = HISTORY) -> None:
