@@ -145,7 +145,8 @@ class Revoker:
             if on_bus is None and not complained:
                 complained = True
                 _log.warning(
-                    "cannot read what was revoked; will try until that succeeds", problem=self._unread
+                    "cannot read what was revoked; will try until that succeeds",
+                    problem=self._unread,
                 )
             await asyncio.sleep(AGAIN_SECONDS)
         self._known = True
