@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support.gateway import GatewayProcess
-from tests.support.nats import NatsServer, nats_server_binary
+from tests.support.nats import NatsCluster, NatsServer, nats_server_binary
 
 # no test asserts a time: a busy machine must not fail a property for being slow
 settings.register_profile("untimed", deadline=None)
@@ -68,6 +68,18 @@ def start_nats(tmp_path: Path) -> Iterator[StartNats]:
     yield start
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def nats_cluster(tmp_path: Path) -> Iterator[NatsCluster]:
+    """Three servers that keep streams together."""
+    require("nats-server", nats_server_binary())
+    cluster = NatsCluster(tmp_path / "servers")
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
 
 
 @pytest.fixture

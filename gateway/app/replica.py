@@ -72,7 +72,12 @@ class Gateway:
         self._exit_code = 0
         self._joining: asyncio.Task[None] | None = None
         metrics = self._metrics = Metrics()
-        self._bus = open_bus(config.bus, metrics=BusCounters(metrics), name=config.server.replica)
+        self._bus = open_bus(
+            config.bus,
+            metrics=BusCounters(metrics),
+            name=config.server.replica,
+            copies=config.history.replicas,
+        )
         self._registry = Registry()
         fanout = Fanout(
             self._registry,

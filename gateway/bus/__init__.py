@@ -6,13 +6,14 @@ from gateway.bus.memory import MemoryBus
 MEMORY_URL = "memory://"
 
 
-def open_bus(config: BusConfig, *, metrics: BusMetrics, name: str) -> Bus:
+def open_bus(config: BusConfig, *, metrics: BusMetrics, name: str, copies: int = 1) -> Bus:
     """The bus of a configuration, not yet started.
 
     Args:
         config: Its ``bus`` section.
         metrics: Told of what happens on the bus.
         name: The replica's, for the server's monitoring.
+        copies: Servers that shall keep each value, where servers keep values.
 
     Raises:
         ConfigError: The addresses or the credentials cannot be used.
@@ -22,4 +23,4 @@ def open_bus(config: BusConfig, *, metrics: BusMetrics, name: str) -> Bus:
     # only here, so that a gateway on the memory bus does not load it
     from gateway.bus.remote import RemoteBus  # noqa: PLC0415
 
-    return RemoteBus(config, metrics=metrics, name=name)
+    return RemoteBus(config, copies=copies, metrics=metrics, name=name)

@@ -8,14 +8,15 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 
 import structlog
 from nats.aio.client import Client
 from nats.errors import Error
-from nats.js.api import AckPolicy, ConsumerConfig, KeyValueConfig
+from nats.js.api import AckPolicy, ConsumerConfig, KeyValueConfig, StreamConfig
 from nats.js.client import JetStreamContext
-from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+from nats.js.errors import APIError, BucketNotFoundError, NotFoundError, ServiceUnavailableError
 from nats.js.kv import KV_MARKER_REASON, KV_OP, KeyValue
 
 from gateway.errors import BusUnavailable, NothingKept
@@ -35,20 +36,35 @@ PAGE_MESSAGES: Final = 1000
 READER_SECONDS: Final = 5.0
 """How long the server remembers a reader that asks no more."""
 
+WIDEN_AGAIN_SECONDS: Final = 10.0
+"""Time between two tries to have the servers keep as many copies as is wanted."""
+
 MADE_HERE: Final = "made by gateway"
 """Description of the buckets that may be changed; others are their maker's."""
 
 _NO_JETSTREAM: Final = frozenset({None, 10039, 10076})
 """Errors with status 503 that mean there is none: nobody answers, not for this account, not enabled."""
 
+_UPDATE: Final = "$js.api.stream.update."
+
 _log = structlog.get_logger(__name__)
 
 
 class Buckets:
-    """The buckets, by way of one connection; they are made when they are first written."""
+    """The buckets, by way of one connection; they are made when they are first written.
 
-    def __init__(self, client: Client) -> None:
+    One of the gateway's own that has too few copies, because it was made with another configuration or
+    when there were too few servers, is given more as soon as it was used and there are enough.
+
+    Args:
+        copies: Servers that shall keep each bucket.
+    """
+
+    def __init__(self, client: Client, copies: int) -> None:
         self._client = client
+        self._copies = copies
+        self._thin: set[str] = set()  # have too few
+        self._widening: asyncio.Task[None] | None = None
         self._writable: dict[str, KeyValue] = {}
         self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._refusals: dict[str, tuple[float, BusUnavailable]] = {}
@@ -60,6 +76,8 @@ class Buckets:
         Nothing else is said about it: what was tried is not answered, as by a JetStream that hangs.
         """
         first, second, *_ = *subject.lower().split("."), ""  # as in nats-py's errors
+        if subject.lower().startswith(_UPDATE):
+            return  # keeping what there is does not need it
         if first == "$kv":
             self._denied.add(second)
         elif (first, second) == ("$js", "api") or second == "inbox":
@@ -86,11 +104,17 @@ class Buckets:
         with self._translating(bucket):
             stream = self._jetstream()
             try:
+                self._count((await stream.stream_info(_stream(bucket))).config, bucket)
                 # asked of the stream's leader, while a reader may sit on a copy that lags behind
-                messages = (await stream.stream_info(_stream(bucket))).state.messages
-            except NotFoundError:
+                last = await stream.get_last_msg(_stream(bucket), f"{_subject(bucket)}>")
+            except NotFoundError:  # the bucket or any value
                 return {}
-            return await _read(stream, bucket, messages) if messages else {}
+            return await _read(stream, bucket, last.seq or 0)
+
+    def stop(self) -> None:
+        """The connection is lost: no more is to be done for the buckets."""
+        if self._widening is not None:
+            self._widening.cancel()
 
     def _jetstream(self) -> JetStreamContext:
         return self._client.jetstream(timeout=ANSWER_SECONDS)
@@ -100,8 +124,56 @@ class Buckets:
             bucket = self._writable.get(name)
             if bucket is None:
                 self._check(name)  # others may have waited for the lock, too
-                bucket = self._writable[name] = await _make(self._jetstream(), name, keep_seconds)
+                wanted = KeyValueConfig(
+                    bucket=name, ttl=keep_seconds, description=MADE_HERE, replicas=self._copies
+                )
+                bucket, config = await _make(self._jetstream(), wanted)
+                self._count(config, name)
+                self._writable[name] = bucket
             return bucket
+
+    def _count(self, config: StreamConfig, name: str) -> None:
+        """Look at how many copies a bucket has."""
+        copies = config.num_replicas or 1
+        if copies >= self._copies or name in self._thin:
+            return
+        if config.description != MADE_HERE:
+            _log.warning(
+                "bucket has too few copies", bucket=name, copies=copies, needed=self._copies
+            )
+            return
+        self._thin.add(name)
+        if self._widening is None or self._widening.done():
+            self._widening = asyncio.create_task(self._widen_all(), name="nats-bus-widen")
+
+    async def _widen_all(self) -> None:
+        """Have more copies made, until there are enough of all."""
+        complained: set[str] = set()
+        while self._client.is_connected:
+            for name in tuple(self._thin):
+                try:
+                    await self._widen(name)
+                except NotFoundError:  # somebody deleted it; it will be made anew
+                    self._thin.discard(name)
+                except (Error, TimeoutError) as problem:
+                    if name not in complained:
+                        complained.add(name)
+                        _log.warning(
+                            "bucket cannot have more copies yet; will try until it can",
+                            bucket=name,
+                            problem=str(problem) or type(problem).__name__,
+                        )
+            if not self._thin:
+                return
+            await asyncio.sleep(WIDEN_AGAIN_SECONDS)
+
+    async def _widen(self, name: str) -> None:
+        stream = self._jetstream()
+        config = (await stream.stream_info(_stream(name))).config
+        if (config.num_replicas or 1) < self._copies:
+            await stream.update_stream(config, num_replicas=self._copies)
+            _log.info("bucket has more copies now", bucket=name, copies=self._copies)
+        self._thin.discard(name)
 
     def _check(self, bucket: str) -> None:
         until, refusal = self._refusals.get(bucket, (0.0, None))
@@ -138,17 +210,25 @@ class Buckets:
             raise NothingKept("the permissions for JetStream are missing")
 
 
-async def _make(stream: JetStreamContext, name: str, keep_seconds: float) -> KeyValue:
-    """A bucket, made unless it is there.
+async def _make(stream: JetStreamContext, wanted: KeyValueConfig) -> tuple[KeyValue, StreamConfig]:
+    """A bucket, made unless it is there, and how it is kept.
+
+    Where there are too few servers for the copies it is made with one: what is kept in one place is better
+    than what is not kept at all.
 
     One of the gateway's own that keeps its values for too short a time, since it was made with another
     configuration, is told the longer one; a shorter one would throw away what others still want.
     """
-    wanted = KeyValueConfig(bucket=name, ttl=keep_seconds, description=MADE_HERE)
+    name, keep_seconds = wanted.bucket, wanted.ttl or 0
     try:
-        return await stream.create_key_value(config=wanted)
-    except APIError:
-        there = await stream.key_value(name)
+        there = await stream.create_key_value(config=wanted)
+    except APIError as refusal:
+        try:
+            there = await stream.key_value(name)
+        except BucketNotFoundError:
+            if wanted.replicas == 1:
+                raise refusal from None
+            there = await stream.create_key_value(config=replace(wanted, replicas=1))
     config = (await stream.stream_info(_stream(name))).config
     if config.max_age and config.max_age < keep_seconds:
         if config.description == MADE_HERE:
@@ -160,14 +240,15 @@ async def _make(stream: JetStreamContext, name: str, keep_seconds: float) -> Key
                 seconds=config.max_age,
                 needed=keep_seconds,
             )
-    return there
+    return there, config
 
 
-async def _read(stream: JetStreamContext, bucket: str, messages: int) -> dict[str, bytes]:
-    """All values of a bucket whose stream has that many messages, or more since.
+async def _read(stream: JetStreamContext, bucket: str, last: int) -> dict[str, bytes]:
+    """All values of a bucket the last message of whose stream has this number, or a higher one since.
 
     Raises:
-        BusUnavailable: Fewer were found: some have ended meanwhile, or the copy read was not up to date.
+        BusUnavailable: The copy that was read is not up to date: it does not have that message yet. Or
+            the message has ended meanwhile.
     """
     # A consumer of its own for each reading: one that stays would be deaf after a server's restart.
     reader = await stream.pull_subscribe(
@@ -178,11 +259,11 @@ async def _read(stream: JetStreamContext, bucket: str, messages: int) -> dict[st
         ),
     )
     found: dict[str, bytes] = {}
-    read, left = 0, messages
+    reached, left = 0, 1
     try:
         while left:
             page = await reader.fetch(min(left, PAGE_MESSAGES), timeout=ANSWER_SECONDS)
-            read += len(page)
+            reached = page[-1].metadata.sequence.stream
             left = page[-1].metadata.num_pending
             for message in page:
                 key = message.subject.removeprefix(_subject(bucket))
@@ -192,8 +273,8 @@ async def _read(stream: JetStreamContext, bucket: str, messages: int) -> dict[st
                     found[key] = message.data
     finally:
         await reader.unsubscribe()
-    if read < messages:
-        raise BusUnavailable(f"{read} of {messages} kept values were read")
+    if reached < last:
+        raise BusUnavailable(f"kept values were read up to {reached} of {last}")
     return found
 
 

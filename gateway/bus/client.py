@@ -86,6 +86,11 @@ class NatsClient(Client):
         return bool(self._server_info.get("cluster"))
 
     @property
+    def server(self) -> str:
+        """Host and port of the server it reached, connected or not; empty if it reached none."""
+        return "" if self._current_server is None else self._current_server.uri.netloc
+
+    @property
     def version(self) -> str:
         """The server's; empty before a connection."""
         return str(self._server_info.get("version", ""))

@@ -23,8 +23,13 @@ from gateway.bus.requests import Reply
 from gateway.bus.subscription import RemoteSubscription
 from gateway.errors import BusUnavailable, EnvelopeTooLarge
 
-PING_SECONDS: Final = 3
-"""A server that hangs is noticed after at most three of these."""
+PING_SECONDS: Final = 2
+"""
+A server that hangs is noticed after at most three of these.
+
+The other replicas must not take this one for dead meanwhile: they give it ten seconds, of which up to two had
+gone by in silence already.
+"""
 
 CONNECT_SECONDS: Final = 2
 CONNECT_AGAIN_SECONDS: Final = 0.1
@@ -45,6 +50,7 @@ class NatsLink:
 
     Args:
         prefix: First token of the subjects it makes for itself.
+        copies: Servers that shall keep each bucket.
         complain: Told what goes wrong: what it means, and the error.
 
     Attributes:
@@ -53,11 +59,13 @@ class NatsLink:
         reason: Why, for the log.
     """
 
-    def __init__(self, prefix: str, complain: Callable[[str, BaseException], None]) -> None:
+    def __init__(
+        self, prefix: str, copies: int, complain: Callable[[str, BaseException], None]
+    ) -> None:
         self._client = NatsClient(prefix)
         self._prefix = prefix
         self.confirmations = Confirmations(self._client)
-        self.buckets = Buckets(self._client)
+        self.buckets = Buckets(self._client, copies)
         self.up = False
         self.lost = asyncio.Event()
         self.reason = ""
@@ -76,6 +84,11 @@ class NatsLink:
         return self._client.max_payload
 
     @property
+    def server(self) -> str:
+        """Host and port of the server that was reached last; empty if none was."""
+        return self._client.server
+
+    @property
     def version(self) -> str:
         """The server's."""
         return self._client.version
@@ -87,9 +100,8 @@ class NatsLink:
 
     def describe(self) -> dict[str, str | int | bool]:
         """What the log should say of the server."""
-        url = self._client.connected_url
         return {
-            "server": url.netloc if url else "",
+            "server": self.server,
             "clustered": self._client.clustered,
             "max_payload": self._client.max_payload,
         }
@@ -101,7 +113,9 @@ class NatsLink:
         name: str,
         pending: Callable[[int], None],
     ) -> None:
-        """Connect to one of the servers; each is tried twice at most.
+        """Connect to one of the servers, in this order; each is tried twice at most.
+
+        One that takes the connection and then says nothing ends the attempt.
 
         Raises:
             OSError: Or any error of nats-py: there is no connection.
@@ -116,6 +130,7 @@ class NatsLink:
             "discovered_server_cb": self._on_discovered,
             "allow_reconnect": False,
             "max_reconnect_attempts": 1,
+            "dont_randomize": True,
             "reconnect_time_wait": CONNECT_AGAIN_SECONDS,
             "connect_timeout": CONNECT_SECONDS,
             "ping_interval": PING_SECONDS,
@@ -184,6 +199,7 @@ class NatsLink:
         self.lost.set()
         self.confirmations.stop()
         self._client.requests.stop()
+        self.buckets.stop()
         self._client.abort()
 
     async def close(self) -> None:

@@ -33,15 +33,17 @@ class RemoteBus:
 
     Args:
         config: Its ``url`` names the servers.
+        copies: Servers that shall keep each value.
         name: Shown by the servers' monitoring.
 
     Raises:
         ConfigError: The addresses or the credentials cannot be used.
     """
 
-    def __init__(self, config: BusConfig, *, metrics: BusMetrics, name: str) -> None:
+    def __init__(self, config: BusConfig, *, copies: int, metrics: BusMetrics, name: str) -> None:
         self._servers = Servers(config.url, config.credentials_file)
         self._prefix = config.prefix
+        self._copies = copies
         self._name = name
         self._metrics = metrics
         self._delivery = Delivery(metrics)
@@ -173,7 +175,7 @@ class RemoteBus:
         """Keep a connection for as long as the bus is open."""
         pause = FIRST_PAUSE_SECONDS
         while not self._closed:
-            link = self._link = NatsLink(self._prefix, self._complain)
+            link = self._link = NatsLink(self._prefix, self._copies, self._complain)
             try:
                 await self._connect(link)
                 pause = FIRST_PAUSE_SECONDS
@@ -188,7 +190,7 @@ class RemoteBus:
 
     async def _connect(self, link: NatsLink) -> None:
         self._servers.check_credentials()
-        servers = self._servers.with_advertised(self._advertised)
+        servers = self._servers.in_turn(self._advertised)
         await link.open(servers, self._servers.login, self._name, self._metrics.pending)
         denied = await link.confirmations.confirm_all(tuple(self._subscriptions))
         for subject in denied:
@@ -202,6 +204,7 @@ class RemoteBus:
         self._delivery.change(self._listeners, up=True)
 
     async def _give_up(self, link: NatsLink) -> None:
+        self._servers.failed(link.server)
         if self._told:
             self._told = False
             if not self._closed:

@@ -1,5 +1,6 @@
 """Where the NATS servers are and how to log in, read from the configuration."""
 
+import random
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from gateway.errors import ConfigError
 
 SCHEMES: Final = ("nats", "tls")
+
+DEFAULT_PORT: Final = 4222
 
 _CREDENTIALS_PARTS: Final = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
 
@@ -24,7 +27,7 @@ class Servers:
 
     Attributes:
         login: The options of nats-py that authenticate.
-        urls: Addresses, without user information.
+        urls: Addresses with their ports, without user information.
 
     Raises:
         ConfigError: The addresses or the credentials cannot be used.
@@ -35,6 +38,7 @@ class Servers:
         self.urls = tuple(_address(part) for part in parts)
         self.login = _login(parts)
         self._credentials_file = credentials_file
+        self._failures: dict[str, int] = {}  # when a server failed last, counted in failures of all
         if credentials_file:
             self.check_credentials()
             self.login["user_credentials"] = credentials_file
@@ -44,6 +48,28 @@ class Servers:
         scheme = urlsplit(self.urls[0]).scheme
         advertised = [f"{scheme}://{address}" for address in addresses]
         return list(dict.fromkeys((*self.urls, *advertised)))
+
+    def in_turn(self, advertised: list[str]) -> list[str]:
+        """All that are known, in the order in which to try them.
+
+        Those that failed come last, the one that failed just now behind all: a server that hangs takes
+        connections as if nothing were wrong with it. Then those a server told of, which may be one of
+        the configured under another name. Apart from that it is left to chance, so that the replicas a
+        server loses do not all go to the same other one.
+
+        Args:
+            advertised: What a server told of, ``host:port`` each.
+        """
+        known = self.with_advertised(advertised)
+        random.shuffle(known)
+        return sorted(
+            known, key=lambda url: (self._failures.get(_netloc(url), 0), url not in self.urls)
+        )
+
+    def failed(self, address: str) -> None:
+        """A server did not do, or no longer; ``host:port``, or empty when none was reached."""
+        if address:
+            self._failures[address] = max(self._failures.values(), default=0) + 1
 
     def check_credentials(self) -> None:
         """Look at the .creds file, if there is one; to be done before each use, as files change.
@@ -82,7 +108,14 @@ def _split(url: str) -> SplitResult:
 
 
 def _address(part: SplitResult) -> str:
-    return f"{part.scheme}://{part.netloc.rpartition('@')[2]}"
+    address = part.netloc.rpartition("@")[2]
+    if part.port is None:
+        address = f"{address.rstrip(':')}:{DEFAULT_PORT}"
+    return f"{part.scheme}://{address}"
+
+
+def _netloc(url: str) -> str:
+    return url.partition("://")[2]
 
 
 def _login(parts: list[SplitResult]) -> dict[str, str]:

@@ -183,7 +183,10 @@ class History(Section, frozen=True, kw_only=True):
 
     replicas: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=5)],
-        doc("NATS servers that keep a copy: an odd number, at most the servers of the cluster."),
+        doc(
+            "NATS servers that keep each of: messages, revoked tokens, when users were last seen; the latter"
+            " two also where no rule keeps history. An odd number, at most the servers of the cluster."
+        ),
     ] = 1
     max_bytes: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=2**50)],

@@ -1,5 +1,6 @@
 """JetStream's API in JSON, as far as one stream needs it (nats-server 2.11; direct gets: NATS ADR-31)."""
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -12,6 +13,14 @@ from gateway.errors import BusUnavailable, HistoryUnavailable, OutcomeUnknown
 
 ANSWER_SECONDS: Final = 2.0
 """How long a server may take to answer; one without a leader for the stream does not answer at all."""
+
+DIRECT_SECONDS: Final = (0.5, 0.5, 1.0, 2.0)
+"""
+How long the tries of a direct get may take.
+
+Each goes to whichever server the others choose. For up to 90 seconds that may be one that hangs, until they
+notice; the next try is likely to find another.
+"""
 
 NAME_IN_USE: Final = 10058
 NO_STREAM: Final = 10059
@@ -152,11 +161,7 @@ class StreamApi:
         A server that is not the leader may lack the newest messages.
         """
         body = msgspec.json.encode(query)
-        subject = f"$JS.API.DIRECT.GET.{self._name}"
-        try:
-            parts = await self._bus.request_parts(subject, body, seconds=ANSWER_SECONDS)
-        except (BusUnavailable, OutcomeUnknown) as problem:
-            raise HistoryUnavailable("unavailable", f"DIRECT.GET: {problem}") from problem
+        parts = await self._direct(body)
         if (status := parts[-1].status) not in {_END_OF_BATCH, _NOTHING_FOUND}:
             raise HistoryUnavailable("unavailable", f"DIRECT.GET: status {status}")
         return parts
@@ -168,6 +173,17 @@ class StreamApi:
             OutcomeUnknown: No answer.
         """
         return (await self._call("STREAM.PURGE", {"filter": subject}, _Purged)).purged
+
+    async def _direct(self, body: bytes) -> list[Reply]:
+        subject = f"$JS.API.DIRECT.GET.{self._name}"
+        *tries, last = DIRECT_SECONDS
+        try:
+            for seconds in tries:
+                with contextlib.suppress(OutcomeUnknown):
+                    return await self._bus.request_parts(subject, body, seconds=seconds)
+            return await self._bus.request_parts(subject, body, seconds=last)
+        except (BusUnavailable, OutcomeUnknown) as problem:
+            raise HistoryUnavailable("unavailable", f"DIRECT.GET: {problem}") from problem
 
     async def _ask(self, operation: str, query: Json | None, kind: type[_Answer]) -> _Answer:
         """Call where it does not matter whether something was done without an answer."""

@@ -81,6 +81,7 @@ class Revoker:
         self._live = live
         self._close_revoked = close_revoked
         self._known = False  # what others revoked while this replica could not hear them
+        self._unread = ""  # why what the bus keeps could not be read the last time
         self._cuts = 0
         self._again = asyncio.Event()
         self._asks: dict[str, int] = {}  # of each other replica; all of them once it has answered
@@ -143,7 +144,10 @@ class Revoker:
                 break
             if on_bus is None and not complained:
                 complained = True
-                _log.warning("cannot read what was revoked; will try until that succeeds")
+                _log.warning(
+                    "cannot read what was revoked; will try until that succeeds",
+                    problem=self._unread,
+                )
             await asyncio.sleep(AGAIN_SECONDS)
         self._known = True
 
@@ -237,7 +241,8 @@ class Revoker:
             lacking = await self._compare()
         except NothingKept:
             return False
-        except BusUnavailable:
+        except BusUnavailable as problem:
+            self._unread = str(problem)
             return None
         self._unkept |= bool(lacking)
         return True

@@ -1,16 +1,12 @@
-"""Three NATS servers that keep history together, a replica on each: one fails, or cannot reach another."""
+"""Three NATS servers that keep history together, a replica on each: one is away, or cannot reach another."""
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import msgspec
-import nats
 import pytest
 
 from tests.cluster.conftest import MakeReader
 from tests.cluster.reader import Pouring, Reader, kept, publish
+from tests.cluster.servers import ask, leader
 from tests.conftest import StartGateway
 from tests.support.gateway import GatewayProcess
 from tests.support.nats import NatsCluster
@@ -27,22 +23,11 @@ PROMISED_SECONDS = 30.0
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[NatsCluster]:
-    """Three servers."""
-    cluster = NatsCluster(tmp_path / "servers")
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
-
-
-@pytest.fixture
-async def replicas(servers: NatsCluster, start_gateway: StartGateway) -> list[GatewayProcess]:
+async def replicas(nats_cluster: NatsCluster, start_gateway: StartGateway) -> list[GatewayProcess]:
     """A replica on each server, which knows no other."""
     made = [
         start_gateway(CONFIG | {"bus": {"url": server.url}}, ready=False)
-        for server in servers.servers
+        for server in nats_cluster.servers
     ]
     for replica in made:
         await eventually(lambda r=replica: r.get("/readyz")[0] == 200, 60)
@@ -58,29 +43,13 @@ async def readers(replicas: list[GatewayProcess], make_reader: MakeReader) -> li
     return made
 
 
-async def ask(servers: NatsCluster, operation: str) -> Any:
-    """Have JetStream do something with the stream."""
-    client = await nats.connect(servers.url.split(","))
-    answer = await client.request(f"$JS.API.STREAM.{operation}.GATEWAY", b"", timeout=10)
-    await client.close()
-    found = msgspec.json.decode(answer.data)
-    assert "error" not in found, found
-    return found
-
-
-async def leader(servers: NatsCluster) -> int:
-    """Number of the server that leads."""
-    info = await ask(servers, "INFO")
-    return int(info["cluster"]["leader"].removeprefix("n"))
-
-
 async def test_the_leader_steps_down(
-    servers: NatsCluster, replicas: list[GatewayProcess], readers: list[Reader]
+    nats_cluster: NatsCluster, replicas: list[GatewayProcess], readers: list[Reader]
 ) -> None:
     async with Pouring(*replicas) as pouring:
         for _ in range(3):
             await pouring.more(50)
-            await ask(servers, "LEADER.STEPDOWN")
+            await ask(nats_cluster, "LEADER.STEPDOWN")
         await pouring.more(50)
         numbers = await pouring.stop()
     for reader in readers:
@@ -91,13 +60,13 @@ async def test_the_leader_steps_down(
 
 
 async def test_the_leader_is_killed(
-    servers: NatsCluster, replicas: list[GatewayProcess], readers: list[Reader]
+    nats_cluster: NatsCluster, replicas: list[GatewayProcess], readers: list[Reader]
 ) -> None:
     """Clients of the replica that was connected to it get what they miss when it is back."""
     async with Pouring(*replicas) as pouring:
         await pouring.more(50)
-        first = await leader(servers)
-        servers.servers[first].kill()
+        first = await leader(nats_cluster)
+        nats_cluster.servers[first].kill()
         await pouring.more(50)
         on_it = readers[first::3]
         elsewhere = [reader for reader in readers if reader not in on_it]
@@ -106,7 +75,7 @@ async def test_the_leader_is_killed(
             await eventually(
                 lambda r=reader: r.numbers[-1:] >= [last], PROMISED_SECONDS, "it goes on elsewhere"
             )
-        await asyncio.to_thread(servers.servers[first].start)
+        await asyncio.to_thread(nats_cluster.servers[first].start)
         await pouring.more(50)
         numbers = await pouring.stop()
     for reader in readers:
@@ -119,18 +88,18 @@ async def test_the_leader_is_killed(
 
 @pytest.mark.parametrize("healed", [True, False], ids=["healed", "never healed"])
 async def test_a_route_is_cut_while_the_last_message_is_published(
-    servers: NatsCluster, replicas: list[GatewayProcess], readers: list[Reader], healed: bool
+    nats_cluster: NatsCluster, replicas: list[GatewayProcess], readers: list[Reader], healed: bool
 ) -> None:
     """The far server is told of it by nobody, its clients neither, and nothing comes after it."""
-    lead = await leader(servers)
+    lead = await leader(nats_cluster)
     far = (lead + 1) % 3
     await publish(replicas[lead], 1)
     for reader in readers:
         await reader.until([1])
-    servers.cut(lead, far)
+    nats_cluster.cut(lead, far)
     await publish(replicas[lead], 2)
     if healed:
-        servers.heal(lead, far)
+        nats_cluster.heal(lead, far)
     await asyncio.gather(*(reader.until([1, 2], PROMISED_SECONDS) for reader in readers))
 
     for reader in readers:

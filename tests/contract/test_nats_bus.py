@@ -383,6 +383,33 @@ cluster {{ name: c, listen: "127.0.0.1:{mine}", routes: ["nats://127.0.0.1:{peer
         other.kill()
 
 
+async def test_a_server_that_hangs_is_not_tried_again_while_there_is_another(
+    nats_server: ChangingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes connections all the same, and each would cost seconds."""
+    monkeypatch.setattr(nats, "PING_SECONDS", 0.1)
+    other = ChangingServer(tmp_path / "other")
+    counters = Counters()
+    try:
+        nats_server.start()
+        other.start()
+        bus = open_bus(Section(f"{nats_server.url},{other.url}"), metrics=counters, name="test")
+        client = Client(bus, counters)
+        with structlog.testing.capture_logs() as logs:
+            await bus.start()
+            await client.until(up=True)
+            for turn in range(8):
+                port = [log["server"] for log in logs if log["event"] == "bus connected"][-1]
+                hanging = nats_server if port.endswith(f":{nats_server.port}") else other
+                hanging.pause()
+                await eventually(lambda turn=turn: counters.reconnects > turn, 20)
+                hanging.resume()
+        assert [log for log in logs if log["event"] == "bus unreachable"] == []
+        await bus.close()
+    finally:
+        other.kill()
+
+
 async def test_a_first_subscription_is_held_until_a_cluster_knows_of_it(
     nats_server: ChangingServer, open_nats: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,7 @@
 """A history kept by three servers, of which one leads, falls out, or cannot reach another."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import nats
 import pytest
@@ -20,22 +19,11 @@ WIDE = HistoryLimits(messages=10_000, seconds=300)
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[NatsCluster]:
-    """Three servers."""
-    cluster = NatsCluster(tmp_path / "cluster")
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
-
-
-@pytest.fixture
-async def replicas(cluster: NatsCluster, open_replica: OpenReplica) -> list[Replica]:
+async def replicas(nats_cluster: NatsCluster, open_replica: OpenReplica) -> list[Replica]:
     """A replica on each server."""
     opened = [
         await open_replica(url=url, limits=WIDE, settings=Settings(replicas=3), wait=False)
-        for url in (server.url for server in cluster.servers)
+        for url in (server.url for server in nats_cluster.servers)
     ]
     for replica in opened:
         await replica.until_ready()
@@ -43,9 +31,9 @@ async def replicas(cluster: NatsCluster, open_replica: OpenReplica) -> list[Repl
 
 
 @pytest.fixture
-async def admin(cluster: NatsCluster) -> AsyncIterator[Admin]:
+async def admin(nats_cluster: NatsCluster) -> AsyncIterator[Admin]:
     """Connected to one of the servers."""
-    client = await nats.connect(cluster.url.split(","), max_reconnect_attempts=-1)
+    client = await nats.connect(nats_cluster.url.split(","), max_reconnect_attempts=-1)
     yield Admin(client)
     await client.close()
 
@@ -124,11 +112,11 @@ async def test_a_leader_that_steps_down_costs_nothing_that_was_acknowledged(
 
 
 async def test_a_leader_that_is_killed_costs_nothing_that_was_acknowledged(
-    cluster: NatsCluster, open_replica: OpenReplica, admin: Admin
+    nats_cluster: NatsCluster, open_replica: OpenReplica, admin: Admin
 ) -> None:
     settings = Settings(replicas=3)
-    here = await open_replica(url=cluster.url, limits=WIDE, settings=settings)
-    there = await open_replica(url=cluster.url, limits=WIDE, settings=settings)
+    here = await open_replica(url=nats_cluster.url, limits=WIDE, settings=settings)
+    there = await open_replica(url=nats_cluster.url, limits=WIDE, settings=settings)
     epoch, told = here.history.epoch, there.told
     offsets: dict[int, int] = {}
     numbers = iter(range(1000))
@@ -139,7 +127,7 @@ async def test_a_leader_that_is_killed_costs_nothing_that_was_acknowledged(
 
     working = [asyncio.create_task(work()) for _ in range(5)]
     await eventually(lambda: len(offsets) > 100, 60)
-    leader = cluster.named(await admin.leader())
+    leader = nats_cluster.named(await admin.leader())
     leader.kill()
     await asyncio.gather(*working)
     await there.until_told(told + 1)
@@ -152,7 +140,7 @@ async def test_a_leader_that_is_killed_costs_nothing_that_was_acknowledged(
 
 
 async def test_a_cut_route_loses_copies_and_nothing_that_is_stored(
-    cluster: NatsCluster, replicas: list[Replica], admin: Admin
+    nats_cluster: NatsCluster, replicas: list[Replica], admin: Admin
 ) -> None:
     leader = int((await admin.leader()).removeprefix("n"))
     far = (leader + 1) % 3
@@ -160,9 +148,9 @@ async def test_a_cut_route_loses_copies_and_nothing_that_is_stored(
     await append(replicas[leader], 0)
     for live in lives:
         await live.until(1)
-    cluster.cut(leader, far)
+    nats_cluster.cut(leader, far)
     first = await append(replicas[leader], 1)  # the third server makes the majority
-    cluster.heal(leader, far)
+    nats_cluster.heal(leader, far)
 
     async def caught_up() -> bool:
         """The far server's client sees what is stored after the cut, not what was during it."""

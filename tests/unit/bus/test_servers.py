@@ -33,6 +33,29 @@ def test_advertised_servers_come_after_the_configured_ones_and_once() -> None:
     ]
 
 
+def test_an_address_without_a_port_is_the_one_with_the_usual_port() -> None:
+    found = Servers("nats://a,nats://[::1]", "")
+    assert found.with_advertised(["a:4222", "[::1]:4222"]) == ["nats://a:4222", "nats://[::1]:4222"]
+
+
+def test_who_failed_is_tried_last_and_who_failed_just_now_behind_all() -> None:
+    found = Servers("nats://a,nats://b,nats://c", "")
+    found.failed("a:4222")
+    found.failed("d:4222")
+    for _ in range(20):
+        first, second, *others = found.in_turn(["d:4222", "e:4222"])
+        assert {first, second} == {"nats://b:4222", "nats://c:4222"}
+        assert others == ["nats://e:4222", "nats://a:4222", "nats://d:4222"]
+    found.failed("a:4222")
+    assert found.in_turn(["d:4222"])[-2:] == ["nats://d:4222", "nats://a:4222"]
+
+
+def test_replicas_go_to_different_servers() -> None:
+    found = Servers("nats://a,nats://b,nats://c", "")
+    found.failed("")  # none was reached, which says nothing of any
+    assert {found.in_turn([])[0] for _ in range(200)} == set(found.urls)
+
+
 @pytest.mark.parametrize(
     "url", ["", "a:4222", "http://a", "nats://", "nats://a:port", "nats://a,", "memory://,nats://a"]
 )
