@@ -138,6 +138,9 @@ class RemoteBus:
     async def request_parts(self, subject: str, body: bytes, *, seconds: float) -> list[Reply]:
         """Send a request that is answered in parts; the last one has a status.
 
+        Args:
+            seconds: How long to wait for each part.
+
         Raises:
             BusError: As :meth:`request` does.
         """

@@ -36,16 +36,18 @@ class _Request:
 
     Attributes:
         subject: What it asked, for the server's complaints.
+        seconds: How long its answer may take, and each part of it.
         deadline: When it counts as not answered.
         parts: What came so far, where the answer may have several parts; else None.
         done: Gets the answer: its parts, of which the last has a status unless it is the only one.
     """
 
-    __slots__ = ("deadline", "done", "parts", "subject")
+    __slots__ = ("deadline", "done", "parts", "seconds", "subject")
 
-    def __init__(self, subject: str, deadline: float, parts: list[Reply] | None) -> None:
+    def __init__(self, subject: str, seconds: float, now: float, parts: list[Reply] | None) -> None:
         self.subject = subject
-        self.deadline = deadline
+        self.seconds = seconds
+        self.deadline = now + seconds
         self.parts = parts
         self.done: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
 
@@ -80,13 +82,16 @@ class Requests:
 
         To be followed by :meth:`wait` or :meth:`close`.
 
+        Args:
+            seconds: How long the answer may take; where it may have ``many`` parts, each of them.
+
         Raises:
             BusUnavailable: The connection is lost.
         """
         if self._stopped:
             raise BusUnavailable("the connection is lost")
         number = next(self._numbers)
-        self._open[number] = _Request(subject, self._clock() + seconds, [] if many else None)
+        self._open[number] = _Request(subject, seconds, self._clock(), [] if many else None)
         return number, f"{self._start}{number}"
 
     async def wait(self, number: int) -> list[Reply]:
@@ -113,6 +118,8 @@ class Requests:
             request.done.set_result([reply])
             return
         request.parts.append(reply)
+        # a long answer is no late one: to ask again would only make it longer
+        request.deadline = self._clock() + request.seconds
         if reply.status:
             request.done.set_result(request.parts)
 

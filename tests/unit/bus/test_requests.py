@@ -99,6 +99,24 @@ async def test_what_is_not_answered_in_time_has_an_open_outcome(
     assert await two
 
 
+async def test_an_answer_may_take_long_as_long_as_its_parts_come(
+    requests: Requests, clock: ManualClock
+) -> None:
+    long, answered = ask(requests, seconds=5, many=True)
+    _, silent = ask(requests, seconds=5, many=True)
+    await settle()
+    for _ in range(4):
+        clock.now += 4
+        requests.answered(long, MESSAGE, b"x")
+        requests.expire()
+    await settle()
+    assert not answered.done()
+    with pytest.raises(OutcomeUnknown):
+        await silent
+    requests.answered(long, END, b"")
+    assert len(await answered) == 5
+
+
 async def test_a_lost_connection_ends_all_waiting_and_takes_no_more(requests: Requests) -> None:
     tasks = [ask(requests)[1], ask(requests, many=True)[1]]
     requests.stop()
