@@ -281,11 +281,14 @@ class Relay:
         elif (broadcast := self._read(topic, data)) is not None:
             self._fanout.send(broadcast)
 
-    def _deliver_stored(self, topic: str, messages: Sequence[Stored]) -> None:
+    def _deliver_stored(self, topic: str, messages: Sequence[Stored]) -> bool:
+        to_all = False
         for message in messages:
             broadcast = self.broadcast(topic, message, live=True)
             if broadcast is not None:
                 self._fanout.send(broadcast)
+                to_all |= broadcast.audience is None
+        return to_all
 
     def _left(self, topic: str) -> None:
         if self._follower is not None:

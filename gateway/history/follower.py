@@ -55,9 +55,11 @@ class Follower:
     """All topics that are followed.
 
     Args:
-        deliver: Given a topic and its next messages, in order, each exactly once.
+        deliver: Given a topic and its next messages, in order, each exactly once; says whether one of them
+            was for all members, so that all know where they stand.
         lost: Told of a topic of which messages are gone before its members got them.
-        tell_position: Given a topic and the position its members have reached; called while it is quiet.
+        tell_position: Given a topic and the position its members have reached; called while nothing else
+            tells them.
         clock: Monotonic seconds.
     """
 
@@ -65,7 +67,7 @@ class Follower:
         self,
         history: History,
         *,
-        deliver: Callable[[str, Sequence[Stored]], None],
+        deliver: Callable[[str, Sequence[Stored]], bool],
         lost: Callable[[str], None],
         tell_position: Callable[[str, Position], None],
         metrics: FollowerMetrics,
@@ -278,7 +280,7 @@ class Follower:
             self._remind(known, tip, now)
 
     def _remind(self, known: Followed, tip: Tip, now: float) -> None:
-        """Let the members of a quiet topic know where they stand."""
+        """Let members know where they stand, if no message has told all of them for long."""
         quiet = now - known.told_at
         if known.resuming and quiet >= known.policy.seconds / 3 - known.visit_seconds:
             known.told_at = now
@@ -297,9 +299,8 @@ class Follower:
                 yield known
 
     def _take(self, known: Followed, step: Step) -> None:
-        if step.deliver:
+        if step.deliver and self._deliver(known.topic, step.deliver):
             known.told_at = self._clock()
-            self._deliver(known.topic, step.deliver)
         if step.restarted:
             known.generation += 1
             self._shaken.set()

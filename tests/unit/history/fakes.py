@@ -132,10 +132,12 @@ class Scene:
         told: Topic and position of each reminder.
         repairs: Messages that were fetched and delivered.
         results: Of joins.
+        to_all: Whether messages are for all members.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.to_all = True
         self.history = FakeHistory()
         self.delivered: list[tuple[str, Stored]] = []
         self.lost: list[str] = []
@@ -157,8 +159,9 @@ class Scene:
     def resumed(self, result: str) -> None:
         self.results.append(result)
 
-    def _deliver(self, topic: str, messages: Sequence[Stored]) -> None:
+    def _deliver(self, topic: str, messages: Sequence[Stored]) -> bool:
         self.delivered += ((topic, message) for message in messages)
+        return self.to_all
 
     def offsets(self, topic: str = "a") -> list[int]:
         """Of what was delivered of a topic."""

@@ -207,6 +207,20 @@ async def test_a_topic_with_traffic_needs_no_reminders(at: Scene) -> None:
     assert at.told == []
 
 
+async def test_a_topic_whose_traffic_is_for_some_alone_has_reminders_for_the_others(
+    at: Scene,
+) -> None:
+    at.follower.resuming("a", 1)
+    at.to_all = False
+    for _ in range(20):
+        at.publish()
+        await at.pass_time(POLICY.seconds / 10)
+
+    assert len(at.told) >= 5
+    assert at.told[-1][1].offset >= 15
+    assert at.history.now - at.told[-1][1].time < POLICY.seconds / 3 + 5
+
+
 async def test_the_first_message_after_hours_is_delivered_at_once(at: Scene) -> None:
     """The one before it is long gone from the store, so its live copy names none."""
     at.follower.resuming("a", 1)
