@@ -1,6 +1,7 @@
 """One URL that callbacks go to, with its breaker, and what is logged of both."""
 
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 from yarl import URL
@@ -8,8 +9,12 @@ from yarl import URL
 from gateway.errors import UpstreamUnavailable
 from gateway.log import QUIET_SECONDS, Throttle
 from gateway.upstream.breaker import Breaker
+from gateway.upstream.call import Call
 
 _log = structlog.get_logger(__name__)
+
+OWN_FAULTS: Final = frozenset({"500", "unusable"})
+"""Statuses with which an application ends that choked on what it was sent; proxies use others."""
 
 
 class Backend:
@@ -49,22 +54,23 @@ class Backend:
             raise UpstreamUnavailable("breaker_open")
         return ticket
 
-    def answered(self, ticket: int) -> None:
-        """It was answered, be it with a refusal."""
-        if self._breaker.succeeded(ticket):
+    def answered(self, ticket: int, call: Call) -> None:
+        """A callback was answered, be it with a refusal."""
+        if self._breaker.succeeded(ticket, call.client):
             self._log.info("upstream works again")
 
-    def failed(self, ticket: int, kind: str, status: str, detail: str) -> None:
-        """It was not answered, or not usably.
+    def failed(self, ticket: int, call: Call, status: str, detail: str) -> None:
+        """A callback was not answered, or not usably.
 
         Args:
-            kind: Type of the callback.
             status: As metrics count it.
             detail: What is known beyond, quoting nothing of the answer.
         """
         if (held := self._throttle.admit(status)) is not None:
-            self._log.warning("callback failed", type=kind, status=status, detail=detail, held=held)
-        if self._breaker.failed(ticket):
+            self._log.warning(
+                "callback failed", type=call.type, status=status, detail=detail, held=held
+            )
+        if self._breaker.failed(ticket, call.client if status in OWN_FAULTS else ""):
             self._log.warning("upstream is left alone", seconds=self._breaker.seconds)
 
     def given_up(self, ticket: int) -> None:

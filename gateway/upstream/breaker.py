@@ -8,7 +8,9 @@
                                      └──given up: the next may try──────┘
 
 The result of a call counts only in the state in which it was let through: what was sent before the
-breaker opened says nothing about how the backend is now.
+breaker opened says nothing about how the backend is now. And while the backend works for others, of the
+failures in a row that one client's input may have caused only the first counts: else that client could
+have everybody cut off from a backend that chokes on what it says.
 """
 
 from collections.abc import Callable
@@ -22,6 +24,9 @@ SHORTEST_SECONDS: Final = 1.0
 """How long it stays open at first; twice as long after each try that fails."""
 
 LONGEST_SECONDS: Final = 30.0
+
+PROVEN_SECONDS: Final = 60.0
+"""For how long an answer to one client shows that failures of another are its own."""
 
 
 class State(Enum):
@@ -49,6 +54,10 @@ class Breaker:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._failures = 0
+        self._suspect = ""  # of the last failure
+        self._proofs: list[
+            tuple[str, float]
+        ] = []  # the last two clients that were answered, and when
         self._open_until = 0.0
         self._era = 0
         self.state = State.CLOSED
@@ -76,20 +85,33 @@ class Breaker:
             self._change(State.HALF_OPEN)
         return self._era
 
-    def succeeded(self, ticket: int) -> bool:
-        """The backend answered; returns whether that closed it."""
+    def succeeded(self, ticket: int, client: str = "") -> bool:
+        """The backend answered; returns whether that closed it.
+
+        Args:
+            client: Whom it was about.
+        """
         if ticket != self._era:
             return False
         self._failures = 0
+        others = [proof for proof in self._proofs if proof[0] != client]
+        self._proofs = [(client, self._clock()), *others[:1]]
         if self.state is State.CLOSED:
             return False
         self.seconds = 0.0
         self._change(State.CLOSED)
         return True
 
-    def failed(self, ticket: int) -> bool:
-        """The backend did not answer, or not usably; returns whether that opened it."""
+    def failed(self, ticket: int, suspect: str = "") -> bool:
+        """The backend did not answer, or not usably; returns whether that opened it.
+
+        Args:
+            suspect: The client whose input may be the reason; empty where it cannot be.
+        """
         if ticket != self._era:
+            return False
+        again, self._suspect = suspect == self._suspect, suspect
+        if self.state is State.CLOSED and suspect and again and self._works_without(suspect):
             return False
         self._failures += 1
         if self.state is State.CLOSED and self._failures < FAILURES:
@@ -104,6 +126,11 @@ class Breaker:
         if ticket == self._era and self.state is State.HALF_OPEN:
             self._open_until = self._clock()
             self._change(State.OPEN)
+
+    def _works_without(self, client: str) -> bool:
+        """Whether others were answered not long ago."""
+        since = self._clock() - PROVEN_SECONDS
+        return any(other != client and at > since for other, at in self._proofs)
 
     def _change(self, state: State) -> None:
         self.state = state

@@ -60,6 +60,11 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     replica: str | None = None
     sessions: int | None = None
 
+    @property
+    def client(self) -> str:
+        """Who said what it is about, as far as that is known; empty for nobody."""
+        return self.user or self.session
+
 
 def body(call: Call) -> bytes:
     """The request's body: one compact JSON object.

@@ -153,7 +153,7 @@ class Upstream:
             word, detail = _describe(problem)
             self._metrics.request(call.type, word, self._clock() - started)
             if ticket is not None:
-                backend.failed(ticket, call.type, word, detail)
+                backend.failed(ticket, call, word, detail)
             if isinstance(problem, UpstreamUnavailable):
                 raise
             raise UpstreamTimeout("no answer in time") from None
@@ -162,7 +162,7 @@ class Upstream:
                 backend.given_up(ticket)
             raise
         self._metrics.request(call.type, str(status), self._clock() - started)
-        backend.answered(ticket)
+        backend.answered(ticket, call)
         if isinstance(answer, Refused):
             raise UpstreamRefused(answer.status, answer.body)
         return answer

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.upstream.breaker import FAILURES, LONGEST_SECONDS, Breaker, State
+from gateway.upstream.breaker import FAILURES, LONGEST_SECONDS, PROVEN_SECONDS, Breaker, State
 
 
 class Clock:
@@ -64,6 +64,47 @@ def test_a_success_between_begins_the_count_anew(breaker: Breaker) -> None:
     fail(breaker, FAILURES - 1)
 
     assert state(breaker) is State.CLOSED
+
+
+def test_one_client_cannot_open_it_while_it_works_for_others(breaker: Breaker) -> None:
+    for user in ("ann", "mallory"):
+        breaker.succeeded(ticket(breaker), user)
+    for _ in range(3 * FAILURES):
+        assert breaker.failed(ticket(breaker), "mallory") is False
+    breaker.succeeded(ticket(breaker), "mallory")
+    for _ in range(3 * FAILURES):
+        assert breaker.failed(ticket(breaker), "mallory") is False
+
+    for user in "abcde":
+        breaker.failed(ticket(breaker), user)
+    assert state(breaker) is State.OPEN
+
+
+def test_if_it_works_for_nobody_else_one_client_shows_that_it_fails(
+    breaker: Breaker, clock: Clock
+) -> None:
+    breaker.succeeded(ticket(breaker), "ann")
+    clock.now += PROVEN_SECONDS
+    for _ in range(FAILURES):
+        breaker.failed(ticket(breaker), "mallory")
+
+    assert state(breaker) is State.OPEN
+
+
+def test_what_no_client_can_cause_counts_each_time(breaker: Breaker) -> None:
+    breaker.succeeded(ticket(breaker), "ann")
+    breaker.failed(ticket(breaker), "mallory")
+    fail(breaker, FAILURES - 2)
+    breaker.failed(ticket(breaker), "mallory")
+
+    assert state(breaker) is State.OPEN
+
+
+def test_a_probe_that_fails_counts_whoever_it_is_for(opened: Breaker, clock: Clock) -> None:
+    clock.now += 1
+    assert opened.failed(ticket(opened), "mallory") is True
+    clock.now += 2
+    assert opened.failed(ticket(opened), "mallory") is True
 
 
 def test_what_is_given_up_counts_for_nothing(breaker: Breaker) -> None:

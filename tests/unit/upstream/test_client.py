@@ -470,6 +470,21 @@ async def test_a_backend_that_fails_is_left_alone_until_a_probe_succeeds(
     assert counted.statuses[FAILURES:] == ["breaker_open", "200", "200"]
 
 
+@pytest.mark.parametrize(("status", "sent"), [(500, 2 * FAILURES), (502, FAILURES)])
+async def test_a_client_whose_pushes_the_backend_chokes_on_cuts_nobody_off(
+    status: int, sent: int
+) -> None:
+    other = msgspec.structs.replace(PUSH, user="43")
+    async with serving(answering()) as backend, upstream(backend.url) as client:
+        await client.push(other)
+        backend.script = answering(status)
+        for _ in range(2 * FAILURES):
+            with pytest.raises(UpstreamUnavailable):
+                await client.push(PUSH)
+
+    assert len(backend.requests) == 1 + sent
+
+
 async def test_timeouts_open_the_breaker() -> None:
     async with serving(hold) as backend, upstream(backend.url, timeout_seconds=0.05) as client:
         await fail(client)
