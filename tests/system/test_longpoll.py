@@ -53,6 +53,9 @@ async def test_a_session_is_a_session(start_gateway: StartGateway) -> None:
         await client.until("phx_reply", ref)
         assert client.heard("said") == [{"n": 1}, {"n": 2}]
 
+        _, _, headers = await client.request("POST", data="")
+        assert headers["Cache-Control"] == "no-store"
+
         ref = await client.push(ROOM, "phx_leave")
         await client.until("phx_close")
         await backend.publish(ROOM, "said", {"n": 3})

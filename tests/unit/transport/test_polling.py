@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.config import Limits
 from gateway.device import UNKNOWN
@@ -92,6 +93,27 @@ async def test_who_says_too_much_is_not_heard_again_before_its_time() -> None:
 async def test_a_batch_that_was_heard_to_its_end_is_taken() -> None:
     session = Session(messages_per_second=1)
     assert await session.push(HEARTBEAT, HEARTBEAT) == OK
+
+
+async def test_who_does_not_fetch_its_replies_is_too_slow() -> None:
+    session = Session(outbound_buffer_bytes=1000)
+    assert await session.push(*[HEARTBEAT] * 100) == GONE
+    assert session.connection.close_code is CloseCode.TRY_AGAIN_LATER
+    assert session.counted("slow_consumers_total") == 1
+
+
+async def test_what_goes_wrong_ends_one_session_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def crash(*_: object) -> None:
+        raise ZeroDivisionError
+
+    session = Session()
+    monkeypatch.setattr(Connection, "receive", crash)
+    with capture_logs() as logs:
+        assert await session.push(HEARTBEAT) == GONE
+    assert [entry["event"] for entry in logs] == ["socket crashed"]
+    assert session.connection.close_code is CloseCode.INTERNAL_ERROR
 
 
 async def test_last_words_wait_for_a_poll_that_can_have_them() -> None:
