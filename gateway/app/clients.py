@@ -32,6 +32,7 @@ class ClientParts:
 
     Attributes:
         routes: Of the public listener.
+        longpoll: Its part for clients that poll.
         fetched_keys: The keys of the identity provider; None where none is configured.
     """
 
@@ -83,14 +84,14 @@ class ClientParts:
         handshake = Handshake(admission, origins, self.callbacks)
         entrance = Entrance(self.endpoint, PeerAddress(config.server.trusted_proxies))
         websocket = WebSocketTransport(self.endpoint, handshake, entrance)
-        longpoll = LongPollTransport(
+        self.longpoll = LongPollTransport(
             PollSessions(self.endpoint),
             handshake,
             entrance,
             users.cluster,
             live=lambda: users.tracker.peers,
         )
-        self.routes: list[web.RouteDef] = [*websocket.routes(), *longpoll.routes()]
+        self.routes: list[web.RouteDef] = [*websocket.routes(), *self.longpoll.routes()]
 
 
 def _fetched_keys(url: str, metrics: Metrics) -> FetchedKeys | None:

@@ -149,6 +149,7 @@ class Gateway:
         if config.dev:
             demo.add_to(self._public)
         self._public.on_response_prepare.append(hide_server)
+        self._public.on_shutdown.append(self._let_go)
         self._internal = api.build_api(
             config=config,
             relay=self._relay,
@@ -301,6 +302,10 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
+
+    async def _let_go(self, _: web.Application) -> None:
+        """Answer the requests that wait for other replicas, before they are cut off."""
+        self._clients.longpoll.leave()
 
     def _signalled(self) -> None:
         if self._stop.is_set():

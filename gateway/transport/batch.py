@@ -2,12 +2,16 @@
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
 
 NDJSON: Final = "application/x-ndjson"
+
+MESSAGES_PER_PART: Final = 1024
+"""Messages handled at once, at most: a batch of the smallest has a million."""
 
 
 class Said(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -21,11 +25,15 @@ class Said(msgspec.Struct, frozen=True, array_like=True, gc=False):
     binary: bool = False
 
 
-def messages_in(body: bytes, content_type: str) -> list[Said]:
-    """What a client says.
+def messages_in(body: bytes, content_type: str, longest: int) -> Iterator[Said]:
+    """What a client says, one after the other.
 
     A batch has one message a line, a binary push in base64; a body of any other type is one message.
-    Empty lines are passed over. What is neither is a message too, to be found malformed where all are.
+    Empty lines are passed over. What is neither is a message too, to be found malformed where all are; one
+    that is too long is cut to what is still too long.
+
+    Args:
+        longest: Bytes that a message may have.
 
     Raises:
         UnicodeDecodeError: It is no text.
@@ -33,26 +41,28 @@ def messages_in(body: bytes, content_type: str) -> list[Said]:
     if not body.isascii():
         body.decode()
     if content_type != NDJSON:
-        return [Said(body)]
-    return [_message(line) for line in body.split(b"\n") if line.strip()]
+        return iter((Said(body[: longest + 1]),))
+    return (_message(line, longest + 1) for line in io.BytesIO(body) if not line.isspace())
 
 
-def in_parts(messages: Sequence[Said], size: int) -> Iterator[Sequence[Said]]:
-    """A batch in parts of so many bytes at most, or of one message."""
-    start = 0
+def in_parts(messages: Iterable[Said], size: int) -> Iterator[Sequence[Said]]:
+    """A batch in parts of so many bytes at most, or of one message; of none, one that is empty."""
+    part: list[Said] = []
     room = size
-    for end, message in enumerate(messages):
+    for message in messages:
+        if part and (len(message.data) > room or len(part) == MESSAGES_PER_PART):
+            yield part
+            part, room = [], size
+        part.append(message)
         room -= len(message.data)
-        if room < 0 and end > start:
-            yield messages[start:end]
-            start, room = end, size - len(message.data)
-    yield messages[start:]
+    yield part
 
 
-def _message(line: bytes) -> Said:
-    if line[:1] not in (b"[", b"{"):
+def _message(line: bytes, most: int) -> Said:
+    text = line.removesuffix(b"\n")
+    if text[:1] not in (b"[", b"{"):
         try:
-            return Said(base64.b64decode(line, validate=True), binary=True)
+            return Said(base64.b64decode(text, validate=True)[:most], binary=True)
         except binascii.Error:
             pass
-    return Said(line)
+    return Said(text[:most])

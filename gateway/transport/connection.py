@@ -66,6 +66,7 @@ class Connection:
 
     __slots__ = (
         "_ages_at",
+        "_cut_at",
         "_idle_seconds",
         "_token_ends_at",
         "_wire",
@@ -118,6 +119,7 @@ class Connection:
         self.lane: Lane | None = None
         self.refreshing: asyncio.Task[None] | None = None
         self._wire = wire
+        self._cut_at = 0.0
         self._idle_seconds = idle_seconds
         self._ages_at = endpoint.expiry(self.heard_at)
         self._token_ends_at = endpoint.token_end(claims)
@@ -201,7 +203,8 @@ class Connection:
 
     def cut_off_later(self) -> None:
         """Cut the TCP connection in a while, if it has not ended by then."""
-        self.endpoint.wheel.add(self, self.endpoint.clock() + CLOSE_GRACE_SECONDS)
+        self._cut_at = self.endpoint.clock() + CLOSE_GRACE_SECONDS
+        self.endpoint.wheel.add(self, self._cut_at)
 
     def overflowed(self) -> None:
         """Close as a slow consumer: more than the outbound bound waits for this client."""
@@ -234,8 +237,9 @@ class Connection:
     def due(self, now: float) -> float | None:
         """The timer wheel's look: idle, too old, its token expired, or closed and never answered?"""
         if self._wire.is_closing() or self.close_code is not None:
-            # No client of ours, or one that does not take its last bytes.
-            self._wire.abort()
+            # No client of ours, or one that does not take its last bytes: unless this look is an earlier one.
+            if now >= self._cut_at:
+                self._wire.abort()
             return None
         if now >= self._token_ends_at:
             self.close(CloseCode.TOKEN_EXPIRED)

@@ -30,7 +30,6 @@ from gateway.transport.encoding import (
     SocketEncoding,
 )
 from gateway.transport.origin import OriginPolicy
-from gateway.transport.ticket import Ticket
 
 SUBPROTOCOL: Final = "phoenix"
 BEARER_SUBPROTOCOL: Final = "base64url.bearer.phx."
@@ -119,10 +118,8 @@ class Handshake:
             Refused: At the first check that fails.
         """
         self.origin(request)
-        # a client whose session has ended still shows that session's ticket, under the same name
-        tokens = (t for t in request.query.getall("token", ()) if Ticket.parse(t) is None)
         shown = request.headers.get(AUTH_HEADER)
-        token = next(filter(None, tokens), None) or _authorization(request) or shown
+        token = request.query.get("token") or _authorization(request) or shown
         return await self._ask(
             request, session, await self._accept(request, token, LONGPOLL_ENCODINGS)
         )
@@ -194,9 +191,7 @@ def _params(request: web.Request, *, verified: bool) -> Json:
     """
     hidden = {"vsn", "vsn[]", *(("token",) if verified else ())}
     params = {
-        _text(name): _text(value)
-        for name, value in request.query.items()
-        if name not in hidden and Ticket.parse(value) is None
+        _text(name): _text(value) for name, value in request.query.items() if name not in hidden
     }
     return encode_json(params)
 

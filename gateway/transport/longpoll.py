@@ -3,11 +3,11 @@
 Clients may poll any replica: what is meant for a session of another one is done there. Source of the form:
 ``Phoenix.Transports.LongPoll`` and ``assets/js/phoenix/longpoll.js``. The status is in the body; the HTTP
 status is 200 but for what no client of Phoenix's sends, and for 503 when a client is refused for now, so
-that load balancers see it (the body then has the 500 that has phoenix.js try again).
+that load balancers see it. The 500 in such a body has phoenix.js begin again, on another connection.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -48,8 +48,8 @@ GRACE_SECONDS: Final = 2.0
 UNREACHABLE_SECONDS: Final = 1.0
 """How long a poll takes when the other replica cannot be reached: the next may meet that one itself."""
 
-_CORS: Final = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}
-_HEADERS: Final = {
+_CORS: Final[dict[str, str]] = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}
+_HEADERS: Final[dict[str, str]] = {
     **_CORS,
     hdrs.CONTENT_TYPE: "application/json; charset=utf-8",
     hdrs.CACHE_CONTROL: "no-store",
@@ -80,11 +80,19 @@ class LongPollTransport:
         self._live = live
         self._home = home(cluster.replica)
         self._elsewhere: dict[str, str] = {}
+        self._waiting: set[asyncio.Timeout] = set()
+        self._leaving = False
         cluster.run_errand = self._errand_of_another
 
     def routes(self) -> list[web.RouteDef]:
         """The transport's routes."""
         return [web.route("*", path, self.serve) for path in (PATH, f"{PATH}/")]
+
+    def leave(self) -> None:
+        """This replica ends: clients whose polls wait for other replicas shall ask there themselves."""
+        self._leaving = True
+        for waiting in self._waiting:
+            waiting.reschedule(0)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Handle one request."""
@@ -100,16 +108,21 @@ class LongPollTransport:
             return await self._poll(request, ticket)
         except Refused as refused:
             headers = _HEADERS | self._entrance.refused(request, refused)
-            busy = refused.status == 503
-            body = b'{"status":%d}' % (FAILED if busy else FORBIDDEN)
-            return web.Response(status=503 if busy else 200, body=body, headers=headers)
+            if refused.status == 503:
+                return _elsewhere(503, headers)
+            return web.Response(body=b'{"status":%d}' % FORBIDDEN, headers=headers)
 
     async def _poll(self, request: web.Request, ticket: Ticket | None) -> web.Response:
-        """What came for a client; a new session, where it has none."""
+        """What came for a client; a new session, where it shows none.
+
+        Of one that is gone it is not told 410, with a new one, as Phoenix does: phoenix.js before 1.8
+        would go on with that as if it had joined its channels there.
+        """
         if ticket is not None:
             polled = await self._do(ticket, Poll(ticket.secret, ticket.received))
-            if polled.status != GONE:
-                return _answer(polled.status, ticket.after(polled.received), polled.messages)
+            if polled.status == GONE:
+                return _elsewhere(200, _HEADERS)
+            return _answer(polled.status, ticket.after(polled.received), polled.messages)
         session, accepted = await self._entrance.admit(request, self._handshake.longpoll)
         origin = self._entrance.welcome(request, accepted)
         secret = self._sessions.open(accepted, origin, session)
@@ -117,22 +130,28 @@ class LongPollTransport:
 
     async def _push(self, request: web.Request, ticket: Ticket | None) -> web.Response:
         """Messages of a client; their answers come with its next poll."""
+        if ticket is None or not self._may_be(ticket):
+            return _status(GONE)  # who has no session costs no memory
+        now = asyncio.get_running_loop().time
+        until = now() + WINDOW_SECONDS
         try:
-            async with asyncio.timeout(WINDOW_SECONDS):
+            async with asyncio.timeout_at(until):
                 body = await request.read()
-            messages = messages_in(body, request.content_type)
+            messages = messages_in(body, request.content_type, self._sessions.longest_message)
         except TimeoutError:
             return _status(TIMEOUT)
         except web.HTTPRequestEntityTooLarge:
             return _status(TOO_LARGE)
         except (web.RequestPayloadError, ConnectionError, UnicodeDecodeError):
             return web.Response(status=400, headers=_CORS)
-        status = GONE
-        if ticket is not None:
-            for part in in_parts(messages, self._cluster.errand_bytes):
-                status = (await self._do(ticket, Push(ticket.secret, part))).status
-                if status != OK:
-                    break
+        parts = in_parts(messages, self._cluster.errand_bytes)
+        status = OK
+        for part in parts:
+            status = (await self._do(ticket, Push(ticket.secret, part, until - now()))).status
+            if status != OK:
+                break
+        if status == TIMEOUT:
+            self._sessions.out_of_time(sum(map(len, parts)))
         return _status(status)
 
     async def _do(self, ticket: Ticket, errand: Poll | Push) -> Polled:
@@ -142,19 +161,48 @@ class LongPollTransport:
         replica = self._replica(ticket.home)
         if replica is None:
             return Polled(GONE)
+        if isinstance(errand, Poll):
+            return await self._poll_elsewhere(replica, errand)
         try:
-            answer = await self._cluster.errand(
-                replica, _encode(errand), WINDOW_SECONDS + GRACE_SECONDS
-            )
-            return Polled(GONE) if answer is None else _decode_polled(answer)
+            return await self._errand(replica, errand)
         except (BusError, ValueError):
-            if isinstance(errand, Push):
-                return Polled(FAILED)
-            await asyncio.sleep(UNREACHABLE_SECONDS)
+            return Polled(FAILED)
+
+    async def _poll_elsewhere(self, replica: str, errand: Poll) -> Polled:
+        if self._leaving:
             return Polled(EMPTY, errand.received)
+        try:
+            async with asyncio.timeout(None) as waiting:
+                self._waiting.add(waiting)
+                try:
+                    return await self._errand(replica, errand)
+                except (BusError, ValueError):
+                    await asyncio.sleep(UNREACHABLE_SECONDS)
+                finally:
+                    self._waiting.discard(waiting)
+        except TimeoutError:
+            pass  # this replica ends; what the other one answers it gives once more
+        return Polled(EMPTY, errand.received)
+
+    async def _errand(self, replica: str, errand: Poll | Push) -> Polled:
+        """Have another replica do it.
+
+        Raises:
+            BusError: It was not done, or nobody knows.
+            ValueError: The answer cannot be read.
+        """
+        body = _encode(errand)
+        answer = await self._cluster.errand(replica, body, WINDOW_SECONDS + GRACE_SECONDS)
+        return Polled(GONE) if answer is None else _decode_polled(answer)
 
     async def _errand_of_another(self, body: bytes) -> bytes:
         return _encode(await self._sessions.handle(_decode_errand(body)))
+
+    def _may_be(self, ticket: Ticket) -> bool:
+        """Whether the session of a ticket may be there, as far as this replica knows."""
+        if ticket.home == self._home:
+            return ticket.secret in self._sessions
+        return self._replica(ticket.home) is not None
 
     def _replica(self, its_home: str) -> str | None:
         """The id of the replica a ticket names, if it is alive."""
@@ -187,6 +235,13 @@ def _answer(status: int, ticket: Ticket, messages: bytes) -> web.Response:
 
 def _status(status: int) -> web.Response:
     return web.Response(body=b'{"status":%d}' % status, headers=_HEADERS)
+
+
+def _elsewhere(status: int, headers: Mapping[str, str]) -> web.Response:
+    """Have a client begin again, with whichever replica a new connection leads to."""
+    response = web.Response(status=status, body=b'{"status":%d}' % FAILED, headers=headers)
+    response.force_close()
+    return response
 
 
 def _preflight(request: web.Request) -> web.Response:

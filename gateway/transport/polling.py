@@ -24,6 +24,9 @@ WINDOW_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 15.0
 """Silence after which a session ends, if ``limits.idle_timeout_seconds`` is not shorter."""
 
+WAITING_SHARE: Final = WINDOW_SECONDS / IDLE_SECONDS
+"""A poll waits for this share of the idle time, at most: one that waits is not silence."""
+
 LINES_PER_TURN: Final = 64
 """Messages of one batch handled before other sockets get a turn."""
 
@@ -49,10 +52,15 @@ class Poll(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Push(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """A client says something."""
+    """A client says something.
+
+    Attributes:
+        seconds: For how long it may be handled; what is left then is not.
+    """
 
     secret: str
     messages: Sequence[Said]
+    seconds: float
 
 
 class Polled(msgspec.Struct, frozen=True, array_like=True):
@@ -76,35 +84,44 @@ class PollSession:
         secret: By which its client is known.
     """
 
-    def __init__(self, connection: Connection, mailbox: Mailbox, secret: str) -> None:
+    def __init__(
+        self, connection: Connection, mailbox: Mailbox, secret: str, *, window_seconds: float
+    ) -> None:
         self.secret = secret
         self._connection = connection
         self._mailbox = mailbox
+        self._window_seconds = window_seconds
         self._clock = connection.endpoint.clock
         self._one_batch = asyncio.Lock()
         self._rate = RateLimit(connection.endpoint.limits.messages_per_second, self._clock())
+        self._next_at = self._clock()
 
     async def poll(self, received: int) -> Polled:
         """What the client has not got yet; if there is nothing, wait for it."""
         self._heard()
         messages = self._mailbox.parcel(received)
         if not messages and not self._ended:
-            wanted = await self._mailbox.filled(WINDOW_SECONDS)
+            wanted = await self._mailbox.filled(self._window_seconds)
             self._heard()
             messages = self._mailbox.parcel(received) if wanted else b""
         if messages:
             return Polled(OK, self._mailbox.number, messages)
-        if self._ended:
-            self._connection.abort()  # there is nothing more to tell
+        # A poll that is of no use any more does not end the session: its last words may still wait.
+        if self._ended and not self._mailbox.get_write_buffer_size():
+            self._connection.abort()
             return Polled(GONE)
         return Polled(EMPTY, received)
 
-    async def push(self, messages: Sequence[Said]) -> Polled:
+    async def push(self, messages: Sequence[Said], seconds: float) -> Polled:
         """Handle what the client says, in its order; batches that come together go one by one."""
         endpoint, connection = self._connection.endpoint, self._connection
-        until = self._clock() + WINDOW_SECONDS
+        until = self._clock() + seconds
         async with self._one_batch:
             for number, message in enumerate(messages):
+                if not await self._may_go_on(until):
+                    left = len(messages) - number
+                    endpoint.metrics.messages_dropped.labels("longpoll_timeout").inc(left)
+                    return Polled(TIMEOUT)
                 if self._ended:
                     return Polled(GONE)
                 if len(message.data) > endpoint.limits.max_message_bytes:
@@ -115,19 +132,25 @@ class PollSession:
                 await connection.receive(message.data if message.binary else message.data.decode())
                 if connection.buffered() > endpoint.limits.outbound_buffer_bytes:
                     connection.overflowed()
-                pause = self._rate.spend(self._clock())
-                if self._clock() + pause > until:
-                    left = len(messages) - number - 1
-                    endpoint.metrics.messages_dropped.labels("longpoll_timeout").inc(left)
-                    return Polled(TIMEOUT)
-                if pause or number % LINES_PER_TURN == LINES_PER_TURN - 1:
-                    await asyncio.sleep(pause)
+                now = self._clock()
+                self._next_at = now + self._rate.spend(now)
+                if number % LINES_PER_TURN == LINES_PER_TURN - 1:
+                    await asyncio.sleep(0)
         self._heard()
         return Polled(OK)
 
     def crashed(self) -> None:
         """Something went wrong that should not have."""
         self._connection.close(CloseCode.INTERNAL_ERROR)
+
+    async def _may_go_on(self, until: float) -> bool:
+        """Wait for the next message's turn; False if that does not come in time."""
+        now = self._clock()
+        if max(now, self._next_at) > until:
+            return False
+        if self._next_at > now:
+            await asyncio.sleep(self._next_at - now)
+        return True
 
     @property
     def _ended(self) -> bool:
@@ -144,6 +167,7 @@ class PollSessions:
         self._endpoint = endpoint
         self._sessions: dict[str, PollSession] = {}
         self._idle_seconds = min(IDLE_SECONDS, endpoint.limits.idle_timeout_seconds)
+        self._window_seconds = min(WINDOW_SECONDS, self._idle_seconds * WAITING_SHARE)
 
     def open(self, accepted: Accepted, origin: Origin, session: str) -> str:
         """Begin a session; returns its secret."""
@@ -167,9 +191,24 @@ class PollSessions:
             state=accepted.state,
             idle_seconds=self._idle_seconds,
         )
-        self._sessions[secret] = PollSession(connection, mailbox, secret)
+        self._sessions[secret] = PollSession(
+            connection, mailbox, secret, window_seconds=self._window_seconds
+        )
         self._endpoint.add(connection, LONGPOLL.name)
         return secret
+
+    def __contains__(self, secret: str) -> bool:
+        """Whether there is a session of this secret here."""
+        return secret in self._sessions
+
+    @property
+    def longest_message(self) -> int:
+        """What one message of a client may have, in bytes."""
+        return self._endpoint.limits.max_message_bytes
+
+    def out_of_time(self, messages: int) -> None:
+        """So many messages of a client were not handled, as those before them took too long."""
+        self._endpoint.metrics.messages_dropped.labels("longpoll_timeout").inc(messages)
 
     async def handle(self, errand: Poll | Push) -> Polled:
         """Do what a client asks for, whichever replica it asked."""
@@ -179,7 +218,7 @@ class PollSessions:
         try:
             if isinstance(errand, Poll):
                 return await session.poll(errand.received)
-            return await session.push(errand.messages)
+            return await session.push(errand.messages, errand.seconds)
         except Exception:  # noqa: BLE001 -- top of what is done for this socket: logged, and its client is told
             _log.exception("socket crashed")
             session.crashed()

@@ -13,6 +13,7 @@ from tests.support.api import Backend
 from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 from tests.support.tokens import token
+from tests.support.waiting import eventually
 
 PAGE = """
 <!doctype html>
@@ -29,8 +30,9 @@ OPEN = """
   window.seen = [];
   window.opened = new Promise((resolve) => {
     const socket = new Phoenix.Socket(url, options);
-    socket.onOpen(() => resolve("open"));
-    socket.onError(() => { socket.disconnect(); resolve("error"); });
+    let opened = false;
+    socket.onOpen(() => { opened = true; resolve("open"); });
+    socket.onError(() => { if (!opened) socket.disconnect(); resolve("error"); });
     window.channel = socket.channel("room:1", {});
     channel.on("said", (payload) => seen.push(payload));
     socket.connect();
@@ -123,6 +125,22 @@ async def test_a_page_of_an_allowed_origin_polls(
     await page.wait_for_function("seen.length === 2")
     assert await page.evaluate("seen") == [{"n": 1}, {"n": 2}]
     assert gateway.metric("connections", transport="longpoll") == 1
+
+
+@pytest.mark.parametrize("release", ["1.8", "1.7", "1.6"])
+async def test_a_page_whose_session_ended_joins_again(
+    page: Page, page_port: int, gateway: GatewayProcess, release: str
+) -> None:
+    await page.goto(f"http://localhost:{page_port}/?release={release}")
+    await page.wait_for_function("window.Phoenix")
+
+    assert await connect(page, gateway, params={"token": token("42")}, longpoll=True) == "open"
+    assert await page.evaluate(JOIN) == {"ok": {}}
+    async with Backend(gateway) as backend:
+        await backend.delete("/v1/users/42/sessions")
+        await eventually(lambda: gateway.metric("joins_total", result="ok") == 2)
+        assert await backend.publish("room:1", "said", {"n": 1}) == 202
+    await page.wait_for_function("seen.length === 1")
 
 
 async def test_a_page_behind_a_proxy_without_websockets_falls_back(

@@ -55,7 +55,7 @@ async def test_every_request_may_meet_another_replica(start_cluster: StartCluste
 
         await backend.delete("/v1/users/42/sessions")
         assert await client.post('[null,"1","phoenix","heartbeat",{}]', replicas[1]) == 410
-        assert await client.poll(replicas[1]) == 410
+        assert await client.poll(replicas[1]) == 500
 
 
 async def test_a_poll_elsewhere_waits_and_is_answered_when_something_comes(
@@ -89,6 +89,40 @@ async def test_large_batches_and_answers_pass_between_replicas(start_cluster: St
     await witness.close()
 
 
+async def test_a_message_above_the_limit_ends_the_session_elsewhere(
+    start_cluster: StartCluster,
+) -> None:
+    """One that the bus does not carry too."""
+    replicas = start_cluster(2, CONFIG).replicas
+    await all_know_each_other(replicas)
+    async with PollClient(replicas[0], token("42")) as client:
+        await client.join(PLAIN)
+        assert await client.post(io.BytesIO(b"[" * 2_000_000), replicas[1]) == 413
+        assert await client.poll(replicas[1]) == 500
+    assert replicas[0].metric("disconnects_total", code="1009") == 1
+
+
+async def test_polls_pass_to_another_replica_when_theirs_leaves(
+    start_cluster: StartCluster,
+) -> None:
+    """Not so the sessions, which are not there."""
+    replicas = start_cluster(2, CONFIG).replicas
+    await all_know_each_other(replicas)
+    async with PollClient(replicas[0], token("42")) as client:
+        await client.join(ROOM, {"resume": None})
+        here = asyncio.create_task(client.request("GET"))
+        there = asyncio.create_task(client.request("GET", replicas[1]))
+        while here not in (await asyncio.wait((here, there), return_when="FIRST_COMPLETED"))[0]:
+            there = asyncio.create_task(client.request("GET", replicas[1]))
+        # the other one waits now, as it took the place of this one
+        replicas[1].terminate()
+        assert (await there)[1]["status"] == 204
+        assert await asyncio.to_thread(replicas[1].wait) == 0
+        await publish(replicas[0], 1)
+        await client.until("n")
+        assert client.statuses[1:].count(500) == 0
+
+
 async def test_a_killed_replica_costs_its_clients_nothing(start_cluster: StartCluster) -> None:
     replicas = start_cluster(3, CONFIG).replicas
     await all_know_each_other(replicas)
@@ -100,7 +134,8 @@ async def test_a_killed_replica_costs_its_clients_nothing(start_cluster: StartCl
         await publish(replicas[1], 4, 5)
         while await client.poll(replicas[2]) == 204:
             pass
-        assert client.statuses[-1] == 410  # its session is gone, and there is a new one
+        assert client.statuses[-1] == 500
+        client.ticket = ""
         marks = [f[1] for f in client.inbox if isinstance(f[1], str) and f[1][:1] == "@"]
         client.gateway = replicas[1]
         answer = await client.join(ROOM, {"resume": marks[-1]})
@@ -130,10 +165,10 @@ async def test_without_the_bus_a_session_waits_for_its_own_replica(
         await eventually(lambda: own.get("/readyz")[0] == other.get("/readyz")[0] == 200, 30)
         await publish(own, 1)
         await client.until("n", gateway=other)
-        assert 410 not in client.statuses[1:]
+        assert not {410, 500} & set(client.statuses[1:])
 
 
-async def test_a_ticket_of_nobody_opens_a_session_here(start_cluster: StartCluster) -> None:
+async def test_a_ticket_of_nobody_is_good_for_nothing(start_cluster: StartCluster) -> None:
     replicas = start_cluster(2, CONFIG).replicas
     await all_know_each_other(replicas)
     async with PollClient(replicas[0], token("42")) as client:
@@ -143,5 +178,5 @@ async def test_a_ticket_of_nobody_opens_a_session_here(start_cluster: StartClust
             forged = [lp, home or known, secret if home else "y" * len(secret), number]
             client.ticket = ".".join(forged)
             assert await client.post('[null,"1","phoenix","heartbeat",{}]', replicas[1]) == 410
-            assert await client.poll(replicas[1]) == 410
+            assert await client.poll(replicas[1]) == 500
             client.ticket = ""

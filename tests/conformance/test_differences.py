@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.transport.ticket import Ticket, home, new_secret
 from tests.conformance.wire import BINARY, CLOSE, TEXT, Wire
 from tests.conftest import StartGateway, StartNats
 from tests.support.api import Backend
@@ -298,6 +299,16 @@ async def test_answers_to_polls_that_were_lost_come_again(
 
     assert await poller.poll() == 200
     assert poller.heard("said") == [{"n": 1}]
+
+
+async def test_a_poll_of_a_session_that_is_gone_is_a_failure(polled: GatewayProcess) -> None:
+    before = polled.metric("connects_total", result="ok")
+    ticket = str(Ticket(home("r"), new_secret(), 1))
+    async with PollClient(polled) as client:
+        client.ticket = ticket
+        assert await client.poll() == 500
+        assert client.ticket == ticket
+    assert polled.metric("connects_total", result="ok") == before
 
 
 async def test_batches_are_taken_line_by_line(polled: GatewayProcess, poller: PollClient) -> None:

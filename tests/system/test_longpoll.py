@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.transport.ticket import Ticket, new_secret
 from tests.conftest import StartGateway
 from tests.support.api import Backend
 from tests.support.client import PhoenixClient
@@ -28,10 +29,8 @@ async def closed(gateway: GatewayProcess, code: int) -> None:
 
 async def gone(client: PollClient) -> None:
     """Its session has ended, whatever it asks for."""
-    ticket = client.ticket
     assert await client.post('[null,"1","phoenix","heartbeat",{}]') == 410
-    assert await client.poll() == 410
-    assert client.ticket != ticket  # and there is a new one, for clients that know no better
+    assert await client.poll() == 500
 
 
 async def test_a_session_is_a_session(start_gateway: StartGateway) -> None:
@@ -53,6 +52,9 @@ async def test_a_session_is_a_session(start_gateway: StartGateway) -> None:
         ref = await client.push("phoenix", "heartbeat")
         await client.until("phx_reply", ref)
         assert client.heard("said") == [{"n": 1}, {"n": 2}]
+
+        _, _, headers = await client.request("POST", data="")
+        assert headers["Cache-Control"] == "no-store"
 
         ref = await client.push(ROOM, "phx_leave")
         await client.until("phx_close")
@@ -170,7 +172,7 @@ async def test_who_is_thrown_out_is_told_at_once(start_gateway: StartGateway) ->
         await eventually(lambda: gateway.metric("connections", transport="longpoll") == 1)
         _, answer = await backend.delete("/v1/users/42/sessions")
         assert answer["disconnected"] == 1
-        assert await poll == 410
+        assert await poll == 500
         await closed(gateway, 1001)
 
 
@@ -180,6 +182,8 @@ async def test_a_revoked_token_ends_the_session_and_opens_none(start_gateway: St
         await client.join(ROOM)
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
         await backend.post("/v1/tokens/revoke", {"user": "42", "issued_before": now})
+        assert await client.poll() == 500
+        client.ticket = ""
         assert (await client.request("GET"))[1] == {"status": 403}
 
 
@@ -199,7 +203,7 @@ async def test_the_loser_of_a_limit_is_told_before_it_ends(start_gateway: StartG
         winner = await PhoenixClient.connect(gateway.socket_url, token("42"))
         await winner.join(ROOM)
         await client.until("phx_close")
-        assert await client.poll() == 410
+        assert await client.poll() == 500
         await winner.close()
         assert gateway.metric("disconnects_total", code="4001") == 1
 
@@ -208,10 +212,10 @@ async def test_a_token_that_expires_ends_the_session(start_gateway: StartGateway
     gateway = start_gateway({"auth": {"leeway_seconds": 0}})
     async with PollClient(gateway, token("42", ttl=BRIEF)) as client:
         await client.join(ROOM)
-        statuses = set()
-        while 403 not in statuses:
-            statuses.add((await client.request("GET"))[1]["status"])
-        assert 500 not in statuses
+        while await client.poll() != 500:
+            pass
+        client.ticket = ""
+        assert (await client.request("GET"))[1] == {"status": 403}
         assert gateway.metric("disconnects_total", code="4003") == 1
 
 
@@ -236,6 +240,19 @@ async def test_bodies_of_all_sizes(start_gateway: StartGateway, body: bytes, sta
         await client.join(ROOM)
         assert await client.post(io.BytesIO(body)) == status
         assert await client.push("phoenix", "heartbeat") == "2"
+
+
+@pytest.mark.parametrize("ticket", ["", Ticket("x" * 11, new_secret(), 0)])
+async def test_who_has_no_session_is_told_before_the_body_comes(
+    start_gateway: StartGateway, ticket: object
+) -> None:
+    gateway = start_gateway()
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.public_port)
+    head = f"POST /socket/longpoll?token={ticket} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    writer.write(head.encode())
+    answer = await reader.readuntil(b"}")
+    assert answer.endswith(b'{"status":410}')
+    writer.close()
 
 
 async def test_a_body_that_is_no_text_is_refused(start_gateway: StartGateway) -> None:
@@ -273,7 +290,7 @@ async def test_what_waits_for_a_client_is_bounded(start_gateway: StartGateway) -
             await backend.publish(ROOM, "said", {"x": "x" * 10_000})
         await eventually(lambda: gateway.metric("slow_consumers_total") == 1)
         statuses = [await client.poll() for _ in range(2)]
-        assert statuses[-1] == 410
+        assert statuses[-1] == 500
         await closed(gateway, 1013)
 
 
@@ -346,11 +363,9 @@ async def test_a_drain_sends_clients_elsewhere(start_gateway: StartGateway) -> N
         poll = asyncio.create_task(client.request("GET"))
         await eventually(lambda: gateway.metric("connections", transport="longpoll") == 1)
         gateway.terminate()
-        status, answer, _ = await poll
-        assert (status, answer) == (
-            503,
-            {"status": 500},
-        )  # its session is gone, and there is no new one
+        for request in poll, client.request("GET"):
+            _, answer, headers = await request
+            assert (answer, headers["Connection"]) == ({"status": 500}, "close")
         assert await asyncio.to_thread(gateway.wait) == 0
 
 

@@ -1,10 +1,12 @@
 """What a long-poll client says, in bodies of all kinds."""
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transport.batch import NDJSON, Said, in_parts, messages_in
+from gateway.transport.batch import MESSAGES_PER_PART, NDJSON, Said, in_parts, messages_in
 
 
 @pytest.mark.parametrize(
@@ -20,18 +22,32 @@ from gateway.transport.batch import NDJSON, Said, in_parts, messages_in
     ],
 )
 def test_a_batch_has_one_message_a_line(body: bytes, messages: list[Said]) -> None:
-    assert messages_in(body, NDJSON) == messages
+    assert list(messages_in(body, NDJSON, 1000)) == messages
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "", "x/y"])
 def test_any_other_body_is_one_message(content_type: str) -> None:
-    assert messages_in(b"[1]\n[2]", content_type) == [Said(b"[1]\n[2]")]
+    assert list(messages_in(b"[1]\n[2]", content_type, 1000)) == [Said(b"[1]\n[2]")]
 
 
 @pytest.mark.parametrize("content_type", [NDJSON, "text/plain"])
 def test_what_is_no_text_is_refused_as_a_whole(content_type: str) -> None:
     with pytest.raises(UnicodeDecodeError):
-        messages_in(b'["1"]\n["\xff"]', content_type)
+        messages_in(b'["1"]\n["\xff"]', content_type, 1000)
+
+
+@pytest.mark.parametrize("content_type", [NDJSON, "text/plain"])
+@pytest.mark.parametrize("body", [b"[" * 2000, b"[" * 1001, base64.b64encode(b"x" * 2000)])
+def test_what_is_too_long_is_still_too_long_and_no_longer(body: bytes, content_type: str) -> None:
+    [said] = messages_in(body, content_type, 1000)
+    assert len(said.data) == 1001
+
+
+def test_parts_have_so_many_messages_at_most() -> None:
+    messages = [Said(b"[")] * (2 * MESSAGES_PER_PART + 1)
+    sizes = [len(part) for part in in_parts(messages, 10**9)]
+    assert sizes == [MESSAGES_PER_PART, MESSAGES_PER_PART, 1]
+    assert [len(part) for part in in_parts([], 10**9)] == [0]
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 12))

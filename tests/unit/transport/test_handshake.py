@@ -13,7 +13,6 @@ from gateway.device import UNKNOWN, Device
 from gateway.errors import TokenError
 from gateway.transport.handshake import Handshake, Refused
 from gateway.transport.origin import OriginPolicy
-from gateway.transport.ticket import Ticket, home, new_secret
 
 OF_TOKEN = Device("t", "Token's", "tv")
 
@@ -91,26 +90,20 @@ def test_the_first_check_that_fails_is_the_reason(query: dict[str, str], reason:
     assert (caught.value.status, caught.value.reason) == (403, reason)
 
 
-TICKET = str(Ticket(home("r1"), new_secret(), 3))
-
-
 @pytest.mark.parametrize(
     ("query", "headers", "user"),
     [
         ([], {}, None),
         ([("token", "")], {}, None),
         ([("token", "42")], {}, "42"),
-        ([("token", "42"), ("token", TICKET)], {}, "42"),
-        ([("token", TICKET)], {}, None),
-        ([("token", TICKET)], {"Authorization": "Bearer 42"}, "42"),
-        ([("token", TICKET)], {"X-Phoenix-AuthToken": "42"}, "42"),
+        ([], {"Authorization": "Bearer 42"}, "42"),
+        ([("token", "")], {"X-Phoenix-AuthToken": "42"}, "42"),
         ([("token", "42")], {"X-Phoenix-AuthToken": "43"}, "42"),
     ],
 )
 def test_the_token_of_a_client_that_polls(
     query: list[tuple[str, str]], headers: dict[str, str], user: str | None
 ) -> None:
-    """What it shows of a session that has ended is no token of a user."""
     request = make_mocked_request("GET", f"/socket/longpoll?{urlencode(query)}", headers=headers)
     admission: Any = Admission()
     callbacks: Any = SimpleNamespace(asks_connect=False)

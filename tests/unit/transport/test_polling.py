@@ -1,0 +1,171 @@
+"""Sessions of clients that poll: how fast they may speak, what they still hear when they end."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from gateway.config import Limits
+from gateway.device import UNKNOWN
+from gateway.metrics import Metrics
+from gateway.protocol.messages import NULL
+from gateway.protocol.reasons import CloseCode
+from gateway.sessions.client import Origin
+from gateway.transport.batch import Said
+from gateway.transport.connection import CLOSE_GRACE_SECONDS, Connection
+from gateway.transport.encoding import LONGPOLL_ENCODINGS
+from gateway.transport.endpoint import Endpoint
+from gateway.transport.handshake import Accepted
+from gateway.transport.polling import (
+    EMPTY,
+    GONE,
+    IDLE_SECONDS,
+    OK,
+    TIMEOUT,
+    Poll,
+    Polled,
+    PollSessions,
+    Push,
+)
+from tests.support.clock import Clock
+
+HEARTBEAT = Said(b'[null,"1","phoenix","heartbeat",{}]')
+
+
+class Session:
+    """One of an anonymous client, on a clock that stands still."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.clock = Clock()
+        self.metrics = Metrics()
+        absent: Any = None  # nothing here needs them
+        callbacks: Any = SimpleNamespace(drop=lambda *_: 0)
+        endpoint = Endpoint(
+            admission=absent,
+            relay=absent,
+            sessions=absent,
+            presences=absent,
+            callbacks=callbacks,
+            limits=msgspec.convert(limits, Limits),
+            metrics=self.metrics,
+            revoked=lambda _: False,
+            max_age_seconds=0,
+            leeway_seconds=0,
+            clock=lambda: self.clock.now,
+            wall_clock=lambda: self.clock.now,
+        )
+        self.sessions = PollSessions(endpoint)
+        accepted = Accepted(None, UNKNOWN, NULL, "", LONGPOLL_ENCODINGS["2"], None)
+        self.secret = self.sessions.open(accepted, Origin("longpoll", "2.0.0", "", ""), "s1")
+        [connection] = endpoint.connections
+        assert isinstance(connection, Connection)
+        self.connection = connection
+
+    async def poll(self, received: int) -> Polled:
+        """A poll of a client that has so many answers."""
+        return await self.sessions.handle(Poll(self.secret, received))
+
+    async def push(self, *messages: Said, seconds: float = 0.0) -> int:
+        """A batch that may take so long; returns its status."""
+        return (await self.sessions.handle(Push(self.secret, messages, seconds))).status
+
+    def counted(self, name: str, **labels: str) -> float:
+        """A metric's value."""
+        return self.metrics.registry.get_sample_value(f"gateway_{name}", labels) or 0.0
+
+
+async def test_who_says_too_much_is_not_heard_again_before_its_time() -> None:
+    """Neither in one batch nor in many, however soon each of them gives up."""
+    session = Session(messages_per_second=1)
+    assert await session.push(HEARTBEAT, HEARTBEAT, HEARTBEAT, HEARTBEAT) == TIMEOUT
+    for _ in range(5):
+        assert await session.push(HEARTBEAT) == TIMEOUT
+    assert session.counted("messages_received_total") == 2
+    assert session.counted("messages_dropped_total", reason="longpoll_timeout") == 7
+
+    session.clock.now += 1
+    assert await session.push(HEARTBEAT) == OK
+
+
+async def test_a_batch_that_was_heard_to_its_end_is_taken() -> None:
+    session = Session(messages_per_second=1)
+    assert await session.push(HEARTBEAT, HEARTBEAT) == OK
+
+
+async def test_who_does_not_fetch_its_replies_is_too_slow() -> None:
+    session = Session(outbound_buffer_bytes=1000)
+    assert await session.push(*[HEARTBEAT] * 100) == GONE
+    assert session.connection.close_code is CloseCode.TRY_AGAIN_LATER
+    assert session.counted("slow_consumers_total") == 1
+
+
+async def test_what_goes_wrong_ends_one_session_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def crash(*_: object) -> None:
+        raise ZeroDivisionError
+
+    session = Session()
+    monkeypatch.setattr(Connection, "receive", crash)
+    with capture_logs() as logs:
+        assert await session.push(HEARTBEAT) == GONE
+    assert [entry["event"] for entry in logs] == ["socket crashed"]
+    assert session.connection.close_code is CloseCode.INTERNAL_ERROR
+
+
+async def test_last_words_wait_for_a_poll_that_can_have_them() -> None:
+    session = Session()
+    session.connection.send(b'"first",')
+    assert await session.poll(0) == Polled(OK, 1, b'"first",')
+    session.connection.send(b'"last",')
+    session.connection.close(CloseCode.SESSION_ENDED)
+
+    assert (await session.poll(7)).status == EMPTY  # was under way for long
+    assert await session.poll(1) == Polled(OK, 2, b'"last",')
+    assert await session.poll(1) == Polled(OK, 2, b'"last",')  # its answer was lost
+    assert (await session.poll(2)).status == GONE
+    assert session.secret not in session.sessions
+
+
+async def test_a_poll_whose_place_was_taken_does_not_end_the_session() -> None:
+    session = Session()
+    older = asyncio.create_task(session.poll(0))
+    await asyncio.sleep(0)
+    newer = asyncio.create_task(session.poll(0))
+    await asyncio.sleep(0)
+    session.connection.send(b'"last",')
+    session.connection.close(CloseCode.SESSION_ENDED)
+
+    assert (await older).status == EMPTY
+    assert await newer == Polled(OK, 1, b'"last",')
+
+
+async def test_last_words_wait_their_whole_time() -> None:
+    """Other timers of the same socket may come in between."""
+    session = Session()
+    session.connection.send(b'"last",')
+    session.connection.close(CloseCode.SESSION_ENDED)
+    session.clock.now += CLOSE_GRACE_SECONDS / 2
+    assert session.connection.due(session.clock.now) is None
+    assert session.secret in session.sessions
+
+    session.clock.now += CLOSE_GRACE_SECONDS / 2
+    assert session.connection.due(session.clock.now) is None
+    assert session.secret not in session.sessions
+
+
+@pytest.mark.parametrize("idle", [90, 10, 3])
+async def test_a_poll_that_waits_is_not_silence(idle: float) -> None:
+    session = Session(idle_timeout_seconds=idle)
+    silence = min(idle, IDLE_SECONDS)
+    poll = asyncio.create_task(session.poll(0))
+    await session.clock.run()
+    await session.clock.run(silence * 0.9)
+    assert poll.done()
+    session.connection.due(session.clock.now + silence * 0.9)
+    assert session.connection.close_code is None
+    session.connection.due(session.clock.now + silence)
+    assert session.connection.close_code is CloseCode.IDLE
