@@ -20,6 +20,7 @@ from gateway.transport.longpoll import LongPollTransport
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
 from gateway.transport.polling import PollSessions
+from gateway.transport.pollrouter import PollRouter
 from gateway.transport.websocket import WebSocketTransport
 from gateway.upstream.client import Upstream
 
@@ -32,7 +33,7 @@ class ClientParts:
 
     Attributes:
         routes: Of the public listener.
-        longpoll: Its part for clients that poll.
+        poll_router: The ways to sessions of clients that poll.
         fetched_keys: The keys of the identity provider; None where none is configured.
     """
 
@@ -84,14 +85,11 @@ class ClientParts:
         handshake = Handshake(admission, origins, self.callbacks)
         entrance = Entrance(self.endpoint, PeerAddress(config.server.trusted_proxies))
         websocket = WebSocketTransport(self.endpoint, handshake, entrance)
-        self.longpoll = LongPollTransport(
-            PollSessions(self.endpoint),
-            handshake,
-            entrance,
-            users.cluster,
-            live=lambda: users.tracker.peers,
-        )
-        self.routes: list[web.RouteDef] = [*websocket.routes(), *self.longpoll.routes()]
+        sessions = PollSessions(self.endpoint)
+        peers = users.tracker.peers
+        self.poll_router = PollRouter(sessions, users.cluster, live=lambda: peers)
+        longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)
+        self.routes: list[web.RouteDef] = [*websocket.routes(), *longpoll.routes()]
 
 
 def _fetched_keys(url: str, metrics: Metrics) -> FetchedKeys | None:

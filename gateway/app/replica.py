@@ -305,7 +305,7 @@ class Gateway:
 
     async def _let_go(self, _: web.Application) -> None:
         """Answer the requests that wait for other replicas, before they are cut off."""
-        self._clients.longpoll.leave()
+        self._clients.poll_router.leave()
 
     def _signalled(self) -> None:
         if self._stop.is_set():

@@ -7,46 +7,34 @@ that load balancers see it. The 500 in such a body has phoenix.js begin again, o
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-import msgspec
 from aiohttp import hdrs, web
 
-from gateway.cluster import Cluster
-from gateway.errors import BusError
 from gateway.transport.batch import in_parts, messages_in
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake, Refused
 from gateway.transport.polling import (
-    EMPTY,
+    FAILED,
     GONE,
     OK,
     TIMEOUT,
     TOO_LARGE,
     WINDOW_SECONDS,
-    Poll,
-    Polled,
     PollSessions,
-    Push,
 )
-from gateway.transport.ticket import Ticket, home
+from gateway.transport.pollrouter import PollRouter
+from gateway.transport.ticket import Ticket
 
 PATH: Final = "/socket/longpoll"
 TICKET_HEADER: Final = "X-Phoenix-LongPoll-Token"
 """Where phoenix.js 1.9 shows its ticket; before, it is the last ``token`` of the query."""
 
 FORBIDDEN: Final = 403
-FAILED: Final = 500
 
 MAX_BODY_BYTES: Final = 2 * 1024 * 1024
 """A batch of messages, at most."""
-
-GRACE_SECONDS: Final = 2.0
-"""How much longer than the other replica's own limits this one waits for its answer."""
-
-UNREACHABLE_SECONDS: Final = 1.0
-"""How long a poll takes when the other replica cannot be reached: the next may meet that one itself."""
 
 _CORS: Final[dict[str, str]] = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}
 _HEADERS: Final[dict[str, str]] = {
@@ -61,38 +49,20 @@ class LongPollTransport:
 
     Args:
         sessions: Those of this replica.
-        live: Ids of the other replicas that are alive.
+        router: The way to all of them.
     """
 
     def __init__(
-        self,
-        sessions: PollSessions,
-        handshake: Handshake,
-        entrance: Entrance,
-        cluster: Cluster,
-        *,
-        live: Callable[[], Iterable[str]],
+        self, sessions: PollSessions, router: PollRouter, handshake: Handshake, entrance: Entrance
     ) -> None:
         self._sessions = sessions
+        self._router = router
         self._handshake = handshake
         self._entrance = entrance
-        self._cluster = cluster
-        self._live = live
-        self._home = home(cluster.replica)
-        self._elsewhere: dict[str, str] = {}
-        self._waiting: set[asyncio.Timeout] = set()
-        self._leaving = False
-        cluster.run_errand = self._errand_of_another
 
     def routes(self) -> list[web.RouteDef]:
         """The transport's routes."""
         return [web.route("*", path, self.serve) for path in (PATH, f"{PATH}/")]
-
-    def leave(self) -> None:
-        """This replica ends: clients whose polls wait for other replicas shall ask there themselves."""
-        self._leaving = True
-        for waiting in self._waiting:
-            waiting.reschedule(0)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Handle one request."""
@@ -119,18 +89,18 @@ class LongPollTransport:
         would go on with that as if it had joined its channels there.
         """
         if ticket is not None:
-            polled = await self._do(ticket, Poll(ticket.secret, ticket.received))
+            polled = await self._router.poll(ticket)
             if polled.status == GONE:
                 return _elsewhere(200, _HEADERS)
             return _answer(polled.status, ticket.after(polled.received), polled.messages)
         session, accepted = await self._entrance.admit(request, self._handshake.longpoll)
         origin = self._entrance.welcome(request, accepted)
         secret = self._sessions.open(accepted, origin, session)
-        return _answer(GONE, Ticket(self._home, secret, 0), b"")
+        return _answer(GONE, Ticket(self._router.home, secret, 0), b"")
 
     async def _push(self, request: web.Request, ticket: Ticket | None) -> web.Response:
         """Messages of a client; their answers come with its next poll."""
-        if ticket is None or not self._may_be(ticket):
+        if ticket is None or not self._router.knows(ticket):
             return _status(GONE)  # who has no session costs no memory
         now = asyncio.get_running_loop().time
         until = now() + WINDOW_SECONDS
@@ -144,79 +114,15 @@ class LongPollTransport:
             return _status(TOO_LARGE)
         except (web.RequestPayloadError, ConnectionError, UnicodeDecodeError):
             return web.Response(status=400, headers=_CORS)
-        parts = in_parts(messages, self._cluster.errand_bytes)
+        parts = in_parts(messages, self._router.part_bytes)
         status = OK
         for part in parts:
-            status = (await self._do(ticket, Push(ticket.secret, part, until - now()))).status
+            status = (await self._router.push(ticket, part, until - now())).status
             if status != OK:
                 break
         if status == TIMEOUT:
             self._sessions.out_of_time(sum(map(len, parts)))
         return _status(status)
-
-    async def _do(self, ticket: Ticket, errand: Poll | Push) -> Polled:
-        """Do what a client wants where its session is."""
-        if ticket.home == self._home:
-            return await self._sessions.handle(errand)
-        replica = self._replica(ticket.home)
-        if replica is None:
-            return Polled(GONE)
-        if isinstance(errand, Poll):
-            return await self._poll_elsewhere(replica, errand)
-        try:
-            return await self._errand(replica, errand)
-        except (BusError, ValueError):
-            return Polled(FAILED)
-
-    async def _poll_elsewhere(self, replica: str, errand: Poll) -> Polled:
-        if self._leaving:
-            return Polled(EMPTY, errand.received)
-        try:
-            async with asyncio.timeout(None) as waiting:
-                self._waiting.add(waiting)
-                try:
-                    return await self._errand(replica, errand)
-                except (BusError, ValueError):
-                    await asyncio.sleep(UNREACHABLE_SECONDS)
-                finally:
-                    self._waiting.discard(waiting)
-        except TimeoutError:
-            pass  # this replica ends; what the other one answers it gives once more
-        return Polled(EMPTY, errand.received)
-
-    async def _errand(self, replica: str, errand: Poll | Push) -> Polled:
-        """Have another replica do it.
-
-        Raises:
-            BusError: It was not done, or nobody knows.
-            ValueError: The answer cannot be read.
-        """
-        body = _encode(errand)
-        answer = await self._cluster.errand(replica, body, WINDOW_SECONDS + GRACE_SECONDS)
-        return Polled(GONE) if answer is None else _decode_polled(answer)
-
-    async def _errand_of_another(self, body: bytes) -> bytes:
-        return _encode(await self._sessions.handle(_decode_errand(body)))
-
-    def _may_be(self, ticket: Ticket) -> bool:
-        """Whether the session of a ticket may be there, as far as this replica knows."""
-        if ticket.home == self._home:
-            return ticket.secret in self._sessions
-        return self._replica(ticket.home) is not None
-
-    def _replica(self, its_home: str) -> str | None:
-        """The id of the replica a ticket names, if it is alive."""
-        live = set(self._live())
-        replica = self._elsewhere.get(its_home)
-        if replica not in live:
-            self._elsewhere = {home(each): each for each in live}
-            replica = self._elsewhere.get(its_home)
-        return replica
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_errand = msgspec.msgpack.Decoder(Poll | Push).decode
-_decode_polled = msgspec.msgpack.Decoder(Polled).decode
 
 
 def _ticket(request: web.Request) -> Ticket | None:

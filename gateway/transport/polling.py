@@ -35,6 +35,7 @@ EMPTY: Final = 204
 TIMEOUT: Final = 408
 GONE: Final = 410
 TOO_LARGE: Final = 413
+FAILED: Final = 500
 
 _log = structlog.get_logger(__name__)
 
@@ -67,7 +68,7 @@ class Polled(msgspec.Struct, frozen=True, array_like=True):
     """What came of either.
 
     Attributes:
-        status: For the client: 200, 204, 408, 410 or 413.
+        status: For the client: 200, 204, 408, 410, 413 or 500.
         received: What its ticket is to say once it has this.
         messages: As :func:`gateway.transport.mailbox.entry` has them.
     """
