@@ -85,7 +85,7 @@ class LongPollTransport:
     async def _poll(self, request: web.Request, ticket: Ticket | None) -> web.Response:
         """What came for a client; a new session, where it shows none.
 
-        Of one that is gone it is not told 410, with a new one, as Phoenix does: phoenix.js before 1.8
+        Of one that is gone it is not told 410, with a new one, as Phoenix does: phoenix.js before 1.8.3
         would go on with that as if it had joined its channels there.
         """
         if ticket is not None:
