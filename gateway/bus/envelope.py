@@ -37,6 +37,7 @@ class Control(IntEnum):
     REVOCATION = 6
     ERASED = 7
     ERRAND = 8
+    PROBE = 9
 
 
 _CONTROLS: Final = frozenset(Control)

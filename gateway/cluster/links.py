@@ -26,6 +26,9 @@ from gateway.errors import BusError, OutcomeUnknown
 PARTS_OF_AN_ENVELOPE = 2
 """Of what the bus carries, this share is a part of an answer; the rest is room for what is around it."""
 
+PROBE_SECONDS = 2.0
+"""After so long without an answer the bus is asked whether the other replica still listens."""
+
 _log = structlog.get_logger(__name__)
 
 Respond = Callable[[bytes], tuple[bytes, Iterable[str]] | None]
@@ -178,26 +181,28 @@ class Cluster:
             seconds: For how long, at most.
 
         Returns:
-            What came of it; None when there is no such replica.
+            What came of it; None when there is no such replica, or none any more.
 
         Raises:
             OutcomeUnknown: It may have been done, and may still be.
             BusError: It certainly was not.
         """
         number, question = self._open((replica,), open_ended=False)
-        request = encode(Request(self.replica, number, body))
+        message = encode_control(Control.ERRAND, encode(Request(self.replica, number, body)))
         try:
-            await self._bus.publish(
-                self._subjects.replica(replica),
-                encode_control(Control.ERRAND, request),
-                unheard=question.unheard,
-            )
-            answers = await question.wait((replica,), seconds)
+            async with asyncio.timeout(seconds):
+                while True:
+                    await self._bus.publish(
+                        self._subjects.replica(replica), message, unheard=question.unheard
+                    )
+                    answers = await question.wait((replica,), PROBE_SECONDS)
+                    if answers.complete:
+                        return answers.bodies.get(replica)
+                    message = encode_control(Control.PROBE, b"")
+        except TimeoutError:
+            raise OutcomeUnknown("no answer from the other replica") from None
         finally:
             del self._questions[number]
-        if not answers.complete:
-            raise OutcomeUnknown("no answer from the other replica")
-        return answers.bodies.get(replica)
 
     def _open(self, named: Iterable[str], *, open_ended: bool) -> tuple[int, Question]:
         number = next(self._numbers)
@@ -224,6 +229,8 @@ class Cluster:
                 self._asked(decode_request(message))
             elif kind is Control.ERRAND:
                 self._start(self._run(decode_request(message)))
+            elif kind is Control.PROBE:
+                pass  # that it was heard is the answer
             else:
                 self._answered(decode_answer(message))
         except (ValueError, RecursionError):

@@ -146,6 +146,21 @@ async def test_a_killed_replica_costs_its_clients_nothing(start_cluster: StartCl
         assert [p["n"] for p in client.heard("n")] == [1, 2, 3, 4, 5, 6]
 
 
+async def test_a_poll_that_waits_elsewhere_hears_of_the_death_of_its_replica(
+    start_cluster: StartCluster,
+) -> None:
+    """Long before the others take it for dead, which is set to more than a poll waits for."""
+    config = CONFIG | {"sessions": {"replica_down_after_seconds": 60}}
+    replicas = start_cluster(2, config).replicas
+    await all_know_each_other(replicas)
+    async with PollClient(replicas[0], token("42")) as client:
+        await client.join(ROOM)
+        poll = asyncio.create_task(client.poll(replicas[1]))
+        await asyncio.sleep(0.1)  # under way, most likely; if not, it is told the same
+        replicas[0].kill()
+        assert await poll == 500
+
+
 async def test_without_the_bus_a_session_waits_for_its_own_replica(
     start_cluster: StartCluster,
 ) -> None:

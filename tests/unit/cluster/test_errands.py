@@ -1,5 +1,6 @@
 """What one replica does for another: done, declined, lost."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,6 +72,30 @@ async def test_nobody_there_is_known_at_once(replicas: Replicas) -> None:
 async def test_silence_leaves_it_open_whether_it_was_done(replicas: Replicas) -> None:
     with pytest.raises(OutcomeUnknown):
         await replicas.a.errand("b", b"x", 0.01)
+
+
+class DyingBus:
+    """A bus on which the other replica hears one message and is gone."""
+
+    def __init__(self) -> None:
+        self.kinds: list[int] = []
+
+    async def publish(self, _: str, body: bytes, *, unheard: Callable[[], None]) -> None:
+        self.kinds.append(body[1])
+        if len(self.kinds) > 1:
+            unheard()
+
+
+async def test_who_goes_away_amid_an_errand_is_noticed(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The errand itself is sent once, whatever is sent to find out who is there."""
+    monkeypatch.setattr("gateway.cluster.links.PROBE_SECONDS", 0.0)
+    bus: Any = DyingBus()
+    replicas.a._bus = bus
+
+    assert await replicas.a.errand("b", b"x", SECONDS) is None
+    assert bus.kinds == [Control.ERRAND, Control.PROBE]
 
 
 async def test_what_cannot_be_read_is_counted_and_not_answered(replicas: Replicas) -> None:
