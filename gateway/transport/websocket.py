@@ -29,6 +29,7 @@ ENDS_PER_TURN: Final = 64
 """Sockets that end in one turn: some 3 ms of work, where a load balancer or a network took all with it."""
 
 _log = structlog.get_logger(__name__)
+_ENDS: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR})
 _COUNTED_CLOSES: Final = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011, *CloseCode})
 
 
@@ -91,7 +92,6 @@ class WebSocketTransport:
         code: int = CloseCode.INTERNAL_ERROR
         try:
             code = await self._read(connection, ws, transport)
-            await self._exit.passed()
         except Exception:  # noqa: BLE001 -- top of this task: logged, and the client is told
             _log.exception("socket crashed")
             connection.close(CloseCode.INTERNAL_ERROR)
@@ -118,11 +118,14 @@ class WebSocketTransport:
         while True:
             message = await ws.receive()
             kind = message.type
+            if kind in _ENDS:
+                # before a close frame is answered: the socket is a member until then, and is sent messages
+                await self._exit.passed()
             if kind is WSMsgType.CLOSE:
                 if connection.close_code is None and not transport.is_closing():
                     transport.write(close_frame(CloseCode.NORMAL))
                 return int(message.data or 1005)
-            if kind in (WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR):
+            if kind in _ENDS:
                 return ws.close_code or 1006
             if connection.close_code is not None:
                 continue  # sent before the client saw the close frame
