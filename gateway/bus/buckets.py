@@ -69,6 +69,7 @@ class Buckets:
         self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._refusals: dict[str, tuple[float, BusUnavailable]] = {}
         self._denied: set[str] = set()
+        self._fixed = False  # the permissions let nobody change a bucket
 
     def denied(self, subject: str) -> None:
         """The server's permissions deny a subject; it tells only when something was tried.
@@ -77,7 +78,8 @@ class Buckets:
         """
         first, second, *_ = *subject.lower().split("."), ""  # as in nats-py's errors
         if subject.lower().startswith(_UPDATE):
-            return  # keeping what there is does not need it
+            self._fixed = True  # keeping what there is does not need it
+            return
         if first == "$kv":
             self._denied.add(second)
         elif (first, second) == ("$js", "api") or second == "inbox":
@@ -127,7 +129,7 @@ class Buckets:
                 wanted = KeyValueConfig(
                     bucket=name, ttl=keep_seconds, description=MADE_HERE, replicas=self._copies
                 )
-                bucket, config = await _make(self._jetstream(), wanted)
+                bucket, config = await self._make(self._jetstream(), wanted)
                 self._count(config, name)
                 self._writable[name] = bucket
             return bucket
@@ -147,7 +149,7 @@ class Buckets:
             self._widening = asyncio.create_task(self._widen_all(), name="nats-bus-widen")
 
     async def _widen_all(self) -> None:
-        """Have more copies made, until there are enough of all."""
+        """Have more copies made, until there are enough of all or nobody may."""
         complained: set[str] = set()
         while self._client.is_connected:
             for name in tuple(self._thin):
@@ -163,8 +165,8 @@ class Buckets:
                             bucket=name,
                             problem=str(problem) or type(problem).__name__,
                         )
-            if not self._thin:
-                return
+            if not self._thin or self._fixed:
+                return  # permissions are read when a connection begins; the next one tries again
             await asyncio.sleep(WIDEN_AGAIN_SECONDS)
 
     async def _widen(self, name: str) -> None:
@@ -174,6 +176,51 @@ class Buckets:
             await stream.update_stream(config, num_replicas=self._copies)
             _log.info("bucket has more copies now", bucket=name, copies=self._copies)
         self._thin.discard(name)
+
+    async def _make(
+        self, stream: JetStreamContext, wanted: KeyValueConfig
+    ) -> tuple[KeyValue, StreamConfig]:
+        """A bucket, made unless it is there, and how it is kept.
+
+        Where there are too few servers for the copies it is made with one: what is kept in one place is
+        better than what is not kept at all.
+
+        One of the gateway's own that keeps its values for too short a time, since it was made with another
+        configuration, is told the longer one; a shorter one would throw away what others still want.
+        """
+        name, keep_seconds = wanted.bucket, wanted.ttl or 0
+        try:
+            there = await stream.create_key_value(config=wanted)
+        except APIError as refusal:
+            try:
+                there = await stream.key_value(name)
+            except BucketNotFoundError:
+                if wanted.replicas == 1:
+                    raise refusal from None
+                there = await stream.create_key_value(config=replace(wanted, replicas=1))
+        config = (await stream.stream_info(_stream(name))).config
+        if (
+            config.max_age
+            and config.max_age < keep_seconds
+            and (config.description != MADE_HERE or not await self._lengthen(config, keep_seconds))
+        ):
+            _log.warning(
+                "bucket keeps values for too short a time",
+                bucket=name,
+                seconds=config.max_age,
+                needed=keep_seconds,
+            )
+        return there, config
+
+    async def _lengthen(self, config: StreamConfig, keep_seconds: float) -> bool:
+        """Have a bucket keep its values longer; False where the permissions do not let it."""
+        try:
+            await self._jetstream().update_stream(config, max_age=keep_seconds)
+        except (Error, TimeoutError):
+            if not self._fixed:
+                raise
+            return False
+        return True
 
     def _check(self, bucket: str) -> None:
         until, refusal = self._refusals.get(bucket, (0.0, None))
@@ -208,39 +255,6 @@ class Buckets:
     def _allow(self, bucket: str) -> None:
         if not self._denied.isdisjoint({"", bucket.lower()}):
             raise NothingKept("the permissions for JetStream are missing")
-
-
-async def _make(stream: JetStreamContext, wanted: KeyValueConfig) -> tuple[KeyValue, StreamConfig]:
-    """A bucket, made unless it is there, and how it is kept.
-
-    Where there are too few servers for the copies it is made with one: what is kept in one place is better
-    than what is not kept at all.
-
-    One of the gateway's own that keeps its values for too short a time, since it was made with another
-    configuration, is told the longer one; a shorter one would throw away what others still want.
-    """
-    name, keep_seconds = wanted.bucket, wanted.ttl or 0
-    try:
-        there = await stream.create_key_value(config=wanted)
-    except APIError as refusal:
-        try:
-            there = await stream.key_value(name)
-        except BucketNotFoundError:
-            if wanted.replicas == 1:
-                raise refusal from None
-            there = await stream.create_key_value(config=replace(wanted, replicas=1))
-    config = (await stream.stream_info(_stream(name))).config
-    if config.max_age and config.max_age < keep_seconds:
-        if config.description == MADE_HERE:
-            await stream.update_stream(config, max_age=keep_seconds)
-        else:
-            _log.warning(
-                "bucket keeps values for too short a time",
-                bucket=name,
-                seconds=config.max_age,
-                needed=keep_seconds,
-            )
-    return there, config
 
 
 async def _read(stream: JetStreamContext, bucket: str, last: int) -> dict[str, bytes]:

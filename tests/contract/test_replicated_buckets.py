@@ -13,6 +13,7 @@ from nats.js.errors import NotFoundError
 
 from gateway.bus import buckets, open_bus
 from gateway.bus.base import Bus
+from gateway.bus.remote import RemoteBus
 from gateway.errors import BusUnavailable
 from tests.contract.clients import ChangingServer, Client, Counters, Section
 from tests.support.nats import NatsCluster
@@ -203,6 +204,28 @@ async def test_who_may_not_change_a_bucket_can_use_it_all_the_same(
         assert await bus.entries(BUCKET) == {"a": b"1"}
         await eventually(lambda: any("cannot have more copies" in line["event"] for line in logs))
     assert await bus.entries(BUCKET) == {"a": b"1"}
+    assert isinstance(bus, RemoteBus)
+    assert bus._link is not None
+    widening = bus._link.buckets._widening
+    assert widening is not None
+    await eventually(widening.done, what="nobody tries what is denied for ever")
+
+
+async def test_who_may_not_change_a_bucket_keeps_values_for_the_time_it_has(
+    nats_server: ChangingServer, open_copied: OpenBus
+) -> None:
+    nats_server.start()
+    await (await open_copied(1, nats_server.url)).put(BUCKET, "a", b"1", keep_seconds=100)
+    nats_server.kill()
+    nats_server.extra = MAY_NOT_UPDATE
+    nats_server.start()
+
+    bus = await open_copied(1, nats_server.login("me:secret"))
+    with structlog.testing.capture_logs() as logs:
+        await bus.put(BUCKET, "b", b"2", keep_seconds=200)
+    short = [line for line in logs if "too short a time" in line["event"]]
+    assert [(line["seconds"], line["needed"]) for line in short] == [(100, 200)]
+    assert await bus.entries(BUCKET) == {"a": b"1", "b": b"2"}
 
 
 async def test_what_was_kept_last_is_read_though_a_copy_may_lag(
