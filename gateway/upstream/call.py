@@ -20,6 +20,9 @@ USER_ONLINE: Final = "gateway.user.online"
 USER_OFFLINE: Final = "gateway.user.offline"
 REPLICA_LOST: Final = "gateway.replica.lost"
 
+STRANGERS: Final = "\0"
+"""All who connect and have not said who they are: each try has a session of its own, so that says nothing."""
+
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 _UNCHANGED: Final = _PRINTABLE.replace('"', "").replace("%", "")
 """What the CloudEvents HTTP binding (3.1.3.2) leaves as it is in a header's value."""
@@ -63,7 +66,9 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     @property
     def client(self) -> str:
         """Who said what it is about, as far as that is known; empty for nobody."""
-        return self.user or self.session
+        if self.user:
+            return self.user
+        return STRANGERS if self.type == CONNECT else self.session
 
 
 def body(call: Call) -> bytes:

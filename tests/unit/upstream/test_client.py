@@ -485,6 +485,18 @@ async def test_a_client_whose_pushes_the_backend_chokes_on_cuts_nobody_off(
     assert len(backend.requests) == 1 + sent
 
 
+async def test_strangers_whose_handshakes_the_backend_chokes_on_cut_nobody_off() -> None:
+    """Each try has another session, but nobody knows that it is another client."""
+    async with serving(answering()) as backend, upstream(backend.url) as client:
+        await client.push(PUSH)
+        backend.script = answering(500)
+        for number in range(2 * FAILURES):
+            with pytest.raises(UpstreamUnavailable):
+                await client.connect(Call(calls.CONNECT, session=f"s-{number}"))
+
+    assert len(backend.requests) == 1 + 2 * FAILURES
+
+
 async def test_timeouts_open_the_breaker() -> None:
     async with serving(hold) as backend, upstream(backend.url, timeout_seconds=0.05) as client:
         await fail(client)
