@@ -185,4 +185,4 @@ class UserParts:
 
     async def _write_last_seen(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._last_seen.write(), LAST_WRITE_SECONDS)
+            await asyncio.wait_for(self._last_seen.finish(), LAST_WRITE_SECONDS)

@@ -94,6 +94,11 @@ class LastSeen:
                     self.seen(user)
             await self.write()
 
+    async def finish(self) -> None:
+        """Write all that is new."""
+        while self._unwritten:
+            await self.write()
+
     async def write(self) -> None:
         """Write some of what is new; what cannot be written is kept in memory alone."""
         for _ in range(0, WRITES_IN_A_ROW, WRITES_AT_ONCE):
