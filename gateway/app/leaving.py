@@ -48,9 +48,12 @@ async def finish(
     """
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + LAST_SECONDS
+    ended = asyncio.ensure_future(sockets)
 
     async def tell() -> None:
         await hand_over
+        # one that was being cut off while all were closed has its end still to be told
+        await asyncio.wait((ended,))
         await outbox.close(max(0.0, ends_at - loop.time()))
 
     async def work_off() -> None:
@@ -60,4 +63,4 @@ async def finish(
             pushes_dropped(given_up)
             _log.warning("pushes dropped", pushes=given_up, reason="closing")
 
-    await asyncio.gather(sockets, work_off(), tell())
+    await asyncio.gather(ended, work_off(), tell())

@@ -15,6 +15,8 @@ class Replica:
         self.done: list[str] = []
         self.bounds: list[float] = []
         self.told = asyncio.Event()
+        self.cut = asyncio.Event()
+        self.cut.set()
         self.pushes = 0
 
     async def finish(self, seconds: float) -> int:
@@ -31,11 +33,13 @@ class Replica:
         self.told.set()
 
     async def sockets(self) -> None:
+        await self.cut.wait()
         self.done.append("sockets")
 
     async def hand_over(self) -> None:
         await asyncio.sleep(0)
         self.done.append("users")
+        asyncio.get_running_loop().call_later(0.01, self.cut.set)
 
     async def leave(self) -> list[int]:
         """Leave; returns what was counted."""
@@ -56,6 +60,14 @@ async def test_users_are_handed_over_and_facts_told_beside_a_slow_backend() -> N
     assert await replica.leave() == []
     assert replica.done == ["sockets", "users", "outbox", "callbacks"]
     assert all(seconds <= leaving.LAST_SECONDS for seconds in replica.bounds)
+
+
+async def test_facts_are_taken_for_as_long_as_there_are_sockets_that_end() -> None:
+    replica = Replica()
+    replica.cut.clear()
+
+    await replica.leave()
+    assert replica.done == ["users", "sockets", "outbox", "callbacks"]
 
 
 async def test_pushes_that_were_given_up_are_counted() -> None:
