@@ -8,9 +8,9 @@
                                      └──given up: the next may try──────┘
 
 The result of a call counts only in the state in which it was let through: what was sent before the
-breaker opened says nothing about how the backend is now. And while the backend works for others, of the
-failures in a row that one client's input may have caused only the first counts: else that client could
-have everybody cut off from a backend that chokes on what it says.
+breaker opened says nothing about how the backend is now. And while the backend works for others, of
+failures that follow each other and may all be due to one client's input only the first counts: else that
+client could have everybody cut off from a backend that chokes on what it says.
 """
 
 from collections.abc import Callable
