@@ -104,12 +104,10 @@ class Handshake:
         self.origin(request)
         subprotocol, protocol_token = _subprotocol(request)
         token = request.query.get("token") or _authorization(request) or protocol_token
-        accepted = await self._accept(request, token, WEBSOCKET_ENCODINGS)
+        accepted = await self._accept(request, token, WEBSOCKET_ENCODINGS, subprotocol)
         if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
             raise Refused(400, "no_upgrade")
-        return await self._ask(
-            request, session, msgspec.structs.replace(accepted, subprotocol=subprotocol)
-        )
+        return await self._ask(request, session, accepted)
 
     async def longpoll(self, request: web.Request, session: str) -> Accepted:
         """The same for a session whose client polls (``Phoenix.Transports.LongPoll``).
@@ -120,9 +118,8 @@ class Handshake:
         self.origin(request)
         shown = request.headers.get(AUTH_HEADER)
         token = request.query.get("token") or _authorization(request) or shown
-        return await self._ask(
-            request, session, await self._accept(request, token, LONGPOLL_ENCODINGS)
-        )
+        accepted = await self._accept(request, token, LONGPOLL_ENCODINGS)
+        return await self._ask(request, session, accepted)
 
     def origin(self, request: web.Request) -> None:
         """Look at where the page comes from that sends the request.
@@ -134,8 +131,13 @@ class Handshake:
             raise Refused(403, "origin")
 
     async def _accept(
-        self, request: web.Request, token: str | None, encodings: Encodings
+        self,
+        request: web.Request,
+        token: str | None,
+        encodings: Encodings,
+        subprotocol: str | None = None,
     ) -> Accepted:
+        """Who it is, on which device, and how it speaks."""
         try:
             claims = await self._admission.connect(token, request.query.get("user_id"))
         except TokenError as error:
@@ -145,7 +147,7 @@ class Handshake:
         device = _device(request, claims)
         encoding = _encoding(request, encodings)
         traceparent = request.headers.get("traceparent", "")[:MAX_TRACEPARENT]
-        return Accepted(claims, device, NULL, traceparent, encoding, None)
+        return Accepted(claims, device, NULL, traceparent, encoding, subprotocol)
 
     async def _ask(self, request: web.Request, session: str, accepted: Accepted) -> Accepted:
         """What the backend makes of it, if it wants to be asked."""

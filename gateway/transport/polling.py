@@ -81,14 +81,11 @@ class Polled(msgspec.Struct, frozen=True, array_like=True):
 class PollSession:
     """A socket whose client polls.
 
-    Attributes:
-        secret: By which its client is known.
+    Args:
+        window_seconds: How long a poll waits for messages.
     """
 
-    def __init__(
-        self, connection: Connection, mailbox: Mailbox, secret: str, *, window_seconds: float
-    ) -> None:
-        self.secret = secret
+    def __init__(self, connection: Connection, mailbox: Mailbox, *, window_seconds: float) -> None:
         self._connection = connection
         self._mailbox = mailbox
         self._window_seconds = window_seconds
@@ -193,7 +190,7 @@ class PollSessions:
             idle_seconds=self._idle_seconds,
         )
         self._sessions[secret] = PollSession(
-            connection, mailbox, secret, window_seconds=self._window_seconds
+            connection, mailbox, window_seconds=self._window_seconds
         )
         self._endpoint.add(connection, LONGPOLL.name)
         return secret

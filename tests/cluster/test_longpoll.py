@@ -155,10 +155,12 @@ async def test_a_poll_that_waits_elsewhere_hears_of_the_death_of_its_replica(
     await all_know_each_other(replicas)
     async with PollClient(replicas[0], token("42")) as client:
         await client.join(ROOM)
-        poll = asyncio.create_task(client.poll(replicas[1]))
-        await asyncio.sleep(0.1)  # under way, most likely; if not, it is told the same
+        # of two polls one takes the other's place: then that one waits at the owner
+        polls = [asyncio.create_task(client.request("GET", replicas[1])) for _ in range(2)]
+        done, [waiting] = await asyncio.wait(polls, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result()[1]["status"] for task in done] == [204]
         replicas[0].kill()
-        assert await poll == 500
+        assert (await waiting)[1]["status"] == 500
 
 
 async def test_without_the_bus_a_session_waits_for_its_own_replica(
