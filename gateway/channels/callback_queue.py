@@ -1,4 +1,4 @@
-"""The callbacks about one socket: one at a time, in order of arrival, and not too many."""
+"""The work of one socket that has to wait for others: one piece at a time, in order of arrival, bounded."""
 
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -7,22 +7,24 @@ from typing import Final, TypeAlias
 Work: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 MAX_WAITING: Final = 64
-"""Callbacks that may wait for a socket's turn; a client that sends more faster is told ``rate limited``."""
+"""Pieces of work that may wait for one socket; a client that sends more faster is told ``rate limited``."""
 
 MAX_WAITING_BYTES: Final = 256 * 1024
 """Payloads of all of them, unless there is only one."""
 
 
-class Lane:
+class CallbackQueue:
     """What waits; made for a socket when there is work.
 
     Args:
+        user: Whose socket it is; None for an anonymous one.
         crashed: Called when work raises; the rest goes on.
     """
 
-    __slots__ = ("_crashed", "_size", "_waiting")
+    __slots__ = ("_crashed", "_size", "_waiting", "user")
 
-    def __init__(self, crashed: Callable[[], None]) -> None:
+    def __init__(self, user: str | None, crashed: Callable[[], None]) -> None:
+        self.user = user
         self._waiting: deque[tuple[Work, int, str | None]] = deque()
         self._size = 0
         self._crashed = crashed

@@ -1,87 +1,117 @@
 """What sockets ask the customer's backend: whether one may connect, may join, and what a push means."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
 
 from gateway.auth.claims import Claims
 from gateway.auth.rules import Rule
+from gateway.channels.callback_queue import CallbackQueue, Work
 from gateway.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
 from gateway.protocol.messages import Json, encode_json
 from gateway.protocol.reasons import CloseCode, Reason
 from gateway.sessions.client import Origin
-from gateway.transport.lane import Lane, Work
 from gateway.upstream.answers import ConnectAnswer, JoinAnswer, PushAnswer
 from gateway.upstream.call import Call
 from gateway.upstream.client import Upstream
-
-if TYPE_CHECKING:
-    from gateway.transport.connection import Connection
 
 _UNAUTHORIZED: Final[Json] = encode_json({"reason": Reason.UNAUTHORIZED.value})
 
 _log = structlog.get_logger(__name__)
 
 
-class _Said(msgspec.Struct):
+class CallingSocket(Protocol):
+    """A socket as its callbacks need it.
+
+    Attributes:
+        state: What the backend keeps with the session; its answers replace it.
+    """
+
+    state: Json
+
+    @property
+    def id(self) -> str:
+        """Unique among all sockets."""
+
+    @property
+    def claims(self) -> Claims | None:
+        """What its token says; None for an anonymous one."""
+
+    @property
+    def origin(self) -> Origin:
+        """Where it comes from."""
+
+    def close(self, code: CloseCode) -> None:
+        """Close it from the gateway's side."""
+
+
+class _Refusal(msgspec.Struct):
     reason: str = ""
 
 
-_decode_said: Final = msgspec.json.Decoder(_Said).decode
+_decode_refusal: Final = msgspec.json.Decoder(_Refusal).decode
 
 
 class Callbacks:
-    """The questions, for all sockets of a replica.
+    """The questions, for all sockets of a replica, and the queues they wait in.
 
     Args:
         asks_connect: Whether the backend is asked about each connect.
+        not_handed_over: Counts pushes that do not reach the backend, as their client may not be where it
+            said them any more.
     """
 
-    def __init__(self, upstream: Upstream, *, asks_connect: bool) -> None:
+    def __init__(
+        self, upstream: Upstream, *, asks_connect: bool, not_handed_over: Callable[[int], None]
+    ) -> None:
         self.asks_connect = asks_connect
+        self.not_handed_over = not_handed_over
         self._upstream = upstream
-        self._running: dict[asyncio.Task[None], Connection] = {}
+        self._queues: dict[str, CallbackQueue] = {}  # by the id of the socket
+        self._tasks: dict[asyncio.Task[None], CallbackQueue] = {}
 
     def queue(
-        self, connection: "Connection", work: Work, size: int, topic: str | None = None
+        self, socket: CallingSocket, work: Work, size: int, topic: str | None = None
     ) -> bool:
         """Do this when what came from the same socket before is done; False when too much waits.
 
         Args:
-            topic: As for :meth:`Lane.add`.
+            size: As for :meth:`CallbackQueue.add`.
+            topic: As there.
         """
-        lane = connection.lane
-        if lane is None:
-            lane = Lane(partial(_crashed, connection))
-        if not lane.add(work, size, topic):
-            return False
-        if connection.lane is None:
-            connection.lane = lane
-            task = asyncio.create_task(_work(connection, lane))
-            self._running[task] = connection
-            task.add_done_callback(self._running.pop)
+        queue = self._queues.get(socket.id)
+        if queue is not None:
+            return queue.add(work, size, topic)
+        user = None if socket.claims is None else socket.claims.user
+        queue = self._queues[socket.id] = CallbackQueue(user, partial(_crashed, socket))
+        queue.add(work, size, topic)
+        task = asyncio.create_task(self._run(socket.id, queue))
+        self._tasks[task] = queue
+        task.add_done_callback(self._tasks.pop)
         return True
 
-    def drop(self, user: str, topic: str) -> int:
-        """Do not hand over what waits of a user on a topic, closed sockets included; returns how much."""
-        return sum(
-            connection.lane.drop(topic)
-            for connection in self._running.values()
-            if connection.claims is not None
-            and connection.claims.user == user
-            and connection.lane is not None
-        )
+    def drop(self, user: str, topic: str) -> None:
+        """Do not hand over what waits of a user on a topic, closed sockets included."""
+        theirs = [queue for queue in self._queues.values() if queue.user == user]
+        self.not_handed_over(sum(queue.drop(topic) for queue in theirs))
+
+    def drop_of(self, session: str, topic: str) -> None:
+        """The same of one socket."""
+        queue = self._queues.get(session)
+        if queue is not None:
+            self.not_handed_over(queue.drop(topic))
 
     async def finish(self, seconds: float) -> int:
         """Wait until nothing is under way, but not longer than this; returns how many pushes are lost."""
-        if not self._running:
+        if not self._tasks:
             return 0
-        await asyncio.wait(self._running, timeout=seconds)
-        late = dict(self._running)
-        given_up = sum(c.lane.pushes for c in late.values() if c.lane is not None)
+        await asyncio.wait(self._tasks, timeout=seconds)
+        late = dict(self._tasks)
+        given_up = sum(queue.pushes for queue in late.values())
         for task in late:
             task.cancel()
         if late:
@@ -107,46 +137,47 @@ class Callbacks:
         return await self._upstream.connect(call)
 
     async def join(
-        self, connection: "Connection", topic: str, params: Json | None, rule: Rule
+        self, socket: CallingSocket, topic: str, params: Json | None, rule: Rule
     ) -> JoinAnswer | Reason | Json:
         """Ask about a join; returns the refusal if it is one."""
-        call = _call(connection, "gateway.join", topic=topic, params=params)
+        call = _call(socket, "gateway.join", topic=topic, params=params)
         try:
             answer = await self._upstream.join(call, rule.upstream_url)
         except UpstreamRefused as refused:
             return refused.body if _gives_reason(refused.body) else _UNAUTHORIZED
         except UpstreamError as problem:
             return _reason(problem)
-        connection.state = connection.state if answer.state is None else answer.state
+        socket.state = socket.state if answer.state is None else answer.state
         return answer
 
     async def push(
-        self, connection: "Connection", topic: str, event: str, payload: Json, rule: Rule
+        self, socket: CallingSocket, topic: str, event: str, payload: Json, rule: Rule
     ) -> PushAnswer | Reason | Json:
         """Ask what a push means; returns the refusal if it is one."""
-        call = _call(connection, "gateway.push", topic=topic, event=event, payload=payload)
+        call = _call(socket, "gateway.push", topic=topic, event=event, payload=payload)
         try:
             answer = await self._upstream.push(call, rule.upstream_url)
         except UpstreamRefused as refused:
             return refused.body
         except UpstreamError as problem:
             return _reason(problem)
-        connection.state = connection.state if answer.state is None else answer.state
+        socket.state = socket.state if answer.state is None else answer.state
         return answer
 
+    async def _run(self, session: str, queue: CallbackQueue) -> None:
+        try:
+            await queue.run()
+        finally:
+            del self._queues[session]
 
-async def _work(connection: "Connection", lane: Lane) -> None:
-    await lane.run()
-    connection.lane = None
 
-
-def _crashed(connection: "Connection") -> None:
+def _crashed(socket: CallingSocket) -> None:
     _log.exception("callback crashed")
-    connection.close(CloseCode.INTERNAL_ERROR)
+    socket.close(CloseCode.INTERNAL_ERROR)
 
 
 def _call(
-    connection: "Connection",
+    socket: CallingSocket,
     kind: str,
     *,
     topic: str,
@@ -154,13 +185,13 @@ def _call(
     payload: Json | None = None,
     params: Json | None = None,
 ) -> Call:
-    origin, claims = connection.origin, connection.claims
+    origin, claims = socket.origin, socket.claims
     return Call(
         kind,
-        session=connection.id,
+        session=socket.id,
         user=None if claims is None else claims.user,
         device=origin.device,
-        state=connection.state,
+        state=socket.state,
         topic=topic,
         event=event,
         payload=payload,
@@ -178,6 +209,6 @@ def _reason(problem: UpstreamError) -> Reason:
 def _gives_reason(body: Json) -> bool:
     """Whether a refusal has the one field that clients look for."""
     try:
-        return bool(_decode_said(body).reason)
+        return bool(_decode_refusal(body).reason)
     except ValueError:
         return False

@@ -1,13 +1,22 @@
-"""Joins of one socket, from the question whether it may to its membership, and their end."""
+"""The channels of one socket: from the question whether it may join, to its membership, to its end."""
 
 import asyncio
+from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Final, Protocol
 
 import structlog
 
+from gateway.auth.claims import Claims
 from gateway.auth.rules import Rule
+from gateway.bus.interest import Lease
+from gateway.channels.encoding import SocketEncoding
+from gateway.channels.membership import Joining, Membership, Recall
+from gateway.channels.pushes import PushingSocket
+from gateway.channels.replay import ReplaySocket
+from gateway.channels.services import Services
 from gateway.errors import BusError
+from gateway.history.position import Position
 from gateway.history.position import decode as decode_position
 from gateway.history.resume import InvalidResume, parse, without_history
 from gateway.history.resume import response as resumed
@@ -16,210 +25,276 @@ from gateway.protocol.messages import EMPTY_OBJECT, Json, encode_json, overlay
 from gateway.protocol.reasons import Reason
 from gateway.sessions.presence import MetaTooLarge
 from gateway.tracker.presence import Event
-from gateway.transport.membership import Joining, Membership, prepare
-from gateway.transport.replay import Recall
-from gateway.transport.replay import begin as begin_replay
 from gateway.upstream.answers import JoinAnswer
-
-if TYPE_CHECKING:
-    from gateway.transport.connection import Connection
 
 _log = structlog.get_logger(__name__)
 
-
-def authorize(connection: "Connection", ask: Authorize) -> list[Effect]:
-    """Decide on a join by the rules, or have the backend asked."""
-    decision = connection.endpoint.admission.join(ask.topic, connection.claims)
-    rule = decision.rule
-    if rule is None:
-        return connection.core.join_decided(ask.topic, ask.attempt, refused=decision.refused)
-    joining = connection.joining[ask.attempt] = Joining(rule)
-    departed, connection.departed = connection.departed, None
-    try:
-        joining.request = parse(ask.params, rule.history)
-    except InvalidResume:
-        del connection.joining[ask.attempt]
-        return connection.core.join_decided(ask.topic, ask.attempt, refused=Reason.INVALID_RESUME)
-    if departed is not None and departed[0] == ask.topic:
-        joining.sent = departed[1]
-    if rule.join != "upstream":
-        return _admitted(connection, ask, rule)
-    endpoint = connection.endpoint
-    size = len(ask.params or b"")
-    if endpoint.joins_full or not endpoint.callbacks.queue(
-        connection, partial(_ask_backend, connection, ask, rule), size
-    ):
-        del connection.joining[ask.attempt]
-        return connection.core.join_decided(ask.topic, ask.attempt, refused=Reason.RATE_LIMITED)
-    endpoint.joins_in_flight += 1
-    return []
+_NONE_JOINING: Final[dict[int, Joining]] = {}
+"""What a socket has while it joins nothing, which is nearly always: a dict of its own has 64 bytes."""
 
 
-def subscribe(connection: "Connection", ask: Subscribe) -> list[Effect]:
-    """Have the topic's messages come here; at once if they do already, else in a task."""
-    endpoint = connection.endpoint
-    known = connection.claims is None or endpoint.sessions.has(connection)
-    joining = connection.joining[ask.attempt]
-    resumes = joining.request is not None and joining.rule.history is not None
-    if known and not resumes and endpoint.relay.try_subscribe(ask.topic):
-        return _joined(connection, ask)
-    if endpoint.joins_full:
-        del connection.joining[ask.attempt]
-        return connection.core.subscribe_failed(ask.topic, ask.attempt, Reason.RATE_LIMITED)
-    task = asyncio.create_task(_wait_for_bus(connection, ask))
-    # Counted here and not in the task: a task that is cancelled before its first step never runs.
-    endpoint.joins_in_flight += 1
-    task.add_done_callback(endpoint.join_waited)
-    joining.task = task
-    return []
+class ChannelSocket(PushingSocket, ReplaySocket, Protocol):
+    """A socket as its channels need it."""
+
+    state: Json
+
+    @property
+    def id(self) -> str:
+        """Unique among all sockets."""
+
+    @property
+    def encoding(self) -> SocketEncoding:
+        """The form it gets messages in."""
 
 
-def activate(connection: "Connection", ask: Activate) -> None:
-    """The join is answered: the socket is a member."""
-    joining = connection.joining.pop(ask.attempt)
-    if not connection.joining:
-        connection.joining = {}  # an emptied dict keeps its table, 168 bytes a socket
-    recall, encoding = joining.recall, connection.encoding
-    if recall is not None:
-        encoding = encoding.with_positions
-    member = Membership(connection, encoding, joining, ask.attempt)
-    connection.members[ask.topic] = member
-    endpoint = connection.endpoint
-    if recall is None:
-        endpoint.relay.add(ask.topic, member)
-    else:
-        endpoint.relay.follower.resuming(ask.topic, 1)
-        begin_replay(connection, ask.topic, member, recall)
-    endpoint.joined()
-    rule = member.rule
-    if rule.presence is not False:
-        greet = partial(_greet, connection, ask.topic, ask.attempt)
-        endpoint.presences.enter(ask.topic, connection, rule.presence, greet, member.presence)
+class Channels:
+    """What became of the joins of one socket.
 
+    Attributes:
+        members: Its memberships, by topic.
+        departed: The topic of the channel that ended last, and the position it was sent; a join that
+            follows at once replaces it.
+    """
 
-def unsubscribe(connection: "Connection", ask: Unsubscribe) -> None:
-    """Undo what was done for a join, at whichever stage it ended."""
-    joining = connection.joining.pop(ask.attempt, None)
-    if joining is not None and joining.task is not None:
-        joining.task.cancel()  # what it acquired until then, it gives back itself
-        return
-    endpoint = connection.endpoint
-    member = connection.members.pop(ask.topic, None)
-    if member is not None:
+    __slots__ = ("_joining", "_services", "_socket", "departed", "members")
+
+    def __init__(self, socket: ChannelSocket, services: Services) -> None:
+        self._socket = socket
+        self._services = services
+        self._joining = _NONE_JOINING  # between admission and reply, by attempt
+        self.members: dict[str, Membership] = {}
+        self.departed: tuple[str, Position] | None = None
+
+    def authorize(self, ask: Authorize) -> list[Effect]:
+        """Decide on a join by the rules, or have the backend asked."""
+        services, core = self._services, self._socket.core
+        departed, self.departed = self.departed, None
+        decision = services.admission.join(ask.topic, self._socket.claims)
+        rule = decision.rule
+        if rule is None:
+            return core.join_decided(ask.topic, ask.attempt, refused=decision.refused)
+        joining = Joining(rule)
+        try:
+            joining.request = parse(ask.params, rule.history)
+        except InvalidResume:
+            return core.join_decided(ask.topic, ask.attempt, refused=Reason.INVALID_RESUME)
+        if departed is not None and departed[0] == ask.topic:
+            joining.sent = departed[1]
+        if rule.join == "upstream":
+            size = len(ask.params or b"")
+            if services.joins.full or not services.callbacks.queue(
+                self._socket, partial(self._ask_backend, ask, rule), size
+            ):
+                return core.join_decided(ask.topic, ask.attempt, refused=Reason.RATE_LIMITED)
+            services.joins.began()
+        if self._joining is _NONE_JOINING:
+            self._joining = {}
+        self._joining[ask.attempt] = joining
+        return [] if rule.join == "upstream" else self._admitted(ask, rule)
+
+    def subscribe(self, ask: Subscribe) -> list[Effect]:
+        """Have the topic's messages come here; at once if they do already, else in a task."""
+        services, socket = self._services, self._socket
+        joining = self._joining[ask.attempt]
+        known = socket.claims is None or services.sessions.has(socket)
+        resumes = joining.request is not None and joining.rule.history is not None
+        if known and not resumes:
+            joining.lease = services.relay.try_subscribe(ask.topic)
+            if joining.lease is not None:
+                return self._joined(ask, joining, joining.lease)
+        if services.joins.full:
+            self._settled(ask.attempt)
+            return socket.core.subscribe_failed(ask.topic, ask.attempt, Reason.RATE_LIMITED)
+        joining.task = asyncio.create_task(self._wait_for_bus(ask, joining))
+        # Counted here and not in the task: a task that is cancelled before its first step never runs.
+        services.joins.began()
+        joining.task.add_done_callback(services.joins.ended)
+        return []
+
+    def activate(self, ask: Activate) -> None:
+        """The join is answered: the socket is a member."""
+        services, socket = self._services, self._socket
+        joining = self._joining[ask.attempt]
+        self._settled(ask.attempt)
+        assert joining.lease is not None  # noqa: S101 -- nothing is answered ok without one
+        recall, encoding = joining.recall, socket.encoding
+        if recall is not None:
+            encoding = encoding.with_positions
+        member = Membership(socket, encoding, joining, joining.lease, ask.attempt)
+        self.members[ask.topic] = member
+        if recall is None:
+            services.relay.add(ask.topic, member)
+        else:
+            services.relay.follower.resuming(ask.topic, 1)
+            services.replays.begin(socket, ask.topic, member, recall)
+        services.metrics.joined()
+        mode = member.rule.presence
+        if mode is not False:
+            greet = partial(self._greet, ask.topic, ask.attempt)
+            services.presences.enter(ask.topic, socket, mode, greet, member.presence)
+
+    def unsubscribe(self, ask: Unsubscribe) -> None:
+        """Undo what was done for a join, at whichever stage it ended."""
+        joining = self._joining.get(ask.attempt)
+        if joining is not None:
+            self._settled(ask.attempt)
+            if joining.task is not None:
+                joining.task.cancel()  # what it acquired until then, it gives back itself
+            return
+        services = self._services
+        member = self.members.pop(ask.topic)
         if member.encoding.positions:
-            endpoint.relay.follower.resuming(ask.topic, -1)
+            services.relay.follower.resuming(ask.topic, -1)
             if member.position:
                 # perhaps of use to the join that comes next: it replaces this one then
-                connection.departed = (ask.topic, decode_position(member.position[1:-1].decode()))
+                self.departed = (ask.topic, decode_position(member.position[1:-1].decode()))
         if member.replaying is not None:
             member.replaying.cancel()
         else:
-            endpoint.relay.remove(ask.topic, member)
+            services.relay.remove(ask.topic, member)
+        member.lease.close()
         if member.rule.presence:
-            endpoint.presences.leave(ask.topic, connection)
-    endpoint.relay.unsubscribe(ask.topic)
+            services.presences.leave(ask.topic, self._socket)
 
+    def crash(self, topic: str, member: object) -> list[Effect]:
+        """A member cannot go on, so its client joins again; unless that is another member by now."""
+        known = self.members.get(topic)
+        if known is None or known is not member:
+            return []
+        return self._socket.core.crash(topic, known.attempt)
 
-async def _ask_backend(connection: "Connection", ask: Authorize, rule: Rule) -> None:
-    """Ask the backend whether a join is allowed, unless it has ended by the time its turn comes."""
-    endpoint = connection.endpoint
-    try:
-        if ask.attempt not in connection.joining:
+    def not_admitted(self, claims: Claims) -> list[str]:
+        """Joined topics that some claims do not allow."""
+        return [t for t, member in self.members.items() if not member.rule.admits(t, claims)]
+
+    def shown(self) -> Iterator[str]:
+        """Joined topics where others may see the client."""
+        return (topic for topic, member in self.members.items() if member.rule.presence)
+
+    def _admitted(self, ask: Authorize, rule: Rule) -> list[Effect]:
+        return self._socket.core.join_decided(
+            ask.topic,
+            ask.attempt,
+            may_push=rule.push != "deny",
+            shows_presence=bool(rule.presence) and self._socket.claims is not None,
+        )
+
+    def _joined(self, ask: Subscribe, joining: Joining, lease: Lease) -> list[Effect]:
+        socket = self._socket
+        claims, sessions = socket.claims, self._services.sessions
+        if not joining.rule.admits(ask.topic, claims):
+            # what it was admitted with has been refreshed since, and allows less
+            lease.close()
+            self._settled(ask.attempt)
+            self._leave_sessions()
+            return socket.core.subscribe_failed(ask.topic, ask.attempt, Reason.UNAUTHORIZED)
+        own = EMPTY_OBJECT
+        if claims is not None and ask.topic == sessions.topic(claims.user):
+            own = encode_json({"session": socket.id})
+        if joining.recall is not None:
+            own = overlay(own, resumed(joining.recall.outcome))
+        elif joining.request is not None:
+            own = overlay(own, resumed(without_history(joining.request)))
+        response = overlay(joining.response, own)
+        return socket.core.subscribed(ask.topic, ask.attempt, response)
+
+    async def _ask_backend(self, ask: Authorize, rule: Rule) -> None:
+        """Ask the backend whether a join is allowed, unless it has ended by the time its turn comes."""
+        services = self._services
+        try:
+            if ask.attempt not in self._joining:
+                return
+            answer: JoinAnswer | Reason | Json
+            try:
+                answer = await services.callbacks.join(self._socket, ask.topic, ask.params, rule)
+            except Exception:  # noqa: BLE001 -- nobody else would answer the client
+                _log.exception("join crashed")
+                answer = Reason.JOIN_CRASHED
+        finally:
+            services.joins.ended()
+        joining = self._joining.get(ask.attempt)
+        if joining is None:
             return
-        answer: JoinAnswer | Reason | Json
-        try:
-            answer = await endpoint.callbacks.join(connection, ask.topic, ask.params, rule)
-        except Exception:  # noqa: BLE001 -- nobody else would answer the client
-            _log.exception("join crashed")
-            answer = Reason.JOIN_CRASHED
-    finally:
-        endpoint.joins_in_flight -= 1
-    joining = connection.joining.get(ask.attempt)
-    if joining is None:
-        return
-    if isinstance(answer, JoinAnswer):
-        try:
-            endpoint.presences.check(connection, answer.presence)
-        except MetaTooLarge:
-            answer = Reason.PAYLOAD_TOO_LARGE
-        else:
+        if isinstance(answer, JoinAnswer):
+            try:
+                services.presences.check(self._socket, answer.presence)
+            except MetaTooLarge:
+                answer = Reason.PAYLOAD_TOO_LARGE
+        if isinstance(answer, JoinAnswer):
             joining.response, joining.presence = answer.response, answer.presence
-            effects = _admitted(connection, ask, rule)
-    if not isinstance(answer, JoinAnswer):
-        effects = connection.core.join_decided(ask.topic, ask.attempt, refused=answer)
-        connection.joining.pop(ask.attempt, None)
-    if not effects:
-        connection.joining.pop(ask.attempt, None)  # it was taken off the topic meanwhile
-    await connection.perform(effects)
+            effects = self._admitted(ask, rule)
+            if not effects:
+                self._settled(ask.attempt)  # it was taken off the topic meanwhile
+        else:
+            self._settled(ask.attempt)
+            effects = self._socket.core.join_decided(ask.topic, ask.attempt, refused=answer)
+        self._socket.perform(effects)
 
+    async def _wait_for_bus(self, ask: Subscribe, joining: Joining) -> None:
+        try:
+            failed = await self._prepare(ask.topic, joining)
+        except BusError:
+            failed = Reason.BUS_UNAVAILABLE
+        except Exception:  # noqa: BLE001 -- top of this task: logged, and the client is told
+            _log.exception("join crashed")
+            failed = Reason.JOIN_CRASHED
+        except asyncio.CancelledError:
+            self._give_back(joining)
+            raise
+        if failed is None and joining.lease is not None:
+            self._socket.perform(self._joined(ask, joining, joining.lease))
+            return
+        self._settled(ask.attempt)
+        self._give_back(joining)
+        refused = failed or Reason.JOIN_CRASHED
+        self._socket.perform(self._socket.core.subscribe_failed(ask.topic, ask.attempt, refused))
 
-def _admitted(connection: "Connection", ask: Authorize, rule: Rule) -> list[Effect]:
-    return connection.core.join_decided(
-        ask.topic,
-        ask.attempt,
-        may_push=rule.push != "deny",
-        shows_presence=bool(rule.presence) and connection.claims is not None,
-    )
+    async def _prepare(self, topic: str, joining: Joining) -> Reason | None:
+        """Make the joiner a session, have the topic subscribed, find out what the client missed.
 
+        Returns:
+            Why not, if it is refused. What was acquired until then is with the join.
 
-async def _wait_for_bus(connection: "Connection", ask: Subscribe) -> None:
-    try:
-        failed = await prepare(connection.endpoint, connection, ask.topic)
-    except BusError:
-        failed = Reason.BUS_UNAVAILABLE
-    except Exception:  # noqa: BLE001 -- top of this task: logged, and the client is told
-        _log.exception("join crashed")
-        failed = Reason.JOIN_CRASHED
-    if failed is None:
-        failed = await _recall(connection, ask)
-    if failed is None:
-        await connection.perform(_joined(connection, ask))
-        return
-    connection.joining.pop(ask.attempt, None)
-    await connection.perform(connection.core.subscribe_failed(ask.topic, ask.attempt, failed))
-
-
-async def _recall(connection: "Connection", ask: Subscribe) -> Reason | None:
-    """Find out what a client that resumes has missed; returns why that cannot be."""
-    joining, relay = connection.joining[ask.attempt], connection.endpoint.relay
-    if joining.request is None or joining.rule.history is None:
+        Raises:
+            BusError: The bus is down, or the history does not answer.
+        """
+        services, socket = self._services, self._socket
+        if socket.claims is not None:
+            # The session first: its limit is asked for at the subject of a topic that may be this very one,
+            # and whoever is subscribed to it himself is not told that nobody else is.
+            refused = await services.sessions.enter(socket)
+            if refused is not None:
+                return refused
+            joining.entered = True
+        joining.lease = await services.relay.subscribe(topic)
+        if joining.request is not None and joining.rule.history is not None:
+            outcome, tail = await services.relay.resumer.resume(
+                topic, joining.request, joining.sent
+            )
+            joining.recall = Recall(outcome, tail)
         return None
-    try:
-        outcome, tail = await relay.resumer.resume(ask.topic, joining.request, joining.sent)
-    except BusError:
-        relay.unsubscribe(ask.topic)
-        return Reason.BUS_UNAVAILABLE
-    except BaseException:
-        relay.unsubscribe(ask.topic)  # cancelled: what was acquired until then is given back here
-        raise
-    joining.recall = Recall(outcome, tail)
-    return None
 
+    def _give_back(self, joining: Joining) -> None:
+        """A join came to nothing: let go of what it acquired."""
+        if joining.lease is not None:
+            joining.lease.close()
+        joining.entered = False
+        self._leave_sessions()
 
-def _joined(connection: "Connection", ask: Subscribe) -> list[Effect]:
-    joining, claims, endpoint = (
-        connection.joining[ask.attempt],
-        connection.claims,
-        connection.endpoint,
-    )
-    if not joining.rule.admits(ask.topic, claims):
-        # what it was admitted with has been refreshed since, and allows less
-        del connection.joining[ask.attempt]
-        endpoint.relay.unsubscribe(ask.topic)
-        if not connection.topics:
-            endpoint.sessions.leave(connection)  # this join has just made it one
-        return connection.core.subscribe_failed(ask.topic, ask.attempt, Reason.UNAUTHORIZED)
-    own = EMPTY_OBJECT
-    if claims is not None and ask.topic == endpoint.sessions.topic(claims.user):
-        own = encode_json({"session": connection.id})
-    if joining.recall is not None:
-        own = overlay(own, resumed(joining.recall.outcome))
-    elif joining.request is not None:
-        own = overlay(own, resumed(without_history(joining.request)))
-    response = overlay(joining.response, own)
-    return connection.core.subscribed(ask.topic, ask.attempt, response)
+    def _leave_sessions(self) -> None:
+        """A socket is a session from its first successful join on, so not if all its joins failed."""
+        joins = self._joining.values()
+        if self._socket.claims is not None and not (
+            self._socket.topics or any(joining.entered for joining in joins)
+        ):
+            self._services.sessions.leave(self._socket)
 
+    def _settled(self, attempt: int) -> None:
+        """A join is under way no longer."""
+        self._joining.pop(attempt, None)
+        if not self._joining:
+            self._joining = _NONE_JOINING
 
-def _greet(connection: "Connection", topic: str, attempt: int, events: list[Event]) -> None:
-    for event, payload in events:
-        connection.carry_out(connection.core.push(topic, attempt, event, payload))
+    def _greet(self, topic: str, attempt: int, events: list[Event]) -> None:
+        for event, payload in events:
+            self._socket.perform(self._socket.core.push(topic, attempt, event, payload))

@@ -1,29 +1,41 @@
-"""One client connection: its frames, its timers, and how it ends."""
+"""One client's socket: what its frames lead to, its timers, and how it ends."""
 
-from typing import TYPE_CHECKING, Final, Protocol
+import asyncio
+from typing import Final, Protocol, assert_never
+
+import structlog
 
 from gateway.auth.claims import Claims
+from gateway.channels.channels import Channels
+from gateway.channels.encoding import SocketEncoding
+from gateway.channels.services import Services
 from gateway.device import Device
-from gateway.protocol.effects import Effect, RefuseJoin, Send, Unsubscribe
+from gateway.protocol.effects import (
+    Activate,
+    Authorize,
+    Close,
+    Effect,
+    Forward,
+    Refresh,
+    RefuseJoin,
+    Resume,
+    Send,
+    Subscribe,
+    Unsubscribe,
+    UpdatePresence,
+)
 from gateway.protocol.messages import NULL, Json, Undecodable
 from gateway.protocol.reasons import CloseCode
 from gateway.protocol.socket import Socket
 from gateway.sessions.client import Origin
-from gateway.transport import joins
-from gateway.transport.effects import perform
-from gateway.transport.encoding import SocketEncoding
-from gateway.transport.endpoint import Endpoint
-from gateway.transport.framing import PONG, frame
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from gateway.history.position import Position
-    from gateway.transport.lane import Lane
-    from gateway.transport.membership import Joining, Membership
 
 CLOSE_GRACE_SECONDS: Final = 5.0
 """How long a client has to answer a close frame before its TCP connection is cut."""
+
+BACKEND_REFUSED: Final = "upstream refused"
+"""Result of a join that a backend refused in its own words, as a metric label."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Wire(Protocol):
@@ -54,11 +66,7 @@ class Connection:
         origin: Where it comes from, its device among that.
         state: What the backend keeps with the session, JSON.
         core: Its protocol state.
-        members: Its memberships, by topic.
-        joining: Its joins between their admission and their reply, by attempt.
-        departed: The topic of the channel that ended last, and the position it was sent; a join that
-            follows at once replaces it.
-        lane: The callbacks about it that are under way or wait; None while there are none.
+        channels: Its joins and memberships.
         refreshing: The token being looked at; None while there is none.
         heard_at: When the client's last frame came, monotonic seconds.
         close_code: What the gateway closed it with; None while it is open.
@@ -68,20 +76,17 @@ class Connection:
         "_ages_at",
         "_cut_at",
         "_idle_seconds",
+        "_services",
         "_token_ends_at",
         "_wire",
         "buffered",
+        "channels",
         "claims",
         "close_code",
         "core",
-        "departed",
         "encoding",
-        "endpoint",
         "heard_at",
         "id",
-        "joining",
-        "lane",
-        "members",
         "origin",
         "refreshing",
         "state",
@@ -90,7 +95,7 @@ class Connection:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        services: Services,
         wire: Wire,
         encoding: SocketEncoding,
         claims: Claims | None,
@@ -105,41 +110,69 @@ class Connection:
         self.claims = claims
         self.origin = origin
         self.state = state
-        self.heard_at = endpoint.clock()
+        self.heard_at = services.clock()
         self.close_code: CloseCode | None = None
         # Fan-out calls these for every message: bound methods, so nothing of ours is in between. All
         # others use send: uvloop's write raises when the connection is gone.
         self.write = wire.write
         self.buffered = wire.get_write_buffer_size
-        self.endpoint = endpoint
-        self.core = Socket(max_channels=endpoint.limits.max_channels_per_socket)
-        self.members: dict[str, Membership] = {}
-        self.joining: dict[int, Joining] = {}
-        self.departed: tuple[str, Position] | None = None
-        self.lane: Lane | None = None
+        self.core = Socket(max_channels=services.limits.max_channels_per_socket)
+        self.channels = Channels(self, services)
         self.refreshing: asyncio.Task[None] | None = None
+        self._services = services
         self._wire = wire
         self._cut_at = 0.0
         self._idle_seconds = idle_seconds
-        self._ages_at = endpoint.expiry(self.heard_at)
-        self._token_ends_at = endpoint.token_end(claims)
-        endpoint.wheel.add(self, self._next_look())
+        self._ages_at = services.expiry(self.heard_at)
+        self._token_ends_at = services.token_end(claims)
+        services.wheel.add(self, self._next_look())
 
-    async def receive(self, data: str | bytes) -> None:
+    def receive(self, data: str | bytes) -> None:
         """A text or binary frame came."""
         known = self.encoding.serializer
         try:
             message = known.decode(data) if isinstance(data, str) else known.decode_binary(data)
         except Undecodable as problem:
             if problem.malformed:
-                self.endpoint.metrics.malformed_frames.inc()
-            await self.perform(self.core.undecodable(problem, now=self.endpoint.clock()))
+                self._services.metrics.malformed_frames.inc()
+            self.perform(self.core.undecodable(problem, now=self._services.clock()))
         else:
-            await self.perform(self.core.receive(message))
+            self.perform(self.core.receive(message))
 
-    async def perform(self, effects: list[Effect]) -> None:
-        """Carry out effects in order, and what follows from them."""
-        await perform(self, effects)
+    def perform(self, effects: list[Effect]) -> None:
+        """Carry out effects in order; what follows from one is appended and comes after the rest."""
+        channels = self.channels
+        for effect in effects:
+            match effect:
+                case Send():
+                    self.send(self.encoding.outgoing(effect.message))
+                case Forward():
+                    rule = channels.members[effect.topic].rule
+                    effects += self._services.pushes.forward(self, effect, rule)
+                case Authorize():
+                    effects += channels.authorize(effect)
+                case Subscribe():
+                    effects += channels.subscribe(effect)
+                case Activate():
+                    channels.activate(effect)
+                case Resume():
+                    effects += self.core.resume(effect.topic, effect.attempt)
+                case RefuseJoin():
+                    label = BACKEND_REFUSED if effect.reason is None else effect.reason.value
+                    self._services.metrics.joins.labels(label).inc()
+                    self.send(self.encoding.outgoing(effect.message))
+                case Unsubscribe():
+                    channels.unsubscribe(effect)
+                case UpdatePresence():
+                    base = channels.members[effect.topic].presence
+                    effects += self._services.pushes.update_presence(self, effect, base)
+                case Refresh():
+                    effects += self._services.credentials.refresh(self, effect)
+                case Close():
+                    self.close(effect.code)
+                case _:
+                    assert_never(effect)
+        channels.departed = None  # what replaces a channel stands in the same list as its end
 
     @property
     def device(self) -> Device:
@@ -153,13 +186,13 @@ class Connection:
 
     def last_seen(self) -> float:
         """When its last frame came, unix seconds."""
-        endpoint = self.endpoint
-        return endpoint.wall_clock() - (endpoint.clock() - self.heard_at)
+        services = self._services
+        return services.wall_clock() - (services.clock() - self.heard_at)
 
     def end_session(self, reason: str) -> None:
         """Take it off all topics, then close it with 4001: it may not come back by itself."""
         if self.close_code is None:
-            self.carry_out(self.core.end_all())
+            self.perform(self.core.end_all())
             self.close(CloseCode.SESSION_ENDED, reason)
 
     def go_away(self) -> bool:
@@ -172,23 +205,23 @@ class Connection:
     def leave_topic(self, topic: str) -> bool:
         """Take it off a topic; False if it is not on it."""
         effects = self.core.end(topic)
-        self.carry_out(effects)
-        return bool(effects)
+        ended = bool(effects)
+        self.perform(effects)
+        return ended
 
     def rejoin(self, topic: str, member: object) -> None:
         """Have the client join a topic again, with the position it has; unless it has done so already."""
-        known = self.members.get(topic)
-        if known is member and known is not None:
-            self.carry_out(self.core.crash(topic, known.attempt))
+        self.perform(self.channels.crash(topic, member))
 
-    def take_claims(self, claims: Claims) -> None:
-        """Newer credentials of the same user."""
+    def take_claims(self, claims: Claims) -> list[str]:
+        """Use newer credentials of the same user from now on; returns the topics they do not allow."""
         before = self._token_ends_at
         self.claims = claims
-        self._token_ends_at = self.endpoint.token_end(claims)
+        self._token_ends_at = self._services.token_end(claims)
         if self._token_ends_at < before:
             # its own next look may come later than that
-            self.endpoint.wheel.add(_TokenEnd(self), self._token_ends_at)
+            self._services.wheel.add(_TokenEnd(self), self._token_ends_at)
+        return self.channels.not_admitted(claims)
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close from the gateway's side; the client hears nothing after the close frame."""
@@ -203,36 +236,35 @@ class Connection:
 
     def cut_off_later(self) -> None:
         """Cut the TCP connection in a while, if it has not ended by then."""
-        self._cut_at = self.endpoint.clock() + CLOSE_GRACE_SECONDS
-        self.endpoint.wheel.add(self, self._cut_at)
+        self._cut_at = self._services.clock() + CLOSE_GRACE_SECONDS
+        self._services.wheel.add(self, self._cut_at)
 
     def overflowed(self) -> None:
         """Close as a slow consumer: more than the outbound bound waits for this client."""
         if self.close_code is not None:
             return
-        self.endpoint.metrics.slow_consumers.inc()
+        self._services.metrics.slow_consumers.inc()
         self.close(CloseCode.TRY_AGAIN_LATER)
-
-    def pong(self, data: bytes) -> None:
-        """Answer a ping (RFC 6455 section 5.5.3)."""
-        self.send(frame(PONG, data))
 
     def abort(self) -> None:
         """Cut the TCP connection now, whatever still waits for it."""
         self._wire.abort()
 
     def release(self) -> None:
-        """Leave all topics and end joins under way; the connection is gone or about to be.
+        """Leave all topics and end joins under way; the connection is gone or about to be. Idempotent.
 
         Pushes that wait for the backend still go there: who says something and closes the lid has said it.
-        Not so those of a client who may not say it any more: see :meth:`Endpoint.leave_topic`.
+        Not so those of a client who may not say it any more: see :meth:`Connections.leave_topic`.
         """
-        self.carry_out(self.core.disconnected())
-        self.joining.clear()
+        for effect in self.core.disconnected():
+            try:
+                self.perform([effect])
+            except Exception:  # noqa: BLE001 -- the other channels, and the session, have to end all the same
+                _log.exception("channel did not end well")
         if self.refreshing is not None:
             self.refreshing.cancel()
         if self.claims is not None:
-            self.endpoint.sessions.leave(self)
+            self._services.sessions.leave(self)
 
     def due(self, now: float) -> float | None:
         """The timer wheel's look: idle, too old, its token expired, or closed and never answered?"""
@@ -257,18 +289,6 @@ class Connection:
         if now >= self._token_ends_at:
             self.close(CloseCode.TOKEN_EXPIRED)
 
-    def carry_out(self, effects: list[Effect]) -> None:
-        """Carry out effects that nothing follows from."""
-        for effect in effects:
-            if isinstance(effect, Unsubscribe):
-                joins.unsubscribe(self, effect)
-            else:
-                assert isinstance(effect, Send | RefuseJoin)  # noqa: S101 -- as the core promises
-                if isinstance(effect, RefuseJoin) and effect.reason is not None:
-                    self.endpoint.metrics.joins.labels(effect.reason.value).inc()
-                self.send(self.encoding.outgoing(effect.message))
-        self.departed = None  # nothing replaces what ended here
-
     def send(self, data: bytes) -> None:
         """Write, if there is still somebody to read it."""
         if not self._wire.is_closing():
@@ -278,10 +298,9 @@ class Connection:
         """Its client is expected on another replica in a moment: nobody shall see it leave and come."""
         if self.claims is None:
             return
-        self.endpoint.sessions.move(self)
-        for topic, member in self.members.items():
-            if member.rule.presence:
-                self.endpoint.presences.move(topic, self)
+        self._services.sessions.move(self)
+        for topic in self.channels.shown():
+            self._services.presences.move(topic, self)
 
     def _next_look(self) -> float:
         return min(self._ages_at, self._token_ends_at, self.heard_at + self._idle_seconds)

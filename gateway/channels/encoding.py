@@ -1,16 +1,13 @@
 """The forms in which sockets get their messages: a protocol version, and what a transport puts around it."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gateway.hub.broadcast import Broadcast
 from gateway.protocol.messages import NULL, Outgoing
 from gateway.protocol.serializer import Serializer
 from gateway.protocol.v1 import V1
 from gateway.protocol.v2 import V2
-from gateway.transport.framing import BINARY, TEXT, close_frame, frame
-from gateway.transport.mailbox import entry, no_farewell
 
 
 class Carrier(NamedTuple):
@@ -65,9 +62,6 @@ class SocketEncoding:
         return None if data is None else carrier.binary(data)
 
 
-WEBSOCKET: Final = Carrier("websocket", partial(frame, TEXT), partial(frame, BINARY), close_frame)
-LONGPOLL: Final = Carrier("longpoll", entry, None, no_farewell)
-
 Encodings = dict[str, SocketEncoding]
 """By major protocol version."""
 
@@ -78,7 +72,3 @@ def encodings(carrier: Carrier) -> Encodings:
         "1": SocketEncoding(V1(), "1.0.0", carrier),
         "2": SocketEncoding(V2(), "2.0.0", carrier),
     }
-
-
-WEBSOCKET_ENCODINGS: Final = encodings(WEBSOCKET)
-LONGPOLL_ENCODINGS: Final = encodings(LONGPOLL)

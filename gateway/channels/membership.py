@@ -1,41 +1,31 @@
-"""A socket's membership in a topic: while it joins, and once it has joined."""
+"""A channel between its admission and its end: a join under way, then a member of its topic."""
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Sequence
 
 from gateway.auth.rules import Rule
+from gateway.bus.interest import Lease
+from gateway.history.base import Stored
+from gateway.history.position import Position
+from gateway.history.resume import Outcome, Request
 from gateway.hub.broadcast import Encoding, Outlet
 from gateway.hub.registry import Member
 from gateway.protocol.messages import EMPTY_OBJECT, Json
-from gateway.protocol.reasons import Reason
-from gateway.sessions.client import Client
-from gateway.transport.endpoint import Endpoint
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from gateway.history.position import Position
-    from gateway.history.resume import Request
-    from gateway.transport.replay import Recall
 
 
-class Membership(Member):
-    """A member of a topic, with what the transport must know of it.
+class Recall:
+    """What a join's ``resume`` was answered, and what it is to be sent.
 
     Attributes:
-        presence: What the backend wants shown of the client here, beside its token's.
-        replaying: Sends what was missed; until that is done, it is no member yet.
+        outcome: As the reply says.
+        messages: To be sent before anything else, in order.
     """
 
-    __slots__ = ("attempt", "presence", "replaying", "rule")
+    __slots__ = ("messages", "outcome")
 
-    def __init__(
-        self, outlet: Outlet, encoding: Encoding, joining: "Joining", attempt: int
-    ) -> None:
-        super().__init__(outlet, encoding, drops=joining.rule.slow_consumer == "drop")
-        self.rule = joining.rule
-        self.presence = joining.presence
-        self.attempt = attempt
-        self.replaying: asyncio.Task[None] | None = None
+    def __init__(self, outcome: Outcome, tail: Sequence[Stored]) -> None:
+        self.outcome = outcome
+        self.messages = [*outcome.replay, *tail]
 
 
 class Joining:
@@ -43,14 +33,26 @@ class Joining:
 
     Attributes:
         response: What the backend wants the ok reply to say.
-        presence: As :attr:`Membership.presence`.
+        presence: What the backend wants shown of the client here, beside its token's.
         request: How it wants to resume; None where it does not.
         sent: Position up to which this socket has the topic already, by a channel this join replaces.
         recall: What came of the request.
+        entered: Whether it made its socket a session, or relies on its being one.
+        lease: Has the topic's messages come here; None until they do.
         task: What waits for the bus; None while nothing does.
     """
 
-    __slots__ = ("presence", "recall", "request", "response", "rule", "sent", "task")
+    __slots__ = (
+        "entered",
+        "lease",
+        "presence",
+        "recall",
+        "request",
+        "response",
+        "rule",
+        "sent",
+        "task",
+    )
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -59,39 +61,29 @@ class Joining:
         self.request: Request | None = None
         self.sent: Position | None = None
         self.recall: Recall | None = None
+        self.entered = False
+        self.lease: Lease | None = None
         self.task: asyncio.Task[None] | None = None
 
 
-async def prepare(endpoint: Endpoint, client: Client, topic: str) -> Reason | None:
-    """Have a topic subscribed and its joiner made a session; returns why not, if it is refused.
+class Membership(Member):
+    """A member of a topic, with what its socket must know of it.
 
-    When this returns None, one ``unsubscribe`` of the relay has to follow in the end.
-
-    Raises:
-        BusError: The bus is down; nothing is subscribed.
+    Attributes:
+        attempt: Number of the join on its socket.
+        lease: Has the topic's messages come here.
+        presence: As :attr:`Joining.presence`.
+        replaying: Sends what was missed; until that is done, it is no member yet.
     """
-    if client.claims is None:
-        await endpoint.relay.subscribe(topic)
-        return None
-    sessions = endpoint.sessions
-    # The session first: its limit is asked for at the subject of a topic that may be this very one, and
-    # whoever is subscribed to it himself is not told that nobody else is.
-    refused = await sessions.enter(client)
-    if refused is not None:
-        return refused
-    try:
-        await endpoint.relay.subscribe(topic)
-    except BaseException:
-        if not client.topics:
-            sessions.leave(client)  # a socket is a session from its first successful join on
-        raise
-    if sessions.has(client):
-        return None
-    # another join of this client failed meanwhile, and took the session with it
-    refused = Reason.JOIN_CRASHED
-    try:
-        refused = await sessions.enter(client)
-    finally:
-        if refused is not None:
-            endpoint.relay.unsubscribe(topic)
-    return refused
+
+    __slots__ = ("attempt", "lease", "presence", "replaying", "rule")
+
+    def __init__(
+        self, outlet: Outlet, encoding: Encoding, joining: Joining, lease: Lease, attempt: int
+    ) -> None:
+        super().__init__(outlet, encoding, drops=joining.rule.slow_consumer == "drop")
+        self.rule = joining.rule
+        self.presence = joining.presence
+        self.lease = lease
+        self.attempt = attempt
+        self.replaying: asyncio.Task[None] | None = None

@@ -1,19 +1,17 @@
-"""What a client missed, written to it before it becomes a member: as fast as it reads, and no faster."""
+"""Writes what a client missed before it becomes a member: as fast as it reads, and no faster."""
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import structlog
 
+from gateway.channels.membership import Membership, Recall
 from gateway.errors import BusError
 from gateway.history.base import Stored
 from gateway.history.position import Position
-from gateway.history.resume import Outcome
-from gateway.transport.membership import Membership
-
-if TYPE_CHECKING:
-    from gateway.transport.connection import Connection
+from gateway.hub.broadcast import Outlet
+from gateway.relay import Relay
 
 AT_ONCE_BYTES: Final = 64 * 1024
 """Messages written in a row; more has to wait until the client has read some."""
@@ -24,73 +22,104 @@ POLL_SECONDS: Final = 0.01
 _log = structlog.get_logger(__name__)
 
 
-class Recall:
-    """What a join's ``resume`` was answered, and what it is to be sent.
+class ReplaySocket(Outlet, Protocol):
+    """A socket as a replay needs it."""
 
-    Attributes:
-        outcome: As the reply says.
-        messages: To be sent before anything else, in order.
+    def send(self, data: bytes) -> None:
+        """Write, if there is still somebody to read it."""
+
+
+class Replays:
+    """The replays of a replica.
+
+    Args:
+        delivered: Counts messages handed to sockets.
     """
 
-    __slots__ = ("messages", "outcome")
+    def __init__(self, relay: Relay, delivered: "Delivered") -> None:
+        self._relay = relay
+        self._delivered = delivered
 
-    def __init__(self, outcome: Outcome, tail: Sequence[Stored]) -> None:
-        self.outcome = outcome
-        self.messages = [*outcome.replay, *tail]
+    def begin(self, socket: ReplaySocket, topic: str, member: Membership, recall: Recall) -> None:
+        """Send what fits at once, and make the client a member; else go on in a task.
 
-    @property
-    def reached(self) -> Position:
-        """Where the client stands when it was sent all of them."""
-        return _after(self.messages, self.outcome.position)
+        To be called in the turn of the event loop in which the resume was answered.
+        """
+        relay = self._relay
+        reached = _after(recall.messages, recall.outcome.position)
+        rest = self._write(socket, topic, member, recall.messages)
+        if not rest and relay.follower.level(topic, reached.offset):
+            relay.add(topic, member)
+            return
+        generation = relay.follower.generation(topic)
+        member.replaying = asyncio.create_task(
+            self._replay(socket, topic, member, rest, reached=reached, generation=generation)
+        )
 
-
-def begin(connection: "Connection", topic: str, member: Membership, recall: Recall) -> None:
-    """Send what fits at once, and make the client a member; else go on in a task.
-
-    To be called in the turn of the event loop in which the resume was answered.
-    """
-    relay = connection.endpoint.relay
-    rest = _write(connection, topic, member, recall.messages)
-    if not rest and relay.follower.level(topic, recall.reached.offset):
+    async def _replay(
+        self,
+        socket: ReplaySocket,
+        topic: str,
+        member: Membership,
+        rest: Sequence[Stored],
+        *,
+        reached: Position,
+        generation: int,
+    ) -> None:
+        """Write what is left as the client reads, then what came meanwhile, until there is nothing more."""
+        relay = self._relay
+        try:
+            while True:
+                while rest:
+                    await _drained(socket)
+                    if not relay.follower.goes_on(topic, generation):
+                        break  # what is left has no place any more; catching up says so
+                    rest = self._write(socket, topic, member, rest)
+                rest = await relay.follower.catch_up(topic, generation, reached)
+                if not rest:
+                    break
+                reached = _after(rest, reached)
+        except Exception as problem:  # noqa: BLE001 -- top of this task: logged, and the client joins again
+            if isinstance(problem, BusError):
+                _log.warning("replay broken off", problem=str(problem))
+            else:
+                _log.exception("replay crashed")
+            socket.rejoin(topic, member)
+            return
+        member.replaying = None
         relay.add(topic, member)
-        return
-    generation = relay.follower.generation(topic)
-    member.replaying = asyncio.create_task(
-        _replay(connection, topic, member, rest, reached=recall.reached, generation=generation)
-    )
 
-
-async def _replay(
-    connection: "Connection",
-    topic: str,
-    member: Membership,
-    rest: Sequence[Stored],
-    *,
-    reached: Position,
-    generation: int,
-) -> None:
-    """Write what is left as the client reads, then what came meanwhile, until there is nothing more."""
-    relay = connection.endpoint.relay
-    try:
-        while True:
-            while rest:
-                await _drained(connection)
-                if not relay.follower.goes_on(topic, generation):
-                    break  # what is left has no place any more; catching up says so
-                rest = _write(connection, topic, member, rest)
-            rest = await relay.follower.catch_up(topic, generation, reached)
-            if not rest:
+    def _write(
+        self, socket: ReplaySocket, topic: str, member: Membership, messages: Sequence[Stored]
+    ) -> Sequence[Stored]:
+        """Write the first of some messages, joined; returns the rest."""
+        encoding = member.encoding
+        parts: list[bytes] = []
+        size = taken = 0
+        for message in messages:
+            if taken and size + len(message.body) > AT_ONCE_BYTES:
                 break
-            reached = _after(rest, reached)
-    except Exception as problem:  # noqa: BLE001 -- top of this task: logged, and the client joins again
-        if isinstance(problem, BusError):
-            _log.warning("replay broken off", problem=str(problem))
-        else:
-            _log.exception("replay crashed")
-        connection.rejoin(topic, member)
-        return
-    member.replaying = None
-    relay.add(topic, member)
+            taken += 1
+            size += len(message.body)
+            broadcast = self._relay.broadcast(topic, message)
+            if broadcast is None:
+                continue
+            member.position = broadcast.position
+            audience = broadcast.audience
+            if audience is None or audience.admits(socket):
+                data = encoding.broadcast(broadcast)
+                if data is not None:
+                    parts.append(data)
+        if parts:
+            socket.send(b"".join(parts))
+            self._delivered(len(parts))
+        return messages[taken:]
+
+
+class Delivered(Protocol):
+    """Counts messages handed to sockets."""
+
+    def __call__(self, messages: float, /) -> None: ...
 
 
 def _after(messages: Sequence[Stored], position: Position) -> Position:
@@ -100,34 +129,7 @@ def _after(messages: Sequence[Stored], position: Position) -> Position:
     return Position(position.epoch, messages[-1].offset, messages[-1].time)
 
 
-def _write(
-    connection: "Connection", topic: str, member: Membership, messages: Sequence[Stored]
-) -> Sequence[Stored]:
-    """Write the first of some messages, joined; returns the rest."""
-    relay, encoding = connection.endpoint.relay, member.encoding
-    parts: list[bytes] = []
-    size = taken = 0
-    for message in messages:
-        if taken and size + len(message.body) > AT_ONCE_BYTES:
-            break
-        taken += 1
-        size += len(message.body)
-        broadcast = relay.broadcast(topic, message)
-        if broadcast is None:
-            continue
-        member.position = broadcast.position
-        audience = broadcast.audience
-        if audience is None or audience.admits(connection):
-            data = encoding.broadcast(broadcast)
-            if data is not None:
-                parts.append(data)
-    if parts:
-        connection.send(b"".join(parts))
-        connection.endpoint.metrics.messages_delivered.inc(len(parts))
-    return messages[taken:]
-
-
-async def _drained(connection: "Connection") -> None:
-    # aiohttp's protocol is told when there is room again, and nobody else
-    while connection.buffered() > AT_ONCE_BYTES:  # noqa: ASYNC110
+async def _drained(socket: ReplaySocket) -> None:
+    # whoever carries the bytes is told when there is room again, and nobody else
+    while socket.buffered() > AT_ONCE_BYTES:  # noqa: ASYNC110
         await asyncio.sleep(POLL_SECONDS)
