@@ -10,9 +10,9 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.channels.connections import Connections, OpenConnection, Phase
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
-from gateway.transport.endpoint import Endpoint, OpenConnection, Phase
 
 BATCH_SECONDS: Final = 0.1
 """Time between two batches of a drain."""
@@ -42,9 +42,9 @@ class Readiness:
     """
 
     def __init__(
-        self, endpoint: Endpoint, bus: BusState, *doubts: Callable[[], str | None]
+        self, connections: Connections, bus: BusState, *doubts: Callable[[], str | None]
     ) -> None:
-        self._endpoint = endpoint
+        self._connections = connections
         self._bus = bus
         self._doubts = doubts
         self._beat = time.monotonic()
@@ -52,7 +52,7 @@ class Readiness:
     def reasons(self) -> list[str]:
         """Why this replica is not ready; empty when it is."""
         reasons = []
-        refusal = self._endpoint.refusal()
+        refusal = self._connections.refusal()
         if refusal is not None:
             reasons.append(refusal)
         if not self._bus.connected:
@@ -79,14 +79,14 @@ class Drain:
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        connections: Connections,
         metrics: Metrics,
         *,
         delay_seconds: float,
         window_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._endpoint = endpoint
+        self._connections = connections
         self._metrics = metrics
         self._delay_seconds = delay_seconds
         self._window_seconds = window_seconds
@@ -99,12 +99,12 @@ class Drain:
 
     async def run(self) -> None:
         """Go through delay and window; returns when all sockets are closed from this side."""
-        self._endpoint.phase = Phase.DRAINING
+        self._connections.phase = Phase.DRAINING
         self._metrics.drain_state.set(1)
-        _log.info("drain started", connections=len(self._endpoint.connections))
+        _log.info("drain started", connections=len(self._connections.open))
         await self._wait(self._delay_seconds)
         # a handshake that was under way when the drain began has made a socket since
-        leaving = list(self._endpoint.connections)
+        leaving = list(self._connections.open)
         batches = max(1, math.ceil(self._window_seconds / BATCH_SECONDS))
         begun_at = self._clock()
         for number, batch in enumerate(_even_batches(leaving, batches), 1):
@@ -117,8 +117,8 @@ class Drain:
     async def let_go(self) -> None:
         """Give the clients closed last a moment to answer, then cut."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._endpoint.empty.wait(), CLOSING_SECONDS)
-        for connection in list(self._endpoint.connections):
+            await asyncio.wait_for(self._connections.empty.wait(), CLOSING_SECONDS)
+        for connection in list(self._connections.open):
             connection.abort()
 
     async def _wait(self, seconds: float) -> None:
@@ -142,7 +142,7 @@ def _even_batches(
 
 
 async def heartbeat(
-    endpoint: Endpoint,
+    connections: Connections,
     readiness: Readiness,
     metrics: Metrics,
     observe: Callable[[], None],
@@ -158,5 +158,5 @@ async def heartbeat(
         await asyncio.sleep(1)
         metrics.event_loop_lag.set(max(0.0, loop.time() - before - 1))
         readiness.beat()
-        endpoint.turn()
+        connections.turn()
         observe()

@@ -9,20 +9,25 @@ from gateway.auth.admission import Admission
 from gateway.auth.jwks import FetchedKeys
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.auth.tokens import TokenVerifier
+from gateway.channels.callbacks import Callbacks
+from gateway.channels.connections import Connections
+from gateway.channels.credentials import Credentials
+from gateway.channels.pushes import Pushes
+from gateway.channels.replay import Replays
+from gateway.channels.services import JoinCount, Services
 from gateway.config import Config
 from gateway.metrics import Metrics
 from gateway.relay import Relay
-from gateway.transport.callbacks import Callbacks
-from gateway.transport.endpoint import Endpoint
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake
-from gateway.transport.longpoll import LongPollTransport
+from gateway.transport.longpoll.requests import LongPollTransport
+from gateway.transport.longpoll.router import PollRouter
+from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS, PollSessions
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
-from gateway.transport.polling import PollSessions
-from gateway.transport.pollrouter import PollRouter
-from gateway.transport.websocket import WebSocketTransport
+from gateway.transport.websocket import WEBSOCKET_ENCODINGS, WebSocketTransport
 from gateway.upstream.client import Upstream
+from gateway.wheel import TimerWheel
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -51,7 +56,10 @@ class ClientParts:
         auth = config.auth
         asks_connect = "connect" in config.upstream.events
         self.fetched_keys = _fetched_keys(auth.jwks_url, metrics)
-        self.callbacks = Callbacks(upstream, asks_connect=asks_connect)
+        dropped = metrics.messages_dropped.labels
+        self.callbacks = Callbacks(
+            upstream, asks_connect=asks_connect, not_handed_over=dropped("not_member").inc
+        )
         admission = Admission(
             TokenVerifier(
                 auth,
@@ -67,25 +75,50 @@ class ClientParts:
             asked=asks_connect,
             verifies=bool(auth.secrets or auth.public_keys or auth.jwks_url),
         )
-        self.endpoint = Endpoint(
+        wheel = TimerWheel(time.monotonic())
+        self.connections = Connections(
+            callbacks=self.callbacks,
+            limits=config.limits,
+            metrics=metrics,
+            wheel=wheel,
+            revoked=users.revoker.refused,
+            clock=time.monotonic,
+        )
+        services = Services(
             admission=admission,
             relay=relay,
             sessions=users.sessions,
             presences=users.presences,
             callbacks=self.callbacks,
+            pushes=Pushes(
+                relay,
+                self.callbacks,
+                users.presences,
+                revoked=users.revoker.refused,
+                reserved=dropped("reserved_event").inc,
+            ),
+            credentials=Credentials(admission, self.callbacks, metrics),
+            replays=Replays(relay, metrics.messages_delivered.inc),
+            joins=JoinCount(config.limits.joins_in_flight, metrics),
             limits=config.limits,
             metrics=metrics,
-            revoked=users.revoker.refused,
+            wheel=wheel,
             max_age_seconds=config.drain.max_connection_age_seconds,
             leeway_seconds=auth.leeway_seconds,
             clock=time.monotonic,
             wall_clock=time.time,
         )
         origins = OriginPolicy(config.server.allowed_origins)
-        handshake = Handshake(admission, origins, self.callbacks)
-        entrance = Entrance(self.endpoint, PeerAddress(config.server.trusted_proxies))
-        websocket = WebSocketTransport(self.endpoint, handshake, entrance)
-        sessions = PollSessions(self.endpoint)
+        handshake = Handshake(
+            admission,
+            origins,
+            self.callbacks,
+            websocket=WEBSOCKET_ENCODINGS,
+            longpoll=LONGPOLL_ENCODINGS,
+        )
+        entrance = Entrance(self.connections, PeerAddress(config.server.trusted_proxies), metrics)
+        websocket = WebSocketTransport(services, self.connections, handshake, entrance)
+        sessions = PollSessions(services, self.connections)
         peers = users.tracker.peers
         self.poll_router = PollRouter(sessions, users.cluster, live=lambda: peers)
         longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)

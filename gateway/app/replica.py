@@ -22,6 +22,7 @@ from gateway.auth.rules import PersonalTopic, Rules
 from gateway.bus import open_bus
 from gateway.bus.base import Bus
 from gateway.bus.subjects import Subjects
+from gateway.channels.connections import Phase
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES
 from gateway.errors import BusError
@@ -32,8 +33,7 @@ from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
 from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters, UpstreamCounters
 from gateway.relay import Relay
-from gateway.transport.endpoint import Phase
-from gateway.transport.longpoll import MAX_BODY_BYTES
+from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.upstream.client import Upstream
 from gateway.upstream.outbox import Outbox
 
@@ -120,7 +120,7 @@ class Gateway:
             personal=personal,
             metrics=metrics,
             facts=ToldBackend(self._outbox),
-            counts=lambda: (self._users.sessions.count, len(self._endpoint.connections)),
+            counts=lambda: (self._users.sessions.count, len(self._connections.open)),
             superseded=self._superseded,
             close_revoked=self._close_revoked,
         )
@@ -133,13 +133,13 @@ class Gateway:
             upstream=self._upstream,
             metrics=metrics,
         )
-        self._endpoint = self._clients.endpoint
-        self._users.directory.on_leave = self._endpoint.leave_topic
+        self._connections = self._clients.connections
+        self._users.directory.on_leave = self._connections.leave_topic
         self._readiness = Readiness(
-            self._endpoint, self._bus, self._users.revoker.doubt, self._history_doubt
+            self._connections, self._bus, self._users.revoker.doubt, self._history_doubt
         )
         self._drain = Drain(
-            self._endpoint,
+            self._connections,
             metrics,
             delay_seconds=config.drain.delay_seconds,
             window_seconds=config.drain.window_seconds,
@@ -183,7 +183,7 @@ class Gateway:
         )
         tasks = [
             asyncio.create_task(
-                heartbeat(self._endpoint, self._readiness, self._metrics, self._observe)
+                heartbeat(self._connections, self._readiness, self._metrics, self._observe)
             ),
             asyncio.create_task(self._users.run()),
         ]
@@ -236,7 +236,7 @@ class Gateway:
         self._users.tracker.bus_changed(connected)
         if not connected:
             return
-        if self._endpoint.phase is not Phase.STARTING:
+        if self._connections.phase is not Phase.STARTING:
             self._users.revoker.learn_again()
             return
         allowed = self._bus.max_envelope_bytes - ENVELOPE_ROOM_BYTES
@@ -261,8 +261,8 @@ class Gateway:
         self._users.tracker.announce()
         await asyncio.sleep(MEETING_SECONDS)
         await self._users.revoker.learn()
-        if self._endpoint.phase is Phase.STARTING:
-            self._endpoint.phase = Phase.SERVING
+        if self._connections.phase is Phase.STARTING:
+            self._connections.phase = Phase.SERVING
             _log.info("serving", replica=self._config.server.replica)
 
     def _history_doubt(self) -> str | None:
@@ -271,7 +271,7 @@ class Gateway:
         return None if problem is None else f"history_{problem}"
 
     def _close_revoked(self) -> int:
-        return self._endpoint.close_revoked()
+        return self._connections.close_revoked()
 
     def _superseded(self) -> None:
         if self._stop.is_set():
@@ -284,7 +284,7 @@ class Gateway:
         self._stop.set()
 
     def _replicas(self) -> list[ReplicaReport]:
-        sessions, connections = self._users.sessions.count, len(self._endpoint.connections)
+        sessions, connections = self._users.sessions.count, len(self._connections.open)
         own = ReplicaReport(self._config.server.replica, True, sessions, connections)
         peers = self._users.tracker.peers
         return [own] + [

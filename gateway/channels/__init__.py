@@ -1,1 +1,1 @@
-"""What one client's socket does: its channels, pushes, callbacks and credentials, whatever carries its bytes."""
+"""What one client's socket does: channels, pushes, callbacks and credentials, whatever carries its bytes."""

@@ -74,9 +74,7 @@ class Callbacks:
         self._queues: dict[str, CallbackQueue] = {}  # by the id of the socket
         self._tasks: dict[asyncio.Task[None], CallbackQueue] = {}
 
-    def queue(
-        self, socket: CallingSocket, work: Work, size: int, topic: str | None = None
-    ) -> bool:
+    def queue(self, socket: CallingSocket, work: Work, size: int, topic: str | None = None) -> bool:
         """Do this when what came from the same socket before is done; False when too much waits.
 
         Args:

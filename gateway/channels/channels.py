@@ -127,7 +127,7 @@ class Channels:
         else:
             services.relay.follower.resuming(ask.topic, 1)
             services.replays.begin(socket, ask.topic, member, recall)
-        services.metrics.joined()
+        services.joins.succeeded()
         mode = member.rule.presence
         if mode is not False:
             greet = partial(self._greet, ask.topic, ask.attempt)
@@ -155,6 +155,10 @@ class Channels:
         member.lease.close()
         if member.rule.presence:
             services.presences.leave(ask.topic, self._socket)
+
+    def abandon(self) -> None:
+        """The socket is gone: joins that wait for the backend come to nothing."""
+        self._joining = _NONE_JOINING
 
     def crash(self, topic: str, member: object) -> list[Effect]:
         """A member cannot go on, so its client joins again; unless that is another member by now."""

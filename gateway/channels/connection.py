@@ -159,7 +159,7 @@ class Connection:
                     effects += self.core.resume(effect.topic, effect.attempt)
                 case RefuseJoin():
                     label = BACKEND_REFUSED if effect.reason is None else effect.reason.value
-                    self._services.metrics.joins.labels(label).inc()
+                    self._services.joins.refused(label)
                     self.send(self.encoding.outgoing(effect.message))
                 case Unsubscribe():
                     channels.unsubscribe(effect)
@@ -261,6 +261,7 @@ class Connection:
                 self.perform([effect])
             except Exception:  # noqa: BLE001 -- the other channels, and the session, have to end all the same
                 _log.exception("channel did not end well")
+        self.channels.abandon()
         if self.refreshing is not None:
             self.refreshing.cancel()
         if self.claims is not None:

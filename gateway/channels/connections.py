@@ -12,7 +12,7 @@ from gateway.channels.callbacks import Callbacks
 from gateway.config import Limits
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
-from gateway.transport.wheel import TimerWheel
+from gateway.wheel import TimerWheel
 
 
 class Phase(StrEnum):

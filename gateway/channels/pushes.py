@@ -1,4 +1,4 @@
-"""What becomes of a client's pushes: broadcast, stored, handed to the backend, or a change of its presence."""
+"""What becomes of a client's pushes: broadcast, stored, handed to the backend, or a presence update."""
 
 from collections.abc import Callable
 from functools import partial

@@ -16,35 +16,41 @@ from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.book import Sessions
 from gateway.sessions.presence import Presences
-from gateway.transport.wheel import TimerWheel
+from gateway.wheel import TimerWheel
 
 AGE_JITTER = 0.1
 """Share by which connection ages differ, so that clients who came together do not leave together."""
 
 
-class JoinsInFlight:
-    """How many joins wait for the bus or the backend.
+class JoinCount:
+    """Counts joins: those that wait for the bus or the backend, and what became of all.
 
     Args:
-        most: How many may.
+        most: How many may wait.
     """
 
-    def __init__(self, most: int) -> None:
-        self.count = 0
+    def __init__(self, most: int, metrics: Metrics) -> None:
+        self.waiting = 0
+        self.succeeded = metrics.joins.labels("ok").inc
         self._most = most
+        self._joins = metrics.joins
 
     @property
     def full(self) -> bool:
         """Whether as many wait as may."""
-        return self.count >= self._most
+        return self.waiting >= self._most
 
     def began(self) -> None:
         """One more waits."""
-        self.count += 1
+        self.waiting += 1
 
     def ended(self, _: asyncio.Task[None] | None = None) -> None:
-        """One of them is decided, or was given up."""
-        self.count -= 1
+        """One of them waits no more: it is decided, or was given up."""
+        self.waiting -= 1
+
+    def refused(self, reason: str) -> None:
+        """One was refused."""
+        self._joins.labels(reason).inc()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +73,7 @@ class Services:
     pushes: Pushes
     credentials: Credentials
     replays: Replays
-    joins: JoinsInFlight
+    joins: JoinCount
     limits: Limits
     metrics: Metrics
     wheel: TimerWheel

@@ -6,9 +6,10 @@ from typing import Final
 import structlog
 from aiohttp import hdrs, web
 
+from gateway.channels.connections import Connections
 from gateway.hub.turnstile import Turnstile
+from gateway.metrics import Metrics
 from gateway.sessions.client import Origin
-from gateway.transport.endpoint import Endpoint
 from gateway.transport.handshake import Accepted, Refused, describe
 from gateway.transport.peer import PeerAddress
 
@@ -26,8 +27,9 @@ _log = structlog.get_logger(__name__)
 class Entrance:
     """One for all transports of a replica."""
 
-    def __init__(self, endpoint: Endpoint, peers: PeerAddress) -> None:
-        self._endpoint = endpoint
+    def __init__(self, connections: Connections, peers: PeerAddress, metrics: Metrics) -> None:
+        self._connections = connections
+        self._connects = metrics.connects
         self._peers = peers
         self._turnstile = Turnstile(HANDSHAKES_PER_TURN)
 
@@ -41,24 +43,24 @@ class Entrance:
         # HTTP methods first: whatever the state of the gateway, a POST is no handshake.
         if request.method == hdrs.METH_GET:
             self._require_room()
-        session = self._endpoint.new_id()
+        session = self._connections.new_id()
         accepted = await check(request, session)
         self._require_room()  # the checks may have waited, for the backend say
         return session, accepted
 
     def refused(self, request: web.Request, refused: Refused) -> dict[str, str]:
         """Count and log a refusal; returns the headers its answer has."""
-        self._endpoint.metrics.connects.labels("refused", refused.reason).inc()
+        self._connects.labels("refused", refused.reason).inc()
         _log.info("connect refused", reason=refused.reason, ip=self._address(request))
         return {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)} if refused.status == 503 else {}
 
     def welcome(self, request: web.Request, accepted: Accepted) -> Origin:
         """Count a client that is in; returns where it comes from."""
-        self._endpoint.metrics.connects.labels("ok", "").inc()
+        self._connects.labels("ok", "").inc()
         return describe(request, accepted, self._address(request))
 
     def _require_room(self) -> None:
-        if busy := self._endpoint.refusal():
+        if busy := self._connections.refusal():
             raise Refused(503, busy)
 
     def _address(self, request: web.Request) -> str:

@@ -18,17 +18,12 @@ from aiohttp import hdrs, web
 from gateway.auth.admission import Admission
 from gateway.auth.claims import Claims
 from gateway.auth.refusal import Refusal
+from gateway.channels.callbacks import Callbacks
+from gateway.channels.encoding import Encodings, SocketEncoding
 from gateway.device import UNKNOWN, Device, parse_device
 from gateway.errors import TokenError, UpstreamError, UpstreamRefused, UpstreamTimeout
 from gateway.protocol.messages import NULL, Json, encode_json
 from gateway.sessions.client import Origin
-from gateway.transport.callbacks import Callbacks
-from gateway.transport.encoding import (
-    LONGPOLL_ENCODINGS,
-    WEBSOCKET_ENCODINGS,
-    Encodings,
-    SocketEncoding,
-)
 from gateway.transport.origin import OriginPolicy
 
 SUBPROTOCOL: Final = "phoenix"
@@ -83,12 +78,27 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
 
 
 class Handshake:
-    """Checks requests for a socket."""
+    """Checks requests for a socket.
 
-    def __init__(self, admission: Admission, origins: OriginPolicy, callbacks: Callbacks) -> None:
+    Args:
+        websocket: The forms in which messages go over a WebSocket, by protocol version.
+        longpoll: Those in which they are polled.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        origins: OriginPolicy,
+        callbacks: Callbacks,
+        *,
+        websocket: Encodings,
+        longpoll: Encodings,
+    ) -> None:
         self._admission = admission
         self._origins = origins
         self._callbacks = callbacks
+        self._websocket = websocket
+        self._longpoll = longpoll
 
     async def websocket(self, request: web.Request, session: str) -> Accepted:
         """Go through all checks; the backend is asked last, so that only real sockets cost it anything.
@@ -104,7 +114,7 @@ class Handshake:
         self.origin(request)
         subprotocol, protocol_token = _subprotocol(request)
         token = request.query.get("token") or _authorization(request) or protocol_token
-        accepted = await self._accept(request, token, WEBSOCKET_ENCODINGS, subprotocol)
+        accepted = await self._accept(request, token, self._websocket, subprotocol)
         if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
             raise Refused(400, "no_upgrade")
         return await self._ask(request, session, accepted)
@@ -118,7 +128,7 @@ class Handshake:
         self.origin(request)
         shown = request.headers.get(AUTH_HEADER)
         token = request.query.get("token") or _authorization(request) or shown
-        accepted = await self._accept(request, token, LONGPOLL_ENCODINGS)
+        accepted = await self._accept(request, token, self._longpoll)
         return await self._ask(request, session, accepted)
 
     def origin(self, request: web.Request) -> None:

@@ -1,17 +1,20 @@
 """The WebSocket transport: from an HTTP request to a socket, and its frames until it ends."""
 
 import asyncio
+from functools import partial
 from typing import Final
 
 import structlog
 from aiohttp import WSMsgType, web
 
+from gateway.channels.connection import Connection
+from gateway.channels.connections import Connections
+from gateway.channels.encoding import Carrier, encodings
+from gateway.channels.services import Services
 from gateway.hub.turnstile import Turnstile
 from gateway.protocol.reasons import CloseCode
-from gateway.transport.connection import Connection
-from gateway.transport.endpoint import Endpoint
 from gateway.transport.entrance import Entrance
-from gateway.transport.framing import close_frame
+from gateway.transport.framing import BINARY, PONG, TEXT, close_frame, frame
 from gateway.transport.handshake import Handshake, Refused
 from gateway.transport.rate import RateLimit
 
@@ -28,6 +31,10 @@ thousands at once would hold up the event loop.
 ENDS_PER_TURN: Final = 64
 """Sockets that end in one turn: some 3 ms of work, where a load balancer or a network took all with it."""
 
+WEBSOCKET_ENCODINGS: Final = encodings(
+    Carrier("websocket", partial(frame, TEXT), partial(frame, BINARY), close_frame)
+)
+
 _log = structlog.get_logger(__name__)
 _ENDS: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR})
 _COUNTED_CLOSES: Final = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1009, 1011, *CloseCode})
@@ -36,8 +43,15 @@ _COUNTED_CLOSES: Final = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1009, 10
 class WebSocketTransport:
     """Serves ``/socket/websocket``."""
 
-    def __init__(self, endpoint: Endpoint, handshake: Handshake, entrance: Entrance) -> None:
-        self._endpoint = endpoint
+    def __init__(
+        self,
+        services: Services,
+        connections: Connections,
+        handshake: Handshake,
+        entrance: Entrance,
+    ) -> None:
+        self._services = services
+        self._connections = connections
         self._handshake = handshake
         self._entrance = entrance
         self._exit = Turnstile(ENDS_PER_TURN)
@@ -54,7 +68,7 @@ class WebSocketTransport:
                 autoclose=False,
                 autoping=False,
                 compress=False,
-                max_msg_size=self._endpoint.limits.max_message_bytes,
+                max_msg_size=self._services.limits.max_message_bytes,
                 protocols=(accepted.subprotocol,) if accepted.subprotocol else (),
             )
             try:
@@ -72,14 +86,14 @@ class WebSocketTransport:
         transport = request.transport
         if transport is not None:  # else it went away just now
             connection = Connection(
-                self._endpoint,
+                self._services,
                 transport,
                 accepted.encoding,
                 accepted.claims,
                 origin,
                 id=session,
                 state=accepted.state,
-                idle_seconds=self._endpoint.limits.idle_timeout_seconds,
+                idle_seconds=self._services.limits.idle_timeout_seconds,
             )
             await self._run(connection, ws, transport)
         return ws
@@ -87,8 +101,7 @@ class WebSocketTransport:
     async def _run(
         self, connection: Connection, ws: web.WebSocketResponse, transport: asyncio.Transport
     ) -> None:
-        endpoint = self._endpoint
-        endpoint.add(connection, "websocket")
+        self._connections.add(connection, "websocket")
         code: int = CloseCode.INTERNAL_ERROR
         try:
             code = await self._read(connection, ws, transport)
@@ -97,10 +110,10 @@ class WebSocketTransport:
             connection.close(CloseCode.INTERNAL_ERROR)
         finally:
             connection.release()
-            endpoint.remove(connection, "websocket")
+            self._connections.remove(connection, "websocket")
             code = connection.close_code or code
             label = str(code) if code in _COUNTED_CLOSES else "other"
-            endpoint.metrics.disconnects.labels(label).inc()
+            self._services.metrics.disconnects.labels(label).inc()
             # Flushes what was written, the close frame included, then ends the TCP connection; aiohttp
             # would otherwise send a close frame of its own.
             transport.close()
@@ -110,10 +123,10 @@ class WebSocketTransport:
         self, connection: Connection, ws: web.WebSocketResponse, transport: asyncio.Transport
     ) -> int:
         """Handle frames until the socket ends; returns its close code."""
-        endpoint = self._endpoint
-        received = endpoint.metrics.messages_received.inc
-        clock = endpoint.clock
-        rate = RateLimit(endpoint.limits.messages_per_second, clock())
+        services = self._services
+        received = services.metrics.messages_received.inc
+        clock = services.clock
+        rate = RateLimit(services.limits.messages_per_second, clock())
         frames = 0
         while True:
             message = await ws.receive()
@@ -131,11 +144,11 @@ class WebSocketTransport:
                 continue  # sent before the client saw the close frame
             connection.heard_at = now = clock()
             if kind is WSMsgType.PING:
-                connection.pong(bytes(message.data))
+                connection.send(frame(PONG, bytes(message.data)))
             elif kind in (WSMsgType.TEXT, WSMsgType.BINARY):
                 received()
-                await connection.receive(message.data)
-            if connection.buffered() > endpoint.limits.outbound_buffer_bytes:
+                connection.receive(message.data)
+            if connection.buffered() > services.limits.outbound_buffer_bytes:
                 connection.overflowed()  # replies and pongs pile up too, if nobody reads them
             frames += 1
             if pause := rate.spend(now):

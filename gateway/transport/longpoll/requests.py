@@ -12,10 +12,11 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from gateway.transport.batch import in_parts, messages_in
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake, Refused
-from gateway.transport.polling import (
+from gateway.transport.longpoll.batch import in_parts, messages_in
+from gateway.transport.longpoll.router import PollRouter
+from gateway.transport.longpoll.sessions import (
     FAILED,
     GONE,
     OK,
@@ -24,8 +25,7 @@ from gateway.transport.polling import (
     WINDOW_SECONDS,
     PollSessions,
 )
-from gateway.transport.pollrouter import PollRouter
-from gateway.transport.ticket import Ticket
+from gateway.transport.longpoll.ticket import Ticket
 
 PATH: Final = "/socket/longpoll"
 TICKET_HEADER: Final = "X-Phoenix-LongPoll-Token"

@@ -8,8 +8,8 @@ import msgspec
 
 from gateway.cluster import Cluster
 from gateway.errors import BusError
-from gateway.transport.batch import Said
-from gateway.transport.polling import (
+from gateway.transport.longpoll.batch import Said
+from gateway.transport.longpoll.sessions import (
     EMPTY,
     FAILED,
     GONE,
@@ -19,7 +19,7 @@ from gateway.transport.polling import (
     PollSessions,
     Push,
 )
-from gateway.transport.ticket import Ticket, home
+from gateway.transport.longpoll.ticket import Ticket, home
 
 GRACE_SECONDS: Final = 2.0
 """How much longer than the other replica's own limits this one waits for its answer."""

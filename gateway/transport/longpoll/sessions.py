@@ -7,16 +7,17 @@ from typing import Final
 import msgspec
 import structlog
 
+from gateway.channels.connection import Connection
+from gateway.channels.connections import Connections
+from gateway.channels.encoding import Carrier, encodings
+from gateway.channels.services import Services
 from gateway.protocol.reasons import CloseCode
 from gateway.sessions.client import Origin
-from gateway.transport.batch import Said
-from gateway.transport.connection import Connection
-from gateway.transport.encoding import LONGPOLL
-from gateway.transport.endpoint import Endpoint
 from gateway.transport.handshake import Accepted
-from gateway.transport.mailbox import Mailbox
+from gateway.transport.longpoll.batch import Said
+from gateway.transport.longpoll.mailbox import Mailbox, entry, no_farewell
+from gateway.transport.longpoll.ticket import new_secret
 from gateway.transport.rate import RateLimit
-from gateway.transport.ticket import new_secret
 
 WINDOW_SECONDS: Final = 10.0
 """How long a poll waits for messages, and how long a batch may take: Phoenix's ``window_ms``."""
@@ -36,6 +37,9 @@ TIMEOUT: Final = 408
 GONE: Final = 410
 TOO_LARGE: Final = 413
 FAILED: Final = 500
+
+LONGPOLL: Final = Carrier("longpoll", entry, None, no_farewell)
+LONGPOLL_ENCODINGS: Final = encodings(LONGPOLL)
 
 _log = structlog.get_logger(__name__)
 
@@ -85,13 +89,16 @@ class PollSession:
         window_seconds: How long a poll waits for messages.
     """
 
-    def __init__(self, connection: Connection, mailbox: Mailbox, *, window_seconds: float) -> None:
+    def __init__(
+        self, services: Services, connection: Connection, mailbox: Mailbox, *, window_seconds: float
+    ) -> None:
+        self._services = services
         self._connection = connection
         self._mailbox = mailbox
         self._window_seconds = window_seconds
-        self._clock = connection.endpoint.clock
+        self._clock = services.clock
         self._one_batch = asyncio.Lock()
-        self._rate = RateLimit(connection.endpoint.limits.messages_per_second, self._clock())
+        self._rate = RateLimit(services.limits.messages_per_second, self._clock())
         self._next_at = self._clock()
 
     async def poll(self, received: int) -> Polled:
@@ -112,23 +119,23 @@ class PollSession:
 
     async def push(self, messages: Sequence[Said], seconds: float) -> Polled:
         """Handle what the client says, in its order; batches that come together go one by one."""
-        endpoint, connection = self._connection.endpoint, self._connection
+        services, connection = self._services, self._connection
         until = self._clock() + seconds
         async with self._one_batch:
             for number, message in enumerate(messages):
                 if not await self._may_go_on(until):
                     left = len(messages) - number
-                    endpoint.metrics.messages_dropped.labels("longpoll_timeout").inc(left)
+                    services.metrics.messages_dropped.labels("longpoll_timeout").inc(left)
                     return Polled(TIMEOUT)
                 if self._ended:
                     return Polled(GONE)
-                if len(message.data) > endpoint.limits.max_message_bytes:
+                if len(message.data) > services.limits.max_message_bytes:
                     connection.close(CloseCode.TOO_BIG)
                     return Polled(TOO_LARGE)
                 self._heard()
-                endpoint.metrics.messages_received.inc()
-                await connection.receive(message.data if message.binary else message.data.decode())
-                if connection.buffered() > endpoint.limits.outbound_buffer_bytes:
+                services.metrics.messages_received.inc()
+                connection.receive(message.data if message.binary else message.data.decode())
+                if connection.buffered() > services.limits.outbound_buffer_bytes:
                     connection.overflowed()
                 now = self._clock()
                 self._next_at = now + self._rate.spend(now)
@@ -161,10 +168,11 @@ class PollSession:
 class PollSessions:
     """All of this replica."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, services: Services, connections: Connections) -> None:
+        self._services = services
+        self._connections = connections
         self._sessions: dict[str, PollSession] = {}
-        self._idle_seconds = min(IDLE_SECONDS, endpoint.limits.idle_timeout_seconds)
+        self._idle_seconds = min(IDLE_SECONDS, services.limits.idle_timeout_seconds)
         self._window_seconds = min(WINDOW_SECONDS, self._idle_seconds * WAITING_SHARE)
 
     def open(self, accepted: Accepted, origin: Origin, session: str) -> str:
@@ -174,13 +182,13 @@ class PollSessions:
         def ended() -> None:
             del self._sessions[secret]
             connection.release()
-            self._endpoint.remove(connection, LONGPOLL.name)
+            self._connections.remove(connection, LONGPOLL.name)
             code = connection.close_code or CloseCode.GOING_AWAY
-            self._endpoint.metrics.disconnects.labels(str(code)).inc()
+            self._services.metrics.disconnects.labels(str(code)).inc()
 
         mailbox = Mailbox(ended)
         connection = Connection(
-            self._endpoint,
+            self._services,
             mailbox,
             accepted.encoding,
             accepted.claims,
@@ -190,9 +198,9 @@ class PollSessions:
             idle_seconds=self._idle_seconds,
         )
         self._sessions[secret] = PollSession(
-            connection, mailbox, window_seconds=self._window_seconds
+            self._services, connection, mailbox, window_seconds=self._window_seconds
         )
-        self._endpoint.add(connection, LONGPOLL.name)
+        self._connections.add(connection, LONGPOLL.name)
         return secret
 
     def __contains__(self, secret: str) -> bool:
@@ -202,11 +210,11 @@ class PollSessions:
     @property
     def longest_message(self) -> int:
         """What one message of a client may have, in bytes."""
-        return self._endpoint.limits.max_message_bytes
+        return self._services.limits.max_message_bytes
 
     def out_of_time(self, messages: int) -> None:
         """So many messages of a client were not handled, as those before them took too long."""
-        self._endpoint.metrics.messages_dropped.labels("longpoll_timeout").inc(messages)
+        self._services.metrics.messages_dropped.labels("longpoll_timeout").inc(messages)
 
     async def handle(self, errand: Poll | Push) -> Polled:
         """Do what a client asks for, whichever replica it asked."""

@@ -1,0 +1,1 @@
+"""The long-poll transport: sessions whose clients poll, on whichever replica they ask."""
