@@ -1,7 +1,7 @@
 """One client's socket: what its frames lead to, its timers, and how it ends."""
 
 import asyncio
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 import structlog
 
@@ -10,6 +10,7 @@ from gateway.channels.channels import Channels
 from gateway.channels.encoding import SocketEncoding
 from gateway.channels.services import Services
 from gateway.device import Device
+from gateway.hub.broadcast import Wire
 from gateway.protocol.effects import (
     Activate,
     Authorize,
@@ -38,22 +39,6 @@ BACKEND_REFUSED: Final = "upstream refused"
 _log = structlog.get_logger(__name__)
 
 
-class Wire(Protocol):
-    """What carries bytes to the client: a transport of asyncio, or a mailbox."""
-
-    def write(self, data: bytes) -> None:
-        """Send, in order; never waits."""
-
-    def get_write_buffer_size(self) -> int:
-        """Bytes that were not sent yet."""
-
-    def is_closing(self) -> bool:
-        """Whether nothing is sent any more."""
-
-    def abort(self) -> None:
-        """Drop what was not sent, and end."""
-
-
 class Connection:
     """The server's side of one socket.
 
@@ -68,6 +53,7 @@ class Connection:
         core: Its protocol state.
         channels: Its joins and memberships.
         refreshing: The token being looked at; None while there is none.
+        wire: What carries its bytes.
         heard_at: When the client's last frame came, monotonic seconds.
         close_code: What the gateway closed it with; None while it is open.
     """
@@ -78,8 +64,6 @@ class Connection:
         "_idle_seconds",
         "_services",
         "_token_ends_at",
-        "_wire",
-        "buffered",
         "channels",
         "claims",
         "close_code",
@@ -90,7 +74,7 @@ class Connection:
         "origin",
         "refreshing",
         "state",
-        "write",
+        "wire",
     )
 
     def __init__(
@@ -112,15 +96,11 @@ class Connection:
         self.state = state
         self.heard_at = services.clock()
         self.close_code: CloseCode | None = None
-        # Fan-out calls these for every message: bound methods, so nothing of ours is in between. All
-        # others use send: uvloop's write raises when the connection is gone.
-        self.write = wire.write
-        self.buffered = wire.get_write_buffer_size
+        self.wire = wire
         self.core = Socket(max_channels=services.limits.max_channels_per_socket)
         self.channels = Channels(self, services)
         self.refreshing: asyncio.Task[None] | None = None
         self._services = services
-        self._wire = wire
         self._cut_at = 0.0
         self._idle_seconds = idle_seconds
         self._ages_at = services.expiry(self.heard_at)
@@ -197,7 +177,7 @@ class Connection:
 
     def go_away(self) -> bool:
         """Close it with 1001, it may come back; False if it is closed already."""
-        if self.close_code is not None or self._wire.is_closing():
+        if self.close_code is not None or self.wire.is_closing():
             return False
         self.close(CloseCode.GOING_AWAY)
         return True
@@ -225,7 +205,7 @@ class Connection:
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close from the gateway's side; the client hears nothing after the close frame."""
-        if self.close_code is not None or self._wire.is_closing():
+        if self.close_code is not None or self.wire.is_closing():
             return
         self.close_code = code
         if code is CloseCode.SERVICE_RESTART:
@@ -248,7 +228,7 @@ class Connection:
 
     def abort(self) -> None:
         """Cut the TCP connection now, whatever still waits for it."""
-        self._wire.abort()
+        self.wire.abort()
 
     def release(self) -> None:
         """Leave all topics and end joins under way; the connection is gone or about to be. Idempotent.
@@ -269,10 +249,10 @@ class Connection:
 
     def due(self, now: float) -> float | None:
         """The timer wheel's look: idle, too old, its token expired, or closed and never answered?"""
-        if self._wire.is_closing() or self.close_code is not None:
+        if self.wire.is_closing() or self.close_code is not None:
             # No client of ours, or one that does not take its last bytes: unless this look is an earlier one.
             if now >= self._cut_at:
-                self._wire.abort()
+                self.wire.abort()
             return None
         if now >= self._token_ends_at:
             self.close(CloseCode.TOKEN_EXPIRED)
@@ -290,10 +270,14 @@ class Connection:
         if now >= self._token_ends_at:
             self.close(CloseCode.TOKEN_EXPIRED)
 
+    def buffered(self) -> int:
+        """Bytes waiting for the client in this process."""
+        return self.wire.get_write_buffer_size()
+
     def send(self, data: bytes) -> None:
-        """Write, if there is still somebody to read it."""
-        if not self._wire.is_closing():
-            self.write(data)
+        """Write, if there is still somebody to read it: uvloop's transport would raise."""
+        if not self.wire.is_closing():
+            self.wire.write(data)
 
     def _move(self) -> None:
         """Its client is expected on another replica in a moment: nobody shall see it leave and come."""

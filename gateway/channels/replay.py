@@ -25,6 +25,9 @@ _log = structlog.get_logger(__name__)
 class ReplaySocket(Outlet, Protocol):
     """A socket as a replay needs it."""
 
+    def buffered(self) -> int:
+        """Bytes waiting for the client in this process."""
+
     def send(self, data: bytes) -> None:
         """Write, if there is still somebody to read it."""
 

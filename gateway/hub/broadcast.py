@@ -61,8 +61,32 @@ class Encoding(Protocol):
         """Bytes ready for the transport, headers included; None where this kind has no such form."""
 
 
+class Wire(Protocol):
+    """What carries bytes to one client: a transport of asyncio, or whatever is like one."""
+
+    def write(self, data: bytes, /) -> None:
+        """Take bytes, in order; never waits.
+
+        Raises:
+            RuntimeError: The connection is gone and its owner was not told yet (uvloop).
+        """
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that were taken and that the kernel has not got yet."""
+
+    def is_closing(self) -> bool:
+        """Whether nothing is sent any more."""
+
+    def abort(self) -> None:
+        """Drop what was not sent, and end."""
+
+
 class Outlet(Protocol):
     """The sending side of one socket."""
+
+    @property
+    def wire(self) -> Wire:
+        """Where its bytes go."""
 
     @property
     def id(self) -> str:
@@ -71,16 +95,6 @@ class Outlet(Protocol):
     @property
     def device(self) -> Device:
         """The device it is on."""
-
-    def write(self, data: bytes) -> None:
-        """Hand bytes to the transport; never waits. Bytes leave in the order written.
-
-        Raises:
-            RuntimeError: The connection is gone and its owner was not told yet (uvloop).
-        """
-
-    def buffered(self) -> int:
-        """Bytes that were written and not yet taken by the kernel."""
 
     def rejoin(self, topic: str, member: object) -> None:
         """Have the client join a topic again: there is something it cannot be sent.

@@ -197,7 +197,6 @@ class Fanout:
         for member in members:
             if not member.live:
                 continue
-            outlet = member.outlet
             if reached:
                 member.position = reached
             missed = 0
@@ -215,12 +214,13 @@ class Fanout:
             if not messages:
                 continue
             try:
-                if outlet.buffered() > limit:
+                wire = member.wire
+                if wire.get_write_buffer_size() > limit:
                     self._metrics.dropped(messages, "slow_consumer")
                     if not member.drops:
-                        outlet.overflowed()
+                        member.outlet.overflowed()
                     continue
-                outlet.write(chunk)
+                wire.write(chunk)
             except RuntimeError:
                 # Its connection is gone, and whoever ends its membership has not had a turn yet.
                 self._metrics.dropped(messages, "disconnected")
