@@ -9,7 +9,6 @@ import structlog
 
 from gateway.auth.claims import Claims
 from gateway.auth.rules import Rule
-from gateway.bus.interest import Lease
 from gateway.channels.encoding import SocketEncoding
 from gateway.channels.membership import Joining, Membership, Recall
 from gateway.channels.pushes import PushingSocket
@@ -20,6 +19,7 @@ from gateway.history.position import Position
 from gateway.history.position import decode as decode_position
 from gateway.history.resume import InvalidResume, parse, without_history
 from gateway.history.resume import response as resumed
+from gateway.leases import Lease
 from gateway.protocol.effects import Activate, Authorize, Effect, Subscribe, Unsubscribe
 from gateway.protocol.messages import EMPTY_OBJECT, Json, encode_json, overlay
 from gateway.protocol.reasons import Reason

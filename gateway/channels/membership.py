@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Sequence
 
 from gateway.auth.rules import Rule
-from gateway.bus.interest import Lease
 from gateway.history.base import Stored
 from gateway.history.position import Position
 from gateway.history.resume import Outcome, Request
 from gateway.hub.broadcast import Encoding, Outlet
 from gateway.hub.registry import Member
+from gateway.leases import Lease
 from gateway.protocol.messages import EMPTY_OBJECT, Json
 
 
