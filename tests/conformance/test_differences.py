@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.transport.ticket import Ticket, home, new_secret
+from gateway.transport.longpoll.ticket import Ticket, home, new_secret
 from tests.conformance.wire import BINARY, CLOSE, TEXT, Wire
 from tests.conftest import StartGateway, StartNats
 from tests.support.api import Backend

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.transport.ticket import Ticket, new_secret
+from gateway.transport.longpoll.ticket import Ticket, new_secret
 from tests.conftest import StartGateway
 from tests.support.api import Backend
 from tests.support.client import PhoenixClient

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.channels.connections import Connections, Phase
 from gateway.lifecycle import BATCH_SECONDS, Drain, Readiness, _even_batches
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
-from gateway.transport.endpoint import Endpoint, Phase
 
 
 class FakeConnection:
     """A connection that ends when it is closed, unless it is deaf."""
 
-    def __init__(self, endpoint: "FakeEndpoint", *, deaf: bool = False) -> None:
-        self.endpoint = endpoint
+    def __init__(self, connections: "FakeConnections", *, deaf: bool = False) -> None:
+        self.connections = connections
         self.deaf = deaf
         self.codes: list[CloseCode] = []
         self.aborted = False
@@ -39,17 +39,17 @@ class FakeConnection:
         self.end()
 
     def end(self) -> None:
-        self.endpoint.connections.discard(self)
-        if not self.endpoint.connections:
-            self.endpoint.empty.set()
+        self.connections.open.discard(self)
+        if not self.connections.open:
+            self.connections.empty.set()
 
 
-class FakeEndpoint:
-    """As much of an endpoint as lifecycle sees."""
+class FakeConnections:
+    """As much of all connections as lifecycle sees."""
 
     def __init__(self) -> None:
         self.phase = Phase.SERVING
-        self.connections: set[FakeConnection] = set()
+        self.open: set[FakeConnection] = set()
         self.empty = asyncio.Event()
 
     def refusal(self) -> str | None:
@@ -62,36 +62,36 @@ class BusState(msgspec.Struct):
     connected: bool = True
 
 
-def drain_of(endpoint: FakeEndpoint, *, delay: float = 0, window: float = 0) -> Drain:
-    """A drain of a fake endpoint."""
-    return Drain(as_endpoint(endpoint), Metrics(), delay_seconds=delay, window_seconds=window)
+def drain_of(connections: FakeConnections, *, delay: float = 0, window: float = 0) -> Drain:
+    """A drain of a fake connections."""
+    return Drain(as_endpoint(connections), Metrics(), delay_seconds=delay, window_seconds=window)
 
 
-def as_endpoint(fake: FakeEndpoint) -> Endpoint:
-    """A fake in an endpoint's place."""
+def as_endpoint(fake: FakeConnections) -> Connections:
+    """A fake in an connections's place."""
     return fake  # type: ignore[return-value]  # it has what lifecycle uses
 
 
-def readiness_of(endpoint: FakeEndpoint, bus: BusState) -> Readiness:
-    """The readiness of a fake endpoint."""
-    return Readiness(as_endpoint(endpoint), bus)
+def readiness_of(connections: FakeConnections, bus: BusState) -> Readiness:
+    """The readiness of a fake connections."""
+    return Readiness(as_endpoint(connections), bus)
 
 
 async def test_ready_is_serving_on_a_connected_bus() -> None:
-    endpoint, bus = FakeEndpoint(), BusState()
-    readiness = readiness_of(endpoint, bus)
+    connections, bus = FakeConnections(), BusState()
+    readiness = readiness_of(connections, bus)
     assert readiness.reasons() == []
 
     bus.connected = False
     assert readiness.reasons() == ["bus_down"]
-    endpoint.phase = Phase.DRAINING
+    connections.phase = Phase.DRAINING
     assert readiness.reasons() == ["draining", "bus_down"]
 
 
 async def test_a_part_that_has_doubts_keeps_it_from_being_ready() -> None:
     doubts: list[str | None] = [None, None]
     readiness = Readiness(
-        as_endpoint(FakeEndpoint()), BusState(), lambda: doubts[0], lambda: doubts[1]
+        as_endpoint(FakeConnections()), BusState(), lambda: doubts[0], lambda: doubts[1]
     )
     assert readiness.reasons() == []
 
@@ -100,14 +100,14 @@ async def test_a_part_that_has_doubts_keeps_it_from_being_ready() -> None:
 
 
 async def test_a_drain_turns_new_clients_away_before_it_closes_anybody() -> None:
-    endpoint = FakeEndpoint()
-    connection = FakeConnection(endpoint)
-    endpoint.connections.add(connection)
-    drain = drain_of(endpoint, delay=3600)
+    connections = FakeConnections()
+    connection = FakeConnection(connections)
+    connections.open.add(connection)
+    drain = drain_of(connections, delay=3600)
     task = asyncio.create_task(drain.run())
     await asyncio.sleep(0)
 
-    assert endpoint.phase is Phase.DRAINING
+    assert connections.phase is Phase.DRAINING
     assert connection.codes == []
     drain.hurry()
     await task
@@ -115,21 +115,21 @@ async def test_a_drain_turns_new_clients_away_before_it_closes_anybody() -> None
 
 
 async def test_hurrying_skips_the_window_too() -> None:
-    endpoint = FakeEndpoint()
-    connections = [FakeConnection(endpoint) for _ in range(50)]
-    endpoint.connections |= set(connections)
-    drain = drain_of(endpoint, window=3600)
+    connections = FakeConnections()
+    sockets = [FakeConnection(connections) for _ in range(50)]
+    connections.open |= set(sockets)
+    drain = drain_of(connections, window=3600)
     drain.hurry()
     await drain.run()
 
-    assert all(connection.codes == [CloseCode.SERVICE_RESTART] for connection in connections)
+    assert all(connection.codes == [CloseCode.SERVICE_RESTART] for connection in sockets)
 
 
 async def test_who_does_not_answer_is_cut_off_at_the_end() -> None:
-    endpoint = FakeEndpoint()
-    deaf = FakeConnection(endpoint, deaf=True)
-    endpoint.connections.add(deaf)
-    drain = drain_of(endpoint)
+    connections = FakeConnections()
+    deaf = FakeConnection(connections, deaf=True)
+    connections.open.add(deaf)
+    drain = drain_of(connections)
     await drain.run()
     assert not deaf.aborted, "others need not wait for it"
     await drain.let_go()
@@ -139,7 +139,7 @@ async def test_who_does_not_answer_is_cut_off_at_the_end() -> None:
 
 
 async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> None:
-    endpoint, waits, now = FakeEndpoint(), [], 0.0
+    connections, waits, now = FakeConnections(), [], 0.0
 
     class Slow(FakeConnection):
         """A connection that takes a third of a batch's time to close."""
@@ -157,14 +157,18 @@ async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> N
             waits.append(seconds)
             now += max(0.0, seconds)
 
-    endpoint.connections |= {Slow(endpoint) for _ in range(20)}
+    connections.open |= {Slow(connections) for _ in range(20)}
     window = 10 * BATCH_SECONDS
     drain = Waiting(
-        as_endpoint(endpoint), Metrics(), delay_seconds=0, window_seconds=window, clock=lambda: now
+        as_endpoint(connections),
+        Metrics(),
+        delay_seconds=0,
+        window_seconds=window,
+        clock=lambda: now,
     )
     await drain.run()
 
-    assert not endpoint.connections
+    assert not connections.open
     assert len(waits) == 1 + 10
     assert now == pytest.approx(window)
 

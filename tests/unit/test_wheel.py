@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transport.wheel import TimerWheel
+from gateway.wheel import TimerWheel
 
 
 class Entry:

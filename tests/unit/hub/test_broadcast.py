@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.device import UNKNOWN, Device
-from gateway.hub.broadcast import Audience
+from gateway.hub.broadcast import Audience, Wire
 
 
 @dataclass
@@ -20,9 +20,9 @@ class Outlet:
     def rejoin(self, topic: str, member: object) -> None:
         raise NotImplementedError
 
-    def write(self, data: bytes) -> None: ...
-    def buffered(self) -> int:
-        return 0
+    @property
+    def wire(self) -> Wire:
+        raise NotImplementedError
 
     def overflowed(self) -> None: ...
 

@@ -81,10 +81,20 @@ class Screen:
         self.waiting = 0
         self.overflows = 0
 
+    @property
+    def wire(self) -> "Screen":
+        return self
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        raise NotImplementedError
+
     def write(self, data: bytes) -> None:
         self.writes.append(data)
 
-    def buffered(self) -> int:
+    def get_write_buffer_size(self) -> int:
         return self.waiting
 
     def overflowed(self) -> None:

@@ -33,10 +33,20 @@ class Socket:
         self.broken = broken
         self.ended: Member | None = None
 
+    @property
+    def wire(self) -> "Socket":
+        return self
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        raise NotImplementedError
+
     def write(self, data: bytes) -> None:
         self.heard.append(data.decode())
 
-    def buffered(self) -> int:
+    def get_write_buffer_size(self) -> int:
         return 0
 
     def overflowed(self) -> None:

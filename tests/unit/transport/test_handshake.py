@@ -12,7 +12,9 @@ from gateway.auth.claims import Claims
 from gateway.device import UNKNOWN, Device
 from gateway.errors import TokenError
 from gateway.transport.handshake import Handshake, Refused
+from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS
 from gateway.transport.origin import OriginPolicy
+from gateway.transport.websocket import WEBSOCKET_ENCODINGS
 
 OF_TOKEN = Device("t", "Token's", "tv")
 
@@ -41,7 +43,13 @@ def check(**query: str) -> Device:
     )
     admission: Any = Admission()
     callbacks: Any = SimpleNamespace(asks_connect=False)
-    handshake = Handshake(admission, OriginPolicy(()), callbacks)
+    handshake = Handshake(
+        admission,
+        OriginPolicy(()),
+        callbacks,
+        websocket=WEBSOCKET_ENCODINGS,
+        longpoll=LONGPOLL_ENCODINGS,
+    )
     return asyncio.run(handshake.websocket(request, "s1")).device
 
 
@@ -107,7 +115,13 @@ def test_the_token_of_a_client_that_polls(
     request = make_mocked_request("GET", f"/socket/longpoll?{urlencode(query)}", headers=headers)
     admission: Any = Admission()
     callbacks: Any = SimpleNamespace(asks_connect=False)
-    handshake = Handshake(admission, OriginPolicy(()), callbacks)
+    handshake = Handshake(
+        admission,
+        OriginPolicy(()),
+        callbacks,
+        websocket=WEBSOCKET_ENCODINGS,
+        longpoll=LONGPOLL_ENCODINGS,
+    )
     claims = asyncio.run(handshake.longpoll(request, "s1")).claims
 
     assert (None if claims is None else claims.user) == user

@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import pytest
 
+from gateway.channels.channels import Channels
+from gateway.channels.membership import Membership, Recall
+from gateway.channels.replay import AT_ONCE_BYTES, Replays
 from gateway.errors import HistoryUnavailable
 from gateway.history.base import Stored
 from gateway.history.position import Position, decode, encode
@@ -15,13 +18,7 @@ from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.registry import Registry
 from gateway.leases import Lease
 from gateway.protocol.effects import Unsubscribe
-from gateway.transport import joins, replay
-from gateway.transport.membership import Membership
-from gateway.transport.replay import AT_ONCE_BYTES, Recall
 from tests.support.clock import Clock
-
-if TYPE_CHECKING:
-    from gateway.transport.connection import Connection
 
 ROOM = "room:1"
 START = Position("e", 0, 100.0)
@@ -75,20 +72,24 @@ class Scene:
 
     def __init__(self) -> None:
         self.follower = Follower()
-        self.endpoint = SimpleNamespace(relay=self, metrics=self)
-        self.messages_delivered = SimpleNamespace(inc=self._delivered)
+        services: Any = SimpleNamespace(relay=self)
+        itself: Any = self
+        self.channels = Channels(itself, services)
+        self.replays = Replays(itself, self._delivered)
         self.registry = Registry()
         self.written: list[bytes] = []
         self.unread = 0
-        self.delivered = 0
+        self.delivered = 0.0
         self.errors = 0
         self.unsubscribed = 0
-        self.joining: dict[int, Any] = {}
-        self.members: dict[str, Membership] = {}
-        self.departed: Any = None
         self.excluded: set[int] = set()
         self.id = "me"
         self.device = None
+        self.wire = None
+
+    @property
+    def members(self) -> dict[str, Membership]:
+        return self.channels.members
 
     # the relay
     def broadcast(self, topic: str, message: Stored) -> Broadcast | None:
@@ -109,7 +110,7 @@ class Scene:
         self.unsubscribed += 1
 
     # the metrics
-    def _delivered(self, count: int) -> None:
+    def _delivered(self, count: float) -> None:
         self.delivered += count
 
     # the connection
@@ -127,17 +128,17 @@ class Scene:
 
     def end(self) -> None:
         """The channel ends, however."""
-        joins.unsubscribe(cast("Connection", self), Unsubscribe(ROOM, 1))
+        self.channels.unsubscribe(Unsubscribe(ROOM, 1))
 
     def begin(self, *messages: Stored) -> None:
         """A join was answered."""
         rule: Any = type("Rule", (), {"slow_consumer": "disconnect", "presence": False})
-        joining: Any = type("Joining", (), {"rule": rule, "presence": b"{}", "lease": Lease(self)})
+        joining: Any = type("Joining", (), {"rule": rule, "presence": b"{}"})
         outlet: Any = self
-        member = self.members[ROOM] = Membership(outlet, Encoding(), joining, 1)
+        member = self.members[ROOM] = Membership(outlet, Encoding(), joining, Lease(self), 1)
         self.follower.resuming(ROOM, 1)
         recall = Recall(Outcome(True, None, START, messages), [])
-        replay.begin(cast("Connection", self), ROOM, member, recall)
+        self.replays.begin(outlet, ROOM, member, recall)
 
     @property
     def reached(self) -> int:
@@ -236,7 +237,7 @@ async def test_a_replay_that_cannot_go_on_has_the_client_join_again(
     assert at.errors == 1
     assert (at.follower.members, at.unsubscribed) == (0, 1)
     assert not at.is_member()
-    assert at.departed == (ROOM, Position("e", 3, 103.0))
+    assert at.channels.departed == (ROOM, Position("e", 3, 103.0))
 
 
 async def test_nothing_more_is_written_once_offsets_began_anew(at: Scene) -> None:

@@ -1,28 +1,28 @@
 """Sessions of clients that poll: how fast they may speak, what they still hear when they end."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.channels.connection import CLOSE_GRACE_SECONDS, Connection
+from gateway.channels.connections import Connections, Phase
+from gateway.channels.services import JoinCount, Services
 from gateway.config import Limits
 from gateway.device import UNKNOWN
 from gateway.metrics import Metrics
 from gateway.protocol.messages import NULL
 from gateway.protocol.reasons import CloseCode
 from gateway.sessions.client import Origin
-from gateway.transport.batch import Said
-from gateway.transport.connection import CLOSE_GRACE_SECONDS, Connection
-from gateway.transport.encoding import LONGPOLL_ENCODINGS
-from gateway.transport.endpoint import Endpoint
 from gateway.transport.handshake import Accepted
-from gateway.transport.polling import (
+from gateway.transport.longpoll.batch import Said
+from gateway.transport.longpoll.sessions import (
     EMPTY,
     GONE,
     IDLE_SECONDS,
+    LONGPOLL_ENCODINGS,
     OK,
     TIMEOUT,
     Poll,
@@ -30,6 +30,7 @@ from gateway.transport.polling import (
     PollSessions,
     Push,
 )
+from gateway.wheel import TimerWheel
 from tests.support.clock import Clock
 
 HEARTBEAT = Said(b'[null,"1","phoenix","heartbeat",{}]')
@@ -42,25 +43,39 @@ class Session:
         self.clock = Clock()
         self.metrics = Metrics()
         absent: Any = None  # nothing here needs them
-        callbacks: Any = SimpleNamespace(drop=lambda *_: 0)
-        endpoint = Endpoint(
+        checked = msgspec.convert(limits, Limits)
+        wheel = TimerWheel(self.clock.now)
+        services = Services(
             admission=absent,
             relay=absent,
             sessions=absent,
             presences=absent,
-            callbacks=callbacks,
-            limits=msgspec.convert(limits, Limits),
+            callbacks=absent,
+            pushes=absent,
+            credentials=absent,
+            replays=absent,
+            joins=JoinCount(1, self.metrics),
+            limits=checked,
             metrics=self.metrics,
-            revoked=lambda _: False,
+            wheel=wheel,
             max_age_seconds=0,
             leeway_seconds=0,
             clock=lambda: self.clock.now,
             wall_clock=lambda: self.clock.now,
         )
-        self.sessions = PollSessions(endpoint)
+        connections = Connections(
+            callbacks=absent,
+            limits=checked,
+            metrics=self.metrics,
+            wheel=wheel,
+            revoked=lambda _: False,
+            clock=lambda: self.clock.now,
+        )
+        connections.phase = Phase.SERVING
+        self.sessions = PollSessions(services, connections)
         accepted = Accepted(None, UNKNOWN, NULL, "", LONGPOLL_ENCODINGS["2"], None)
         self.secret = self.sessions.open(accepted, Origin("longpoll", "2.0.0", "", ""), "s1")
-        [connection] = endpoint.connections
+        [connection] = connections.open
         assert isinstance(connection, Connection)
         self.connection = connection
 
@@ -105,7 +120,7 @@ async def test_who_does_not_fetch_its_replies_is_too_slow() -> None:
 async def test_what_goes_wrong_ends_one_session_and_is_logged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def crash(*_: object) -> None:
+    def crash(*_: object) -> None:
         raise ZeroDivisionError
 
     session = Session()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transport.ticket import Ticket, home, new_secret
+from gateway.transport.longpoll.ticket import Ticket, home, new_secret
 from tests.support.tokens import token
 
 

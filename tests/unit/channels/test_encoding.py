@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from gateway.channels.encoding import Encodings
 from gateway.hub.broadcast import Broadcast
-from gateway.transport.encoding import LONGPOLL_ENCODINGS, WEBSOCKET_ENCODINGS, Encodings
 from gateway.transport.framing import BINARY, TEXT, close_frame, frame
+from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS
+from gateway.transport.websocket import WEBSOCKET_ENCODINGS
 
 TEXT_MESSAGE = Broadcast("t", "e", '{"said":"grüß \\"Gott\\""}'.encode(), position=b'"@1"')
 BINARY_MESSAGE = Broadcast("t", "e", b"\x00", binary=True)

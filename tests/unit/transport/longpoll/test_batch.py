@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transport.batch import MESSAGES_PER_PART, NDJSON, Said, in_parts, messages_in
+from gateway.transport.longpoll.batch import MESSAGES_PER_PART, NDJSON, Said, in_parts, messages_in
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,14 @@ import time
 from typing import Any
 
 from gateway.auth.tokens import Claims
+from gateway.channels.connections import Connections
 from gateway.metrics import Metrics
-from gateway.transport.endpoint import Endpoint
 
 
 class Callbacks:
     """Nothing waits for the backend."""
 
-    def drop(self, *_: str) -> int:
-        return 0
+    def drop(self, *_: str) -> None: ...
 
 
 class Socket:
@@ -42,53 +41,47 @@ class Socket:
         raise NotImplementedError
 
 
-def endpoint_of(revoked: set[str]) -> Endpoint:
-    """An endpoint to which these users' tokens are revoked."""
+def connections_of(revoked: set[str]) -> Connections:
+    """Connections to which these users' tokens are revoked."""
     absent: Any = None  # nothing here needs them
     idle: Any = Callbacks()
-    return Endpoint(
-        admission=absent,
-        relay=absent,
-        sessions=absent,
-        presences=absent,
+    return Connections(
         callbacks=idle,
         limits=absent,
         metrics=Metrics(),
+        wheel=absent,
         revoked=lambda claims: claims.user in revoked,
-        max_age_seconds=0,
-        leeway_seconds=0,
         clock=time.monotonic,
-        wall_clock=time.time,
     )
 
 
 async def test_sockets_of_revoked_tokens_are_closed_and_counted_once() -> None:
     revoked: set[str] = set()
-    endpoint = endpoint_of(revoked)
+    connections = connections_of(revoked)
     sockets = [Socket("42"), Socket("42"), Socket("43"), Socket(None), Socket("42", closed=True)]
     for socket in sockets:
-        endpoint.add(socket, "websocket")
-    assert endpoint.close_revoked() == 0
+        connections.add(socket, "websocket")
+    assert connections.close_revoked() == 0
 
     revoked.add("42")
-    assert endpoint.close_revoked() == 2
-    assert endpoint.close_revoked() == 0
+    assert connections.close_revoked() == 2
+    assert connections.close_revoked() == 0
     assert [socket.closed for socket in sockets] == [True, True, False, False, True]
 
 
 async def test_a_token_revoked_while_its_handshake_was_under_way_opens_nothing() -> None:
-    endpoint = endpoint_of({"42"})
+    connections = connections_of({"42"})
     late, other = Socket("42"), Socket("43")
-    endpoint.add(late, "websocket")
-    endpoint.add(other, "websocket")
+    connections.add(late, "websocket")
+    connections.add(other, "websocket")
 
     assert late.closed
     assert not other.closed
-    assert len(endpoint.connections) == 2, "it is removed when it has ended"
+    assert len(connections.open) == 2, "it is removed when it has ended"
 
 
 async def test_a_user_is_taken_off_a_topic_on_all_her_sockets() -> None:
-    endpoint = endpoint_of(set())
+    connections = connections_of(set())
     for socket in (
         Socket("42"),
         Socket("42", closed=True),
@@ -96,8 +89,8 @@ async def test_a_user_is_taken_off_a_topic_on_all_her_sockets() -> None:
         Socket("43"),
         Socket(None),
     ):
-        endpoint.add(socket, "websocket")
+        connections.add(socket, "websocket")
 
-    assert endpoint.leave_topic("42", "joined") == 2
-    assert endpoint.leave_topic("42", "other") == 0
-    assert endpoint.leave_topic("44", "joined") == 0
+    assert connections.leave_topic("42", "joined") == 2
+    assert connections.leave_topic("42", "other") == 0
+    assert connections.leave_topic("44", "joined") == 0

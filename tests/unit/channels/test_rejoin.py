@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from gateway.transport.connection import Connection
+from gateway.channels.channels import Channels
 
 ROOM = "room:1"
 
@@ -19,7 +19,9 @@ class Socket:
 
     def __init__(self) -> None:
         self.core = self
-        self.members: dict[str, Attempt] = {}
+        services: Any = None  # not needed
+        self.channels = Channels(cast("Any", self), services)
+        self.members = cast("dict[str, Attempt]", self.channels.members)
         self.crashed: list[int] = []
 
     def crash(self, topic: str, attempt: int) -> list[Any]:
@@ -27,11 +29,9 @@ class Socket:
         self.crashed.append(attempt)
         return []
 
-    def carry_out(self, effects: list[Any]) -> None: ...
-
     def rejoin(self, member: Attempt) -> None:
         """What the hub asks of it."""
-        Connection.rejoin(cast("Connection", self), ROOM, member)
+        self.channels.crash(ROOM, member)
 
 
 def test_the_membership_that_lost_messages_ends() -> None:

@@ -6,7 +6,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transport.mailbox import PARCEL_BYTES, Mailbox, entry
+from gateway.transport.longpoll.mailbox import PARCEL_BYTES, Mailbox, entry
 
 
 def made() -> tuple[Mailbox, list[None]]:
