@@ -29,6 +29,7 @@ from gateway.protocol.messages import NULL, Json, Undecodable
 from gateway.protocol.reasons import CloseCode
 from gateway.protocol.socket import Socket
 from gateway.sessions.client import Origin
+from gateway.wheel import Timed
 
 CLOSE_GRACE_SECONDS: Final = 5.0
 """How long a client has to answer a close frame before its TCP connection is cut."""
@@ -39,7 +40,7 @@ BACKEND_REFUSED: Final = "upstream refused"
 _log = structlog.get_logger(__name__)
 
 
-class Connection:
+class Connection(Timed):
     """The server's side of one socket.
 
     Args:
@@ -60,7 +61,6 @@ class Connection:
 
     __slots__ = (
         "_ages_at",
-        "_cut_at",
         "_idle_seconds",
         "_services",
         "_token_ends_at",
@@ -89,6 +89,7 @@ class Connection:
         state: Json = NULL,
         idle_seconds: float,
     ) -> None:
+        super().__init__()
         self.id = id
         self.encoding = encoding
         self.claims = claims
@@ -101,7 +102,6 @@ class Connection:
         self.channels = Channels(self, services)
         self.refreshing: asyncio.Task[None] | None = None
         self._services = services
-        self._cut_at = 0.0
         self._idle_seconds = idle_seconds
         self._ages_at = services.expiry(self.heard_at)
         self._token_ends_at = services.token_end(claims)
@@ -199,8 +199,7 @@ class Connection:
         self.claims = claims
         self._token_ends_at = self._services.token_end(claims)
         if self._token_ends_at < before:
-            # its own next look may come later than that
-            self._services.wheel.add(_TokenEnd(self), self._token_ends_at)
+            self._services.wheel.add(self, self._token_ends_at)
         return self.channels.not_admitted(claims)
 
     def close(self, code: CloseCode, reason: str = "") -> None:
@@ -216,8 +215,7 @@ class Connection:
 
     def cut_off_later(self) -> None:
         """Cut the TCP connection in a while, if it has not ended by then."""
-        self._cut_at = self._services.clock() + CLOSE_GRACE_SECONDS
-        self._services.wheel.add(self, self._cut_at)
+        self._services.wheel.add(self, self._services.clock() + CLOSE_GRACE_SECONDS)
 
     def overflowed(self) -> None:
         """Close as a slow consumer: more than the outbound bound waits for this client."""
@@ -236,6 +234,7 @@ class Connection:
         Pushes that wait for the backend still go there: who says something and closes the lid has said it.
         Not so those of a client who may not say it any more: see :meth:`Connections.leave_topic`.
         """
+        self._services.wheel.discard(self)
         for effect in self.core.disconnected():
             try:
                 self.perform([effect])
@@ -250,9 +249,7 @@ class Connection:
     def due(self, now: float) -> float | None:
         """The timer wheel's look: idle, too old, its token expired, or closed and never answered?"""
         if self.wire.is_closing() or self.close_code is not None:
-            # No client of ours, or one that does not take its last bytes: unless this look is an earlier one.
-            if now >= self._cut_at:
-                self.wire.abort()
+            self.wire.abort()  # no client of ours, or one that does not take its last bytes
             return None
         if now >= self._token_ends_at:
             self.close(CloseCode.TOKEN_EXPIRED)
@@ -264,11 +261,6 @@ class Connection:
             self.close(CloseCode.IDLE)
             return None
         return self._next_look()
-
-    def end_with_token(self, now: float) -> None:
-        """Close it if its token has expired by now and was not refreshed."""
-        if now >= self._token_ends_at:
-            self.close(CloseCode.TOKEN_EXPIRED)
 
     def buffered(self) -> int:
         """Bytes waiting for the client in this process."""
@@ -289,17 +281,3 @@ class Connection:
 
     def _next_look(self) -> float:
         return min(self._ages_at, self._token_ends_at, self.heard_at + self._idle_seconds)
-
-
-class _TokenEnd:
-    """An entry of the timer wheel for a token that ends sooner than the one before it."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def due(self, now: float) -> float | None:
-        """The wheel's one look."""
-        self._connection.end_with_token(now)
-        return None
