@@ -56,11 +56,12 @@ class Channels:
             follows at once replaces it.
     """
 
-    __slots__ = ("_joining", "_services", "_socket", "departed", "members")
+    __slots__ = ("_joined_once", "_joining", "_services", "_socket", "departed", "members")
 
     def __init__(self, socket: ChannelSocket, services: Services) -> None:
         self._socket = socket
         self._services = services
+        self._joined_once = False
         self._joining = _NONE_JOINING  # between admission and reply, by attempt
         self.members: dict[str, Membership] = {}
         self.departed: tuple[str, Position] | None = None
@@ -122,6 +123,7 @@ class Channels:
             encoding = encoding.with_positions
         member = Membership(socket, encoding, joining, joining.lease, ask.attempt)
         self.members[ask.topic] = member
+        self._joined_once = True
         if recall is None:
             services.relay.add(ask.topic, member)
         else:
@@ -288,9 +290,8 @@ class Channels:
     def _leave_sessions(self) -> None:
         """A socket is a session from its first successful join on, so not if all its joins failed."""
         joins = self._joining.values()
-        if self._socket.claims is not None and not (
-            self._socket.topics or any(joining.entered for joining in joins)
-        ):
+        relied_on = self._joined_once or any(joining.entered for joining in joins)
+        if self._socket.claims is not None and not relied_on:
             self._services.sessions.leave(self._socket)
 
     def _settled(self, attempt: int) -> None:

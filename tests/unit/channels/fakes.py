@@ -139,21 +139,22 @@ class GatedBus(MemoryBus):
 
     Attributes:
         subscribing: A gate for each subject.
-        publishing: A gate for all that is published.
+        refuses: What publishing raises; None while messages are taken.
     """
 
     def __init__(self, metrics: Any) -> None:
         super().__init__(metrics=metrics)
         self.subscribing: defaultdict[str, Gate] = defaultdict(Gate)
-        self.publishing = Gate()
+        self.refuses: Exception | None = None
 
     async def subscribe(self, subject: str, handler: Handler) -> MemorySubscription:
         await self.subscribing[subject].passed()
         return await super().subscribe(subject, handler)
 
-    async def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
-        await self.publishing.passed()
-        await super().publish(subject, body, unheard=unheard)
+    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        super().publish(subject, body, unheard=unheard)
 
     def lose(self) -> None:
         """Lose the server; :meth:`start` finds it again."""

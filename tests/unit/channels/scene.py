@@ -18,6 +18,13 @@ from gateway.auth.claims import Claims
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.auth.tokens import TokenVerifier
 from gateway.bus.subjects import Subjects
+from gateway.channels.callbacks import Callbacks
+from gateway.channels.connection import Connection
+from gateway.channels.connections import Connections, Phase
+from gateway.channels.credentials import Credentials
+from gateway.channels.pushes import Pushes
+from gateway.channels.replay import Replays
+from gateway.channels.services import JoinCount, Services
 from gateway.config import Auth, Limits
 from gateway.config.channel import Channel, KeptHistory
 from gateway.device import Device
@@ -34,10 +41,9 @@ from gateway.sessions.limits import Limits as SessionLimits
 from gateway.sessions.presence import Presences
 from gateway.tracker.core import Tracker
 from gateway.tracker.service import TrackerService
-from gateway.transport.callbacks import Callbacks
-from gateway.transport.connection import Connection
-from gateway.transport.encoding import LONGPOLL_ENCODINGS, WEBSOCKET_ENCODINGS
-from gateway.transport.endpoint import Endpoint, Phase
+from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS
+from gateway.transport.websocket import WEBSOCKET_ENCODINGS
+from gateway.wheel import TimerWheel
 from tests.support.clock import Clock
 from tests.unit.channels.fakes import (
     Alone,
@@ -138,16 +144,16 @@ class Client:
         encodings = {"websocket": WEBSOCKET_ENCODINGS, "longpoll": LONGPOLL_ENCODINGS}[transport]
         device = Device(f"device {next(scene.devices)}", "", "")
         self._connection = Connection(
-            scene.endpoint,
+            scene.services,
             self.wire,
             encodings["2"],
             claims,
             Origin(transport, "2.0.0", "192.0.2.1", "test", device),
-            id=scene.endpoint.new_id(),
+            id=scene.connections.new_id(),
             state=b'{"n":0}',
             idle_seconds=IDLE,
         )
-        scene.endpoint.add(self._connection, "websocket")
+        scene.connections.add(self._connection, "websocket")
 
     async def say(self, frame: Frame) -> None:
         """Send a message, and let all be done that can be done at once."""
@@ -156,8 +162,8 @@ class Client:
     async def send(self, data: str | bytes) -> None:
         """Send a frame, whatever it is; what comes behind the gateway's close frame is not read."""
         if self._connection.close_code is None:
-            self._connection.heard_at = self._scene.endpoint.clock()
-            await self._connection.receive(data)
+            self._connection.heard_at = self._scene.monotonic()
+            self._connection.receive(data)
         await self._scene.settled()
 
     async def join(self, topic: str, ref: str = "1", params: Any = None) -> None:
@@ -167,7 +173,7 @@ class Client:
     async def join_and_go(self, topic: str) -> None:
         """Join, and go in the same turn of the event loop."""
         frame = json.dumps(["1", "1", topic, "phx_join", {}], separators=(",", ":"))
-        await self._connection.receive(frame)
+        self._connection.receive(frame)
         await self.go()
 
     async def leave(self, topic: str, ref: str = "9", join_ref: str = "1") -> None:
@@ -194,10 +200,10 @@ class Client:
 
     async def go(self) -> None:
         """End the connection from the client's side. Idempotent."""
-        connection, endpoint = self._connection, self._scene.endpoint
-        if connection in endpoint.connections:
+        connection, connections = self._connection, self._scene.connections
+        if connection in connections.open:
             connection.release()
-            endpoint.remove(connection, "websocket")
+            connections.remove(connection, "websocket")
         self.wire.closing = True
         await self._scene.settled()
 
@@ -243,7 +249,7 @@ class Client:
     @property
     def joins_under_way(self) -> int:
         """Its joins that are admitted and not answered."""
-        return len(self._connection.joining)
+        return len(self._connection.channels._joining)
 
     # what others do to it
 
@@ -269,15 +275,11 @@ class Client:
 
     def rejoin(self, topic: str) -> None:
         """It lacks messages of a topic it is a member of."""
-        self._connection.rejoin(topic, self._connection.members[topic])
+        self._connection.rejoin(topic, self._connection.channels.members[topic])
 
     def release(self) -> None:
         """Its connection is gone."""
         self._connection.release()
-
-    def pong(self, data: bytes) -> None:
-        """It has sent a ping."""
-        self._connection.pong(data)
 
 
 class Scene:
@@ -359,7 +361,10 @@ class Scene:
             clock=self.now,
         )
         upstream: Any = self.backend
-        self._callbacks = Callbacks(upstream, asks_connect=False)
+        dropped = self.metrics.messages_dropped.labels
+        self._callbacks = Callbacks(
+            upstream, asks_connect=False, not_handed_over=dropped("not_member").inc
+        )
         self._presences = presences
         admission = GatedAdmission(
             TokenVerifier(
@@ -373,21 +378,41 @@ class Scene:
             rules,
         )
         self.looking = admission.looking
-        self.endpoint = Endpoint(
+        wheel = TimerWheel(self.monotonic())
+        self._joins = JoinCount(limits.joins_in_flight, self.metrics)
+        self.services = Services(
             admission=admission,
             relay=self._relay,
             sessions=self.sessions,
             presences=presences,
             callbacks=self._callbacks,
+            pushes=Pushes(
+                self._relay,
+                self._callbacks,
+                presences,
+                revoked=self._is_revoked,
+                reserved=dropped("reserved_event").inc,
+            ),
+            credentials=Credentials(admission, self._callbacks, self.metrics),
+            replays=Replays(self._relay, self.metrics.messages_delivered.inc),
+            joins=self._joins,
             limits=limits,
             metrics=self.metrics,
-            revoked=self._is_revoked,
+            wheel=wheel,
             max_age_seconds=max_age_seconds,
             leeway_seconds=LEEWAY,
             clock=self.monotonic,
             wall_clock=self.now,
         )
-        self.endpoint.phase = Phase.SERVING
+        self.connections = Connections(
+            callbacks=self._callbacks,
+            limits=limits,
+            metrics=self.metrics,
+            wheel=wheel,
+            revoked=self._is_revoked,
+            clock=self.monotonic,
+        )
+        self.connections.phase = Phase.SERVING
 
     # clients
 
@@ -437,7 +462,7 @@ class Scene:
         """Let time pass, with the look at all timers once a second."""
         for _ in range(seconds):
             await self._clock.run(1.0)
-            self.endpoint.turn()
+            self.connections.turn()
             await self.settled()
 
     # what others do
@@ -453,7 +478,7 @@ class Scene:
 
     def take_off(self, user: str, topic: str) -> int:
         """A user is taken off a topic on all her sockets; returns how many it were."""
-        return self.endpoint.leave_topic(user, topic)
+        return self.connections.leave_topic(user, topic)
 
     async def finish_callbacks(self, seconds: float) -> int:
         """Wait so long for what is under way to the backend; returns how many pushes are given up."""
@@ -489,7 +514,7 @@ class Scene:
 
     def holders(self, topic: str) -> int:
         """How often a topic is held; what lingers is held by nobody."""
-        known = self._relay._interest._topics.get(topic)
+        known = self._relay._interest._leases._resources.get(topic)
         return 0 if known is None else known.holders
 
     def resuming(self, topic: str) -> int:
@@ -520,7 +545,7 @@ class Scene:
     @property
     def joins_in_flight(self) -> int:
         """Joins that wait, of all clients."""
-        return self.endpoint.joins_in_flight
+        return self._joins.waiting
 
     @property
     def tasks(self) -> int:
@@ -539,13 +564,13 @@ class Scene:
         assert self.sessions.count == 0
         assert self._registry.memberships == 0
         assert [client for client in self.clients if client.joins_under_way] == []
-        held = self._relay._interest._topics.values()
+        held = self._relay._interest._leases._resources.values()
         assert {topic.name: topic.holders for topic in held if topic.holders} == {
             user.topic: 1 for user in self.sessions._users.values()
         }
         await self.pass_time(FORGOTTEN_SECONDS)
         assert self.subscriptions == 0
-        assert self._relay._interest._topics == {}
+        assert self._relay._interest._leases._resources == {}
         assert self.tasks == 0
 
 
