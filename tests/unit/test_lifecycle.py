@@ -64,17 +64,17 @@ class BusState(msgspec.Struct):
 
 def drain_of(connections: FakeConnections, *, delay: float = 0, window: float = 0) -> Drain:
     """A drain of a fake connections."""
-    return Drain(as_endpoint(connections), Metrics(), delay_seconds=delay, window_seconds=window)
+    return Drain(as_connections(connections), Metrics(), delay_seconds=delay, window_seconds=window)
 
 
-def as_endpoint(fake: FakeConnections) -> Connections:
+def as_connections(fake: FakeConnections) -> Connections:
     """A fake in an connections's place."""
     return fake  # type: ignore[return-value]  # it has what lifecycle uses
 
 
 def readiness_of(connections: FakeConnections, bus: BusState) -> Readiness:
     """The readiness of a fake connections."""
-    return Readiness(as_endpoint(connections), bus)
+    return Readiness(as_connections(connections), bus)
 
 
 async def test_ready_is_serving_on_a_connected_bus() -> None:
@@ -91,7 +91,7 @@ async def test_ready_is_serving_on_a_connected_bus() -> None:
 async def test_a_part_that_has_doubts_keeps_it_from_being_ready() -> None:
     doubts: list[str | None] = [None, None]
     readiness = Readiness(
-        as_endpoint(FakeConnections()), BusState(), lambda: doubts[0], lambda: doubts[1]
+        as_connections(FakeConnections()), BusState(), lambda: doubts[0], lambda: doubts[1]
     )
     assert readiness.reasons() == []
 
@@ -160,7 +160,7 @@ async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> N
     connections.open |= {Slow(connections) for _ in range(20)}
     window = 10 * BATCH_SECONDS
     drain = Waiting(
-        as_endpoint(connections),
+        as_connections(connections),
         Metrics(),
         delay_seconds=0,
         window_seconds=window,
