@@ -138,6 +138,9 @@ class Supervisor:
         self._count(task.get_name())
         # Its text too, which the log withholds elsewhere: it comes once, no token is in reach of these tasks,
         # and what an error quotes of the rest is a key at most, such as a user's name.
-        text = str(problem)[:MOST_TEXT]
+        cause = problem
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        text = str(cause)[:MOST_TEXT]
         _log.critical("task died", task=task.get_name(), problem=text, exc_info=problem)
         self._died()

@@ -1,4 +1,4 @@
-"""An error in each of a replica's lasting tasks is survived and counted, or ends the replica; never in silence."""
+"""An error in a lasting task is survived and counted, or ends the replica; it is never silent."""
 
 import asyncio
 import signal
