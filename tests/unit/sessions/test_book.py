@@ -1,6 +1,7 @@
 """The book of sessions: who is told when one begins and when it ends."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pytest
@@ -15,6 +16,7 @@ from gateway.sessions.book import Sessions
 from gateway.sessions.client import Client
 from gateway.sessions.limits import Limits
 from gateway.tracker.core import Tracker
+from gateway.tracker.entry import Entry
 from gateway.tracker.service import TrackerService
 from tests.support.clock import Clock
 from tests.unit.sessions.sockets import Socket
@@ -167,6 +169,7 @@ async def test_a_user_is_kept_in_mind_a_while_after_her_last_session() -> None:
     clock, client = Clock(), Socket("phone", "42")
     for _ in range(2):
         await sessions.enter(client)
+        await clock.run(OFFLINE_AFTER * 2)
         user = sessions.find("42")
         sessions.leave(client)
         await clock.run(OFFLINE_AFTER * 0.9)
@@ -191,12 +194,21 @@ async def test_a_user_is_kept_while_she_has_any_session() -> None:
     assert topics.held == []
 
 
-async def test_one_who_is_refused_keeps_nobody_in_mind() -> None:
-    sessions, _ = book(Limits(1, "refuse", "keep"), topics := Topics())
+class Full(Limits, frozen=True):
+    """No room for anybody, as other replicas have so many."""
+
+    def refuse(self, newcomer: Entry, others: Iterable[Entry]) -> bool:  # noqa: ARG002 -- whoever it is
+        return True
+
+
+@pytest.mark.parametrize("limits", [Limits(1, "refuse", "keep"), Full(1, "refuse", "keep")])
+async def test_one_who_is_refused_keeps_nobody_in_mind(limits: Limits) -> None:
+    sessions, _ = book(limits, topics := Topics())
     clock, client = Clock(), Socket("laptop", "42")
     await sessions.enter(client)
     await sessions.enter(Socket("phone", "42"))
     sessions.leave(client)
+    assert topics.held == ["user:42"]
     await clock.run(OFFLINE_AFTER)
     assert topics.held == []
 
