@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol
 
 from gateway.auth.rules import PersonalTopic
-from gateway.leases import Lease
+from gateway.leases import Lease, Leases
 from gateway.protocol.reasons import Reason
 from gateway.sessions.client import Client
 from gateway.sessions.limits import Limits
@@ -46,49 +47,46 @@ class Observer(Protocol):
 class User:
     """A user with sessions on this replica, now or a moment ago.
 
+    Args:
+        book: Told of each change of her sessions on any replica.
+
     Attributes:
-        view: What all replicas say of her sessions; None until they can be known.
+        listening: On her personal topic.
+        view: What all replicas say of her sessions.
         clients: Her sockets here that are sessions, by id.
         ended_at: When the last of them ended, unix seconds; 0 while there are some.
+        lease: On this object, held while she has sessions here.
     """
 
-    __slots__ = (
-        "_book",
-        "changed",
-        "clients",
-        "ended_at",
-        "farewell",
-        "lease",
-        "opening",
-        "topic",
-        "view",
-        "waiting",
-    )
+    __slots__ = ("_book", "clients", "ended_at", "lease", "listening", "topic", "view")
 
-    def __init__(self, topic: str, book: "Sessions") -> None:
+    def __init__(
+        self, topic: str, listening: Lease, tracker: TrackerService, book: "Sessions"
+    ) -> None:
         self.topic = topic
-        self._book = book
-        self.view: View | None = None
+        self.listening = listening
         self.clients: dict[str, Client] = {}
         self.ended_at = 0.0
         self.lease: Lease | None = None
-        self.waiting = 0
-        self.opening: asyncio.Task[None] | None = None
-        self.farewell: asyncio.TimerHandle | None = None
-        self.changed: asyncio.Event | None = None
+        self._book = book
+        self.view: View = tracker.hold(SESSIONS + topic, self.notify)
 
     def notify(self, _: Change) -> None:
         """Her entries changed. A method, as a closure for each user would be far larger."""
         self._book.changed(self)
 
+    def release(self) -> None:
+        """Let go of her, if she has no sessions here."""
+        if not self.clients and self.lease is not None:
+            self.lease.close()
+            self.lease = None
+
     def entries(self) -> list[Entry]:
         """Sessions on all replicas that count: moving ones do not."""
-        return [] if self.view is None else [e for e in self.view.shown.values() if not e.moving]
+        return [e for e in self.view.shown.values() if not e.moving]
 
     def others(self) -> list[str]:
         """Replicas where she has sessions, but for this one."""
-        if self.view is None:
-            return []
         return [replica for replica, remote in self.view.remotes.items() if remote.entries]
 
 
@@ -128,11 +126,14 @@ class Sessions:
         self._clock = clock
         self._seen = seen
         self._users: dict[str, User] = {}
+        self._leases: Leases[User] = Leases(
+            self._close, linger_seconds=max(LINGER_SECONDS, offline_after_seconds)
+        )
+        self._awaiting: dict[User, asyncio.Event] = {}
 
     def find(self, user: str) -> User | None:
         """A user this replica knows about."""
-        known = self._users.get(user)
-        return known if known is not None and known.view is not None else None
+        return self._users.get(user)
 
     def topic(self, user: str) -> str:
         """A user's personal topic."""
@@ -154,7 +155,7 @@ class Sessions:
 
     def online(self, user: User) -> bool:
         """Whether she is to be called online."""
-        if user.clients or (user.view is not None and user.view.shown):
+        if user.clients or user.view.shown:
             return True
         return self._clock() < user.ended_at + self._offline_after_seconds
 
@@ -169,24 +170,15 @@ class Sessions:
             BusError: The bus is down, so nobody knows of other sessions and none could be told.
         """
         name = _name(client)
-        user = self._users.get(name)
-        if user is None:
-            user = self._users[name] = User(self.topic(name), self)
-        user.waiting += 1
-        self._stay(user)
+        lease = await self._leases.acquire(name, partial(self._open, name, client))
+        user = self._users[name]
         try:
-            if user.view is None:
-                if user.opening is None:
-                    user.opening = asyncio.create_task(self._open(user, client))
-                    # if all who waited were cancelled, nobody else would look at what became of it
-                    user.opening.add_done_callback(
-                        lambda task: task.cancelled() or task.exception()
-                    )
-                await asyncio.shield(user.opening)  # shielded, because others wait for it too
             return self._admit(user, client)
         finally:
-            user.waiting -= 1
-            self._tidy(name, user)
+            if user.clients and user.lease is None:
+                user.lease = lease
+            else:
+                lease.close()
 
     def leave(self, client: Client) -> None:
         """A socket is gone. Idempotent."""
@@ -201,12 +193,12 @@ class Sessions:
             self._seen(name)
         if self.observer is not None:
             self.observer.ended(client, moving=False)
-        self._tidy(name, user)
+        user.release()
 
     def move(self, client: Client) -> None:
         """A socket is about to be closed by a drain; its client is expected on another replica."""
         user = self._users.get(_name(client))
-        if user is None or user.view is None or user.clients.pop(client.id, None) is None:
+        if user is None or user.clients.pop(client.id, None) is None:
             return
         self.count -= 1
         self._tracker.move(SESSIONS + user.topic, client.id)
@@ -214,7 +206,7 @@ class Sessions:
             user.ended_at = self._clock()
         if self.observer is not None:
             self.observer.ended(client, moving=True)
-        self._tidy(_name(client), user)
+        user.release()
 
     def _admit(self, user: User, client: Client) -> Reason | None:
         if client.id in user.clients:
@@ -246,26 +238,41 @@ class Sessions:
             limit=None if claims is None else claims.max_sessions,
         )
 
-    async def _open(self, user: User, client: Client) -> None:
-        """Begin to hold a user's key; where a limit depends on it, wait for what others know."""
+    async def _open(self, name: str, client: Client) -> User:
+        """Begin to know a user; where a limit depends on it, wait for what others know."""
+        awaited: set[str] = set()
+        if self._limits.concern(self._entry(client, 0.0)):
+            awaited = await self.holders(name)
+        topic = self.topic(name)
+        listening = await self._topics.subscribe(topic)
+        user = User(topic, listening, self._tracker, self)
+        await self._told_by(user, awaited)
+        self._users[name] = user
+        return user
+
+    def _close(self, name: str, user: User) -> None:
+        """Know a user no more, who has had no sessions for a while."""
+        del self._users[name]
+        self._tracker.release(SESSIONS + user.topic)
+        user.listening.close(linger=False)
+
+    async def _told_by(self, user: User, replicas: set[str]) -> None:
+        """Wait until these replicas have said what they know of a user, or take too long."""
+        changed = self._awaiting[user] = asyncio.Event()
         try:
-            awaited = set()
-            if self._limits.concern(self._entry(client, 0.0)):
-                awaited = await self.holders(_name(client))
-            user.lease = await self._topics.subscribe(user.topic)
-            user.changed = asyncio.Event()
-            view = self._tracker.hold(SESSIONS + user.topic, user.notify)
-            await _told_by(view, user.changed, awaited)
-            user.changed = None
-            user.view = view
+            async with asyncio.timeout(SYNC_SECONDS):
+                while not replicas <= user.view.remotes.keys():
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            pass
         finally:
-            user.opening = None
-            self._tidy(_name(client), user)
+            del self._awaiting[user]
 
     def changed(self, user: User) -> None:
         """The sessions of a user on all replicas are others than before."""
-        if user.changed is not None:
-            user.changed.set()
+        if user in self._awaiting:
+            self._awaiting[user].set()
         # in the next turn, when whatever brought this about is done
         if user.clients and (losers := self._losers(user)):
             asyncio.get_running_loop().call_soon(self._settle, user, losers)
@@ -282,27 +289,6 @@ class Sessions:
             again = self._limits.same_device == "replace" and devices.count(entry.device.id) > 1
             client.end_session(REPLACED if again else OVER_LIMIT)
 
-    def _stay(self, user: User) -> None:
-        if user.farewell is not None:
-            user.farewell.cancel()
-            user.farewell = None
-
-    def _tidy(self, name: str, user: User) -> None:
-        """Let go of a user without sessions: at once if nothing is held, else after a while."""
-        if user.clients or user.waiting or user.opening is not None or user.farewell is not None:
-            return
-        if user.view is None:
-            self._users.pop(name, None)
-            return
-        seconds = max(LINGER_SECONDS, self._offline_after_seconds)
-        user.farewell = asyncio.get_running_loop().call_later(seconds, self._forget, name, user)
-
-    def _forget(self, name: str, user: User) -> None:
-        del self._users[name]
-        self._tracker.release(SESSIONS + user.topic)
-        if user.lease is not None:
-            user.lease.close(linger=False)
-
 
 async def _nobody(_: str) -> set[str]:
     return set()
@@ -310,14 +296,3 @@ async def _nobody(_: str) -> set[str]:
 
 def _name(client: Client) -> str:
     return "" if client.claims is None else client.claims.user
-
-
-async def _told_by(view: View, changed: asyncio.Event, replicas: set[str]) -> None:
-    """Wait until these replicas have said what they know, or take too long."""
-    try:
-        async with asyncio.timeout(SYNC_SECONDS):
-            while not replicas <= view.remotes.keys():
-                await changed.wait()
-                changed.clear()
-    except TimeoutError:
-        return

@@ -175,7 +175,7 @@ class Directory:
 
     def _session(self, user: User, client: Client) -> Session:
         origin = client.origin
-        entry = user.view.own.get(client.id) if user.view is not None else None
+        entry = user.view.own.get(client.id)
         return Session(
             id=client.id,
             user="" if client.claims is None else client.claims.user,
