@@ -19,7 +19,7 @@ LAYERS = [
     {"history"},
     {"hub", "bus", "auth", "config", "tracker", "upstream"},
     {"protocol"},
-    {"device", "errors", "metrics", "log", "__init__"},
+    {"device", "errors", "metrics", "log", "singleflight", "__init__"},
 ]
 """A part imports parts of lower layers, and its own; leaves may be imported by all but protocol."""
 
