@@ -44,7 +44,7 @@ class Topics(Protocol):
 
     on_control: Callable[[Control, bytes], None]
 
-    async def publish_control(
+    def publish_control(
         self, topic: str, kind: Control, message: bytes, *, unheard: Unheard | None = None
     ) -> None:
         """Send a message to all replicas that are subscribed to a topic."""
@@ -113,7 +113,7 @@ class Cluster:
         Raises:
             BusError: Nobody gets it.
         """
-        await self._topics.publish_control(topic, Control.TRACKER, message)
+        self._topics.publish_control(topic, Control.TRACKER, message)
 
     async def to_replica(self, replica: str, message: bytes) -> None:
         """A tracker's message to one replica.
@@ -130,7 +130,7 @@ class Cluster:
             BusError: Nobody gets it.
         """
         data = encode_control(Control.TRACKER, message)
-        await self._bus.publish(self._subjects.replicas, data)
+        self._bus.publish(self._subjects.replicas, data)
 
     async def revoke(self, message: bytes) -> None:
         """Revocations to all replicas, this one included.
@@ -139,7 +139,7 @@ class Cluster:
             BusError: Nobody gets it.
         """
         data = encode_control(Control.REVOCATION, message)
-        await self._bus.publish(self._subjects.replicas, data)
+        self._bus.publish(self._subjects.replicas, data)
 
     async def ask_holders(self, topic: str, body: bytes) -> Answers:
         """Ask whoever is subscribed to a topic; at once when nobody is.
@@ -148,7 +148,7 @@ class Cluster:
         """
         number, question = self._open((), open_ended=True)
         try:
-            await self._topics.publish_control(
+            self._topics.publish_control(
                 topic,
                 Control.REQUEST,
                 encode(Request(self.replica, number, body)),
@@ -192,7 +192,7 @@ class Cluster:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    await self._bus.publish(
+                    self._bus.publish(
                         self._subjects.replica(replica), message, unheard=question.unheard
                     )
                     answers = await question.wait((replica,), PROBE_SECONDS)
@@ -210,7 +210,7 @@ class Cluster:
         return number, question
 
     async def _send(self, replica: str, kind: Control, message: bytes) -> None:
-        await self._bus.publish(self._subjects.replica(replica), encode_control(kind, message))
+        self._bus.publish(self._subjects.replica(replica), encode_control(kind, message))
 
     def _direct(self, data: bytes, _placement: Placement | None) -> None:
         control = control_in(data)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from gateway.auth.rules import PersonalTopic
+from gateway.leases import Lease
 from gateway.protocol.reasons import Reason
 from gateway.sessions.client import Client
 from gateway.sessions.limits import Limits
@@ -28,11 +29,8 @@ OVER_LIMIT: Final = "session limit reached"
 class Topics(Protocol):
     """Subscriptions on the bus."""
 
-    async def subscribe(self, topic: str) -> None:
+    async def subscribe(self, topic: str) -> Lease:
         """Have a topic's messages come to this replica."""
-
-    def unsubscribe(self, topic: str, *, linger: bool) -> None:
-        """Undo one subscribe."""
 
 
 class Observer(Protocol):
@@ -60,6 +58,7 @@ class User:
         "clients",
         "ended_at",
         "farewell",
+        "lease",
         "opening",
         "topic",
         "view",
@@ -72,6 +71,7 @@ class User:
         self.view: View | None = None
         self.clients: dict[str, Client] = {}
         self.ended_at = 0.0
+        self.lease: Lease | None = None
         self.waiting = 0
         self.opening: asyncio.Task[None] | None = None
         self.farewell: asyncio.TimerHandle | None = None
@@ -252,7 +252,7 @@ class Sessions:
             awaited = set()
             if self._limits.concern(self._entry(client, 0.0)):
                 awaited = await self.holders(_name(client))
-            await self._topics.subscribe(user.topic)
+            user.lease = await self._topics.subscribe(user.topic)
             user.changed = asyncio.Event()
             view = self._tracker.hold(SESSIONS + user.topic, user.notify)
             await _told_by(view, user.changed, awaited)
@@ -300,7 +300,8 @@ class Sessions:
     def _forget(self, name: str, user: User) -> None:
         del self._users[name]
         self._tracker.release(SESSIONS + user.topic)
-        self._topics.unsubscribe(user.topic, linger=False)
+        if user.lease is not None:
+            user.lease.close(linger=False)
 
 
 async def _nobody(_: str) -> set[str]:

@@ -80,7 +80,7 @@ class DyingBus:
     def __init__(self) -> None:
         self.kinds: list[int] = []
 
-    async def publish(self, _: str, body: bytes, *, unheard: Callable[[], None]) -> None:
+    def publish(self, _: str, body: bytes, *, unheard: Callable[[], None]) -> None:
         self.kinds.append(body[1])
         if len(self.kinds) > 1:
             unheard()
@@ -116,7 +116,7 @@ async def test_without_a_bus_it_is_not_done(replicas: Replicas) -> None:
 
 async def test_an_errand_this_replica_runs_for_nobody_harms_nobody(replicas: Replicas) -> None:
     message = encode_control(Control.ERRAND, encode(Request("a", 1, b"")))
-    await replicas.bus.publish(SUBJECTS.replica("b"), message)
-    await replicas.bus.publish(SUBJECTS.replica("b"), message[:3])
+    replicas.bus.publish(SUBJECTS.replica("b"), message)
+    replicas.bus.publish(SUBJECTS.replica("b"), message[:3])
     assert await replicas.a.errand("c", b"x", SECONDS) is None
     assert len(replicas.undecodable) == 1

@@ -1,8 +1,11 @@
 """The book of sessions: who is told when one begins and when it ends."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from gateway.auth.rules import PersonalTopic
+from gateway.leases import Lease
 from gateway.protocol.reasons import Reason
 from gateway.sessions.book import Sessions
 from gateway.sessions.client import Client
@@ -26,18 +29,27 @@ class Carrier:
         raise NotImplementedError
 
 
+@dataclass
+class Held:
+    """A topic among those that are held."""
+
+    held: list[str]
+    topic: str
+
+    def released(self, *, linger: bool) -> None:
+        assert not linger
+        self.held.remove(self.topic)
+
+
 class Topics:
     """Subscriptions that need no bus."""
 
     def __init__(self) -> None:
         self.held: list[str] = []
 
-    async def subscribe(self, topic: str) -> None:
+    async def subscribe(self, topic: str) -> Lease:
         self.held.append(topic)
-
-    def unsubscribe(self, topic: str, *, linger: bool) -> None:
-        assert not linger
-        self.held.remove(topic)
+        return Lease(Held(self.held, topic))
 
 
 class Observer:

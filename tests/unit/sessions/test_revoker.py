@@ -85,7 +85,7 @@ class Topics:
 
     on_control: Callable[[Control, bytes], None]
 
-    async def publish_control(self, *_: object, **__: object) -> None:
+    def publish_control(self, *_: object, **__: object) -> None:
         raise NotImplementedError
 
 
@@ -484,7 +484,7 @@ async def test_an_earlier_one_that_is_written_late_undoes_nothing(replicas: Repl
 async def test_what_cannot_be_read_is_counted_and_harms_nothing(replicas: Replicas) -> None:
     a, b = await replicas.two()
     replicas.store.values |= {"bad": b"\xc1", "good": encode((USER,))}
-    await a.bus.publish("g.replicas", encode_control(Control.REVOCATION, b"\xc1"))
+    a.bus.publish("g.replicas", encode_control(Control.REVOCATION, b"\xc1"))
     b.reconnect()
     await replicas.settle()
 
