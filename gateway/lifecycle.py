@@ -147,16 +147,15 @@ async def heartbeat(
     metrics: Metrics,
     observe: Callable[[], None],
 ) -> None:
-    """Once a second, for ever: timers, limits, gauges, and how late the event loop is.
+    """After a second: timers, limits, gauges, and how late the event loop is.
 
     Args:
         observe: Sets the gauges that belong to other parts.
     """
     loop = asyncio.get_running_loop()
-    while True:
-        before = loop.time()
-        await asyncio.sleep(1)
-        metrics.event_loop_lag.set(max(0.0, loop.time() - before - 1))
-        readiness.beat()
-        endpoint.turn()
-        observe()
+    before = loop.time()
+    await asyncio.sleep(1)
+    metrics.event_loop_lag.set(max(0.0, loop.time() - before - 1))
+    readiness.beat()
+    endpoint.turn()
+    observe()

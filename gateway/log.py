@@ -5,6 +5,7 @@ arguments into their messages, and anything may stand in the text of an exceptio
 the name of the logger is written, and of the latter the type and the places it went through.
 """
 
+import asyncio
 import logging
 import sys
 import time
@@ -64,6 +65,16 @@ class Throttle:
             return None
         self._held[kind] = (now, 0)
         return held
+
+
+def background_error(task: str, problem: Exception) -> None:
+    """Hand an error that nobody waits for to the event loop's exception handler, to be counted and logged.
+
+    Args:
+        task: What it happened in; one of few names, as it is a metric's label.
+    """
+    context = {"message": f"error in {task}", "exception": problem, "background": task}
+    asyncio.get_running_loop().call_exception_handler(context)
 
 
 def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:

@@ -131,6 +131,9 @@ class Metrics:
         self.revocations_dropped = counter(
             "revocations_dropped_total", "Revocations of tokens forgotten before their time."
         )
+        self.background_errors = counter(
+            "background_errors_total", "Errors in what goes on by itself, by task.", "task"
+        )
         self.event_loop_lag = gauge(
             "event_loop_lag_seconds", "How late the event loop last was, measured once a second."
         )

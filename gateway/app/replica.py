@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import os
 import resource
 import signal
 import time
+from functools import partial
 
 import structlog
 import uvloop
@@ -16,6 +18,7 @@ from gateway.app import leaving
 from gateway.app.archive import StoredArchive
 from gateway.app.clients import ClientParts
 from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
+from gateway.app.supervisor import Supervisor
 from gateway.app.telling import ToldBackend
 from gateway.app.users import UserParts
 from gateway.auth.rules import PersonalTopic, Rules
@@ -48,6 +51,9 @@ here is in a cycle.
 MEETING_SECONDS = 0.1
 """How long a new replica waits for the others to say that they are there, before it answers for all."""
 
+LAST_RESORT_SECONDS = 15.0
+"""When a replica that lost one of its tasks ends at the latest, whatever becomes of the clean-up."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -72,6 +78,9 @@ class Gateway:
         self._exit_code = 0
         self._joining: asyncio.Task[None] | None = None
         metrics = self._metrics = Metrics()
+        self._supervisor = Supervisor(
+            lambda task: metrics.background_errors.labels(task).inc(), self._task_died
+        )
         self._bus = open_bus(
             config.bus,
             metrics=BusCounters(metrics),
@@ -136,7 +145,11 @@ class Gateway:
         self._endpoint = self._clients.endpoint
         self._users.directory.on_leave = self._endpoint.leave_topic
         self._readiness = Readiness(
-            self._endpoint, self._bus, self._users.revoker.doubt, self._history_doubt
+            self._endpoint,
+            self._bus,
+            self._supervisor.doubt,
+            self._users.revoker.doubt,
+            self._history_doubt,
         )
         self._drain = Drain(
             self._endpoint,
@@ -166,11 +179,12 @@ class Gateway:
 
     async def serve(self) -> int:
         """Start, serve until a signal comes, drain, stop; returns the exit code."""
+        asyncio.get_running_loop().set_exception_handler(self._supervisor.unhandled)
         self._catch_signals()
         self._bus.listen(self._bus_changed)
-        await self._bus.start()
+        self._supervisor.watch(await self._bus.start())
         if self._history is not None:
-            await self._history.start()
+            self._supervisor.watch(await self._history.start())
         # The internal listener first: probes see "starting" while the bus is not there yet.
         server = self._config.server
         internal = await listen(self._internal, server.internal, public=False)
@@ -181,17 +195,7 @@ class Gateway:
             reuse_port=server.reuse_port,
             tls=tls_context(server.tls_certificate, server.tls_key),
         )
-        tasks = [
-            asyncio.create_task(
-                heartbeat(self._endpoint, self._readiness, self._metrics, self._observe)
-            ),
-            asyncio.create_task(self._users.run()),
-        ]
-        if self._clients.fetched_keys is not None:
-            tasks.append(asyncio.create_task(self._clients.fetched_keys.run()))
-        if self._history is not None:
-            tasks.append(asyncio.create_task(self._relay.follower.run()))
-        outbox = asyncio.create_task(self._outbox.run())
+        self._start_tasks()
         # What was built until now lives as long as the process: the collector need not look at it.
         gc.collect()
         gc.freeze()
@@ -200,7 +204,7 @@ class Gateway:
         if server.reuse_port:
             # the kernel would go on sending every so manieth client here, to be refused
             await stop_listening(public)
-        if self._exit_code:
+        if self._exit_code and self._supervisor.doubt() is None:
             await public.cleanup()  # nobody is moved by a process that must not go on
         else:
             await self._drain.run()
@@ -211,9 +215,7 @@ class Gateway:
             outbox=self._outbox,
             pushes_dropped=self._metrics.messages_dropped.labels("closing").inc,
         )
-        for task in (*tasks, outbox):
-            task.cancel()
-        await asyncio.wait((*tasks, outbox))
+        await self._supervisor.stop()
         if not self._exit_code:
             await self._users.farewell()
         await self._upstream.close()
@@ -229,7 +231,27 @@ class Gateway:
 
     async def _hand_over(self) -> None:
         if not self._exit_code:
-            await self._users.hand_over()
+            await self._users.hand_over(self._supervisor)
+
+    def _start_tasks(self) -> None:
+        start, repeat = self._supervisor.start, self._supervisor.repeat
+        repeat(
+            "heartbeat",
+            partial(heartbeat, self._endpoint, self._readiness, self._metrics, self._observe),
+        )
+        self._users.start(self._supervisor)
+        if self._clients.fetched_keys is not None:
+            start("keys", self._clients.fetched_keys.run())
+        if self._history is not None:
+            start("follower", self._relay.follower.run())
+        start("outbox", self._outbox.run())
+
+    def _task_died(self) -> None:
+        """Send the clients elsewhere and end, without a farewell: the others shall report a loss."""
+        self._exit_code = 1
+        self._drain.hurry()
+        asyncio.get_running_loop().call_later(LAST_RESORT_SECONDS, os._exit, 1)
+        self._stop.set()
 
     def _bus_changed(self, connected: bool) -> None:
         _log.info("bus changed", connected=connected)
@@ -246,7 +268,7 @@ class Gateway:
             self._stop.set()
             return
         if self._joining is None or self._joining.done():
-            self._joining = asyncio.create_task(self._join())
+            self._joining = self._supervisor.start("join", self._join())
         else:
             self._users.revoker.learn_again()
 

@@ -6,10 +6,12 @@ import random
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 import structlog
 
+from gateway.app.supervisor import Supervisor
 from gateway.auth.revocations import Revocations
 from gateway.auth.rules import PersonalTopic
 from gateway.bus.base import Bus
@@ -121,7 +123,6 @@ class UserParts:
             peers=core.peers,
             clock=time.monotonic,
         )
-        self._reporting: asyncio.Task[None] | None = None
         if self._reporter.events:
             self.sessions.observer = self._reporter
         self.directory = Directory(
@@ -161,26 +162,25 @@ class UserParts:
             clock=time.time,
         )
 
-    async def run(self) -> None:
-        """Everything that goes on by itself, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.tracker.run())
-            tasks.create_task(self.revoker.run())
-            tasks.create_task(self._last_seen.run(self.sessions.users))
-            if self._reporter.events:
-                self._reporting = tasks.create_task(self._reporter.run())
+    def start(self, supervisor: Supervisor) -> None:
+        """Begin everything that goes on by itself."""
+        supervisor.repeat("tracker", self.tracker.next_tick)
+        supervisor.start("tracker_send", self.tracker.send())
+        supervisor.repeat("revocations", self.revoker.next_look)
+        supervisor.repeat("last_seen", partial(self._last_seen.next_turn, self.sessions.users))
+        if self._reporter.events:
+            supervisor.repeat("facts", self._reporter.next_turn)
 
-    async def hand_over(self) -> None:
+    async def hand_over(self, supervisor: Supervisor) -> None:
         """This replica has no sessions any more: pass on what is undecided, write what is not written.
 
         All else goes on: this replica is one of the cluster until :meth:`farewell`.
         """
-        if self._reporting is not None:
-            self._reporting.cancel()  # it would decide on those who are being passed on
+        await supervisor.stop("facts")  # it would decide on those who are being passed on
         await asyncio.gather(self._reporter.farewell(), self._write_last_seen())
 
     async def farewell(self) -> None:
-        """Tell the others that this replica leaves. :meth:`run` has ended."""
+        """Tell the others that this replica leaves; what :meth:`start` began has ended."""
         await self.tracker.farewell()
 
     async def _write_last_seen(self) -> None:

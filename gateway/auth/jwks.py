@@ -15,6 +15,7 @@ from gateway.auth.jws import Jws
 from gateway.auth.keys import Key, KeySet
 from gateway.auth.refusal import Refusal
 from gateway.errors import FetchError, TokenError
+from gateway.log import background_error
 
 Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
 """Fetches an address; raises :class:`~gateway.errors.FetchError`."""
@@ -114,7 +115,7 @@ class FetchedKeys:
         except FetchError as problem:
             self._failed(str(problem))
         except Exception as problem:  # noqa: BLE001 -- top of this task: it must not end all fetching
-            _log.exception("fetching keys crashed")
+            background_error("keys", problem)
             self._failed(type(problem).__name__)
         else:
             self._succeeded(keys, ignored)

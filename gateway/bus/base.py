@@ -14,6 +14,7 @@ What every bus promises:
 What no bus promises: that a message taken while the connection broke arrives.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -54,8 +55,12 @@ class Bus(Protocol):
     def max_envelope_bytes(self) -> int:
         """The longest body :meth:`publish` takes; the server may change it at a reconnect."""
 
-    async def start(self) -> None:
-        """Begin to connect, and return at once; a server that is away is tried for ever."""
+    async def start(self) -> asyncio.Task[None] | None:
+        """Begin to connect, and return at once; a server that is away is tried for ever.
+
+        Returns:
+            What keeps it connected until :meth:`close`, to be watched; None where nothing has to.
+        """
 
     async def close(self) -> None:
         """Send what was taken, for a few seconds at most, then leave for good. Idempotent."""

@@ -20,6 +20,7 @@ from nats.js.errors import APIError, BucketNotFoundError, NotFoundError, Service
 from nats.js.kv import KV_MARKER_REASON, KV_OP, KeyValue
 
 from gateway.errors import BusUnavailable, NothingKept
+from gateway.log import background_error
 
 ANSWER_SECONDS: Final = 1.0
 
@@ -165,6 +166,8 @@ class Buckets:
                             bucket=name,
                             problem=str(problem) or type(problem).__name__,
                         )
+                except Exception as problem:  # noqa: BLE001 -- whatever it is, the next try may succeed
+                    background_error("bus", problem)
             if not self._thin or self._fixed:
                 return  # permissions are read when a connection begins; the next one tries again
             await asyncio.sleep(WIDEN_AGAIN_SECONDS)

@@ -81,6 +81,12 @@ class NatsClient(Client):
         self.advertised: list[str] = []
 
     @property
+    def works(self) -> bool:
+        """Whether it is connected and all of nats-py's tasks go on, whose ends it does not look at itself."""
+        tasks = (self._reading_task, self._flusher_task, self._ping_interval_task)
+        return self.is_connected and not any(task is None or task.done() for task in tasks)
+
+    @property
     def clustered(self) -> bool:
         """Whether the server names a cluster it belongs to."""
         return bool(self._server_info.get("cluster"))

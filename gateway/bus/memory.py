@@ -114,7 +114,7 @@ class MemoryBus:
         return self._max_envelope_bytes
 
     async def start(self) -> None:
-        """Open the bus; it is connected at once."""
+        """Open the bus; it is connected at once, and nothing has to keep it so."""
         if self._open is None:
             self._open = True
             self.delivery.change(self._listeners, up=True)

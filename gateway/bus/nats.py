@@ -22,6 +22,7 @@ from gateway.bus.confirmation import Confirmations
 from gateway.bus.requests import Reply
 from gateway.bus.subscription import RemoteSubscription
 from gateway.errors import BusUnavailable, EnvelopeTooLarge
+from gateway.log import background_error
 
 PING_SECONDS: Final = 2
 """
@@ -224,10 +225,13 @@ class NatsLink:
             await asyncio.shield(self._client.ping())
 
     async def _watch(self, pending: Callable[[int], None]) -> None:
-        while self._client.sends and not self.lost.is_set():
-            pending(self._client.unsent_bytes)
-            self._client.requests.expire()
-            await asyncio.sleep(WATCH_SECONDS)
+        try:
+            while self._client.sends and not self.lost.is_set():
+                pending(self._client.unsent_bytes)
+                self._client.requests.expire()
+                await asyncio.sleep(WATCH_SECONDS)
+        except Exception as problem:  # noqa: BLE001 -- a connection that nobody watches is given up
+            background_error("bus", problem)
         self.fail(str(self._client.last_error or "connection lost"))
 
     async def _on_error(self, problem: Exception) -> None:

@@ -75,10 +75,11 @@ class RemoteBus:
         """The server's version; empty when not connected."""
         return self._link.version if self._link is not None and self._link.usable else ""
 
-    async def start(self) -> None:
+    async def start(self) -> asyncio.Task[None] | None:
         """See :meth:`gateway.bus.base.Bus.start`."""
         if self._keeper is None and not self._closed:
             self._keeper = asyncio.create_task(self._keep(), name="bus")
+        return self._keeper
 
     async def close(self) -> None:
         """See :meth:`gateway.bus.base.Bus.close`."""

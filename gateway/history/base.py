@@ -15,6 +15,7 @@ What no history promises: that a stored message is delivered. The carrier may lo
 it must compare offsets.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
@@ -110,8 +111,12 @@ class History(Protocol):
     def epoch(self) -> str:
         """Which counting of offsets is current, as far as is known here; empty before it is."""
 
-    async def start(self) -> None:
-        """Begin to look after the store, and return at once."""
+    async def start(self) -> asyncio.Task[None] | None:
+        """Begin to look after the store, and return at once.
+
+        Returns:
+            What looks after it until :meth:`close`, to be watched; None where nothing has to.
+        """
 
     async def close(self) -> None:
         """Stop looking after it. Idempotent."""

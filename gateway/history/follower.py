@@ -19,6 +19,7 @@ from gateway.history.policy import RETENTION_SLACK_SECONDS, HistoryPolicy
 from gateway.history.position import CLOCK_SECONDS, Position
 from gateway.history.steps import Fetch, Step
 from gateway.history.visits import Visits
+from gateway.log import background_error
 
 FIRST_CHECK_SECONDS: Final = 1.0
 
@@ -237,8 +238,8 @@ class Follower:
                 except BusError:
                     left = due[start:]
                     break
-                except Exception:  # noqa: BLE001 -- a bug with one topic must not end all checks
-                    _log.exception("position check failed")
+                except Exception as problem:  # noqa: BLE001 -- a bug with one topic must not end all checks
+                    background_error("follower", problem)
                 await asyncio.sleep(0)
 
     async def tip(self) -> Tip:
@@ -340,8 +341,8 @@ class Follower:
                 )
         except BusError:
             return None
-        except Exception:  # noqa: BLE001 -- the log wants no other fetch before it hears of this one
-            _log.exception("fetch failed")
+        except Exception as problem:  # noqa: BLE001 -- the log wants no other fetch before it hears of this one
+            background_error("follower", problem)
             return None
         upto = wanted.upto if len(found) < limit else found[-1].offset
         step = known.log.fetched(wanted, found, upto=upto, time=tip.time)

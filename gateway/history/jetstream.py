@@ -1,5 +1,6 @@
 """A history in a JetStream stream: stored by the server, and delivered by it in the order it stored."""
 
+import asyncio
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -49,9 +50,9 @@ class JetStreamHistory:
         """When the stream was made."""
         return self._keeper.epoch
 
-    async def start(self) -> None:
+    async def start(self) -> asyncio.Task[None]:
         """See :meth:`gateway.history.base.History.start`."""
-        self._keeper.start()
+        return self._keeper.start()
 
     async def close(self) -> None:
         """See :meth:`gateway.history.base.History.close`."""

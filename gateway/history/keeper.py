@@ -77,10 +77,11 @@ class StreamKeeper:
         """Whether servers other than the leader have copies, which may lag."""
         return bool(self.config.get("num_replicas", 1) > 1)
 
-    def start(self) -> None:
-        """Begin."""
+    def start(self) -> asyncio.Task[None]:
+        """Begin; returns what goes on until :meth:`close`."""
         if self._task is None:
             self._task = asyncio.create_task(self._keep(), name="history")
+        return self._task
 
     async def close(self) -> None:
         """End."""

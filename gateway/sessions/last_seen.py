@@ -9,11 +9,12 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.errors import BusUnavailable
+from gateway.log import Throttle, background_error
 
 MOST_USERS: Final = 100_000
 """Users remembered at most; those seen longest ago are forgotten."""
 
-WRITE_SECONDS: Final = 1.0
+TURN_SECONDS: Final = 1.0
 """Time between two writes; a user seen several times meanwhile is written once."""
 
 WRITES_AT_ONCE: Final = 20
@@ -22,8 +23,18 @@ WRITES_AT_ONCE: Final = 20
 WRITES_IN_A_ROW: Final = 500
 """Users written between two pauses: a crowd that reconnects must not hold up messages."""
 
-PRESENT_SECONDS: Final = 300.0
-"""How often users who stay are written."""
+PRESENT_TURNS: Final = 300
+"""After so many turns users who stay are written again."""
+
+LONGEST_PAUSE_TURNS: Final = 60
+"""
+Turns without writing after the store took nothing at all: one at first, then twice as many each time.
+
+What is not written stays in memory meanwhile, among :data:`MOST_USERS`.
+"""
+
+TOLD_SECONDS: Final = 60.0
+"""How often the log says at most whether the store takes anything."""
 
 KEEP_SECONDS: Final = 30 * 86_400
 """How long the store keeps the time of a user who is not seen again."""
@@ -54,8 +65,11 @@ class LastSeen:
         self._bucket = bucket
         self._clock = clock
         self._seen: dict[str, float] = {}
-        self._unwritten: dict[str, None] = {}
+        self._unwritten: dict[str, None] = {}  # all of them are in _seen
+        self._turns = 0
+        self._pause = self._paused = 0
         self._kept = True
+        self._throttle = Throttle(TOLD_SECONDS)
 
     def seen(self, user: str) -> None:
         """A user is there now, or was until now."""
@@ -79,46 +93,64 @@ class LastSeen:
         except (BusUnavailable, ValueError):
             return 0.0
 
-    async def run(self, present: Callable[[], Iterable[str]]) -> None:
-        """Write what is new, for ever.
+    async def next_turn(self, present: Callable[[], Iterable[str]]) -> None:
+        """Wait for the next turn, and write what is new.
 
         Args:
             present: The users who have sessions here.
         """
-        again_at = self._clock() + PRESENT_SECONDS
-        while True:
-            await asyncio.sleep(WRITE_SECONDS)
-            if self._clock() >= again_at:
-                again_at = self._clock() + PRESENT_SECONDS
-                for user in present():
-                    self.seen(user)
-            await self.write()
-
-    async def finish(self) -> None:
-        """Write all that is new."""
-        while self._unwritten:
+        await asyncio.sleep(TURN_SECONDS)
+        self._turns += 1
+        if self._turns % PRESENT_TURNS == 0:
+            for user in present():
+                self.seen(user)
+        if self._paused:
+            self._paused -= 1
+        else:
             await self.write()
 
     async def write(self) -> None:
-        """Write some of what is new; what cannot be written is kept in memory alone."""
+        """Write some of what is new, the oldest first."""
         for _ in range(0, WRITES_IN_A_ROW, WRITES_AT_ONCE):
-            users = list(islice(self._unwritten, WRITES_AT_ONCE))
-            if not users:
+            if not await self._write_some():
                 return
-            for user in users:
-                del self._unwritten[user]
-            kept = all(await asyncio.gather(*map(self._write, users)))
-            if kept is not self._kept:
-                self._kept = kept
-                _log.info("last_seen_at is kept", on_the_bus=kept)
 
-    async def _write(self, user: str) -> bool:
-        value = repr(self._seen[user]).encode()
+    async def finish(self) -> None:
+        """Write all that is new, unless the store takes nothing."""
+        while await self._write_some():
+            pass
+
+    async def _write_some(self) -> bool:
+        """Write a few; False when there is no more to be written now."""
+        users = list(islice(self._unwritten, WRITES_AT_ONCE))
+        if not users:
+            return False
+        for user in users:
+            del self._unwritten[user]
+        written = await asyncio.gather(*(self._write(user, self._seen[user]) for user in users))
+        for user, done in zip(users, written, strict=True):
+            if not done and user in self._seen:  # else forgotten meanwhile
+                self._unwritten[user] = None  # behind the others: it may be at fault itself
+        self._pause = 0 if any(written) else min(2 * self._pause or 1, LONGEST_PAUSE_TURNS)
+        self._paused = self._pause
+        self._tell(all(written))
+        return any(written)
+
+    async def _write(self, user: str, when: float) -> bool:
+        value = repr(when).encode()
         try:
             await self._store.put(self._bucket, _key(user), value, keep_seconds=KEEP_SECONDS)
         except BusUnavailable:
             return False
+        except Exception as problem:  # noqa: BLE001 -- of one user or of the store; the others go on
+            background_error("last_seen", problem)
+            return False
         return True
+
+    def _tell(self, kept: bool) -> None:
+        if kept is not self._kept and self._throttle.admit("kept") is not None:
+            self._kept = kept
+            _log.info("last_seen_at is kept", on_the_bus=kept)
 
 
 def _key(user: str) -> str:

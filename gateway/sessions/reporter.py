@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final, Literal, Protocol, TypeVar
 
-import structlog
-
 from gateway.cluster import Answers
 from gateway.sessions import commands
 from gateway.sessions.client import Client
@@ -30,8 +28,6 @@ FAREWELL_SECONDS: Final = 2.0
 USER_EVENTS: Final = frozenset({"user.online", "user.offline"})
 
 T = TypeVar("T")
-
-_log = structlog.get_logger(__name__)
 
 
 class Sessions(Protocol):
@@ -119,14 +115,10 @@ class Reporter:
                 self._begins_anew = True
                 return commands.encode(True)
 
-    async def run(self) -> None:
-        """Decide and tell, for ever."""
-        while True:
-            await asyncio.sleep(TURN_SECONDS)
-            try:
-                await self.turn()
-            except Exception:  # noqa: BLE001 -- a bug with one fact must not keep back all others
-                _log.exception("facts not told")
+    async def next_turn(self) -> None:
+        """Wait for the next turn, and do what is due."""
+        await asyncio.sleep(TURN_SECONDS)
+        await self.turn()
 
     async def turn(self) -> None:
         """Do what is due."""

@@ -158,15 +158,11 @@ class Revoker:
         self._keep_at = 0.0
         self._again.set()
 
-    async def run(self) -> None:
-        """Learn when that is needed, and spread what could not be spread; for ever."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._again.wait(), LOOK_SECONDS)
-            try:
-                await self._look()
-            except Exception:  # noqa: BLE001 -- top of this task: a bug must not end the replica
-                _log.exception("revoker failed")
+    async def next_look(self) -> None:
+        """Wait for the next look: learn if that is needed, and spread what could not be spread."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._again.wait(), LOOK_SECONDS)
+        await self._look()
 
     async def _look(self) -> None:
         self._again.clear()

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol, assert_never
 
-import structlog
-
 from gateway.errors import BusError
+from gateway.log import background_error
 from gateway.tracker.core import Tracker
 from gateway.tracker.effects import Announce, Direct, Effect, Lost, Publish, Superseded
 from gateway.tracker.entry import Entry
@@ -16,8 +15,6 @@ from gateway.tracker.peers import Peers
 from gateway.tracker.view import Change, View
 
 TICK_SECONDS: Final = 0.25
-
-_log = structlog.get_logger(__name__)
 
 Watcher = Callable[[Change], None]
 
@@ -114,34 +111,26 @@ class TrackerService:
         """Say at once that this replica is here; the others answer, so that it knows them."""
         self._perform([self._core.announce()])
 
-    async def run(self) -> None:
-        """Tick and send, for ever."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tick())
-            tasks.create_task(self._send())
+    async def next_tick(self) -> None:
+        """Wait for the next tick, and do what is due. To be called over and over."""
+        await asyncio.sleep(TICK_SECONDS)
+        self._core.sessions, self._core.connections = self._counts()
+        self._perform(self._core.tick(self._clock()))
+
+    async def send(self) -> None:
+        """Send what the core wants to be sent, for ever."""
+        while True:
+            item = await self._outbox.get()
+            try:
+                await self._send_one(item)
+            except Exception as problem:  # noqa: BLE001 -- a bug with one message must not keep back all others
+                background_error("tracker_send", problem)
 
     async def farewell(self) -> None:
         """Tell the others that this replica leaves."""
         while not self._outbox.empty():
             await self._send_one(self._outbox.get_nowait())
         await self._send_one(self._core.farewell())
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(TICK_SECONDS)
-            try:
-                self._core.sessions, self._core.connections = self._counts()
-                self._perform(self._core.tick(self._clock()))
-            except Exception:  # noqa: BLE001 -- a bug with one key must not make this replica look dead
-                _log.exception("tracker failed")
-
-    async def _send(self) -> None:
-        while True:
-            item = await self._outbox.get()
-            try:
-                await self._send_one(item)
-            except Exception:  # noqa: BLE001 -- a bug with one message must not keep back all others
-                _log.exception("tracker message not sent")
 
     async def _send_one(self, item: Publish | Announce | Direct) -> None:
         try:

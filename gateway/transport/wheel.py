@@ -27,11 +27,19 @@ class TimerWheel:
         self._slots[max(int(when) + 1, self._next_slot)].append(entry)
 
     def turn(self, now: float) -> None:
-        """Look at everything whose time has come."""
+        """Look at everything whose time has come.
+
+        Raises:
+            Exception: An entry did, which is looked at no more; the next turn goes on behind it.
+        """
         while self._next_slot <= int(now):
-            slot = self._next_slot
+            entries = iter(self._slots.pop(self._next_slot, ()))
             self._next_slot += 1
-            for entry in self._slots.pop(slot, ()):
-                again = entry.due(now)
-                if again is not None:
-                    self.add(entry, again)
+            try:
+                for entry in entries:
+                    again = entry.due(now)
+                    if again is not None:
+                        self.add(entry, again)
+            except Exception:
+                self._slots[self._next_slot].extend(entries)
+                raise

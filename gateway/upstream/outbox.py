@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from gateway.errors import UpstreamError
-from gateway.log import QUIET_SECONDS, Throttle
+from gateway.log import QUIET_SECONDS, Throttle, background_error
 from gateway.upstream.call import Call
 
 KEEP_SECONDS: Final = 300.0
@@ -153,8 +153,8 @@ class Outbox:
             await self._tell(event.call, event.id, event.born)
         except UpstreamError:
             return False
-        except Exception:  # noqa: BLE001 -- a bug with one event must not keep back those of others
-            _log.exception("event not told", type=event.call.type)
+        except Exception as problem:  # noqa: BLE001 -- a bug with one event must not keep back those of others
+            background_error("outbox", problem)
             return False
         return True
 

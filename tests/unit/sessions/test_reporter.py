@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 
+from gateway.app.supervisor import Supervisor
 from gateway.cluster import Answers
 from gateway.device import Device
 from gateway.sessions import commands
@@ -486,7 +487,9 @@ async def test_who_returns_after_it_was_given_up_tells_again_who_is_there(
 async def test_a_bug_with_one_decision_does_not_end_all() -> None:
     bus = Bus("a", {"user.online"})
     a = bus.replicas["a"]
-    running = asyncio.create_task(a.reporter.run())
+    errors: list[str] = []
+    supervisor = Supervisor(errors.append, lambda: pytest.fail("it is no death"))
+    supervisor.repeat("facts", a.reporter.next_turn)
     a.broken = True
     a.start("42")
     await bus.clock.run()
@@ -498,7 +501,8 @@ async def test_a_bug_with_one_decision_does_not_end_all() -> None:
         await bus.clock.run(TURN_SECONDS)
 
     assert a.events() == [("user.online", "42")]
-    running.cancel()
+    assert set(errors) == {"facts"}
+    await supervisor.stop()
 
 
 async def test_a_question_of_returning_is_answered_at_once() -> None:

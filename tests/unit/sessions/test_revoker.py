@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.app.supervisor import Supervisor
 from gateway.auth.revocations import Revocation, Revocations, decode, encode
 from gateway.auth.tokens import Claims
 from gateway.bus.envelope import Control, encode_control
@@ -103,7 +104,7 @@ class Replica:
         self.live: list[str] = []
         self.sockets: list[str] = []
         self.undecodable = 0
-        self.task: asyncio.Task[None] | None = None
+        self.supervisor = Supervisor(count=lambda _: None, died=lambda: None)
         subjects = Subjects("g")
         self.cluster = Cluster(
             name, self.bus, subjects, Topics(), live=lambda: self.live, undecodable=self._lost
@@ -129,7 +130,7 @@ class Replica:
         self.live = [*live]
         await self.bus.start()
         await self.cluster.join()
-        self.task = asyncio.create_task(self.revoker.run())
+        self.supervisor.repeat("revocations", self.revoker.next_look)
 
     def reconnect(self) -> None:
         """The bus is back."""
@@ -199,10 +200,8 @@ class Replicas:
 async def replicas() -> AsyncIterator[Replicas]:
     replicas = Replicas()
     yield replicas
-    tasks = [replica.task for replica in replicas.all if replica.task is not None]
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for replica in replicas.all:
+        await replica.supervisor.stop()
 
 
 async def test_sockets_are_closed_on_all_replicas_and_counted(replicas: Replicas) -> None:
@@ -351,8 +350,7 @@ async def test_a_cut_while_learning_begins_it_anew(replicas: Replicas) -> None:
     a, _ = await replicas.two()
     late = replicas.make("late")
     await late.start("a", "dead")
-    assert late.task is not None
-    late.task.cancel()  # so that nobody else learns
+    await late.supervisor.stop()  # so that nobody else learns
     learning = asyncio.create_task(late.revoker.learn())
     await replicas.run(1)  # one has answered, the other is asked again
     assert not learning.done()

@@ -1,5 +1,6 @@
 """The timer wheel."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,27 @@ def test_a_stalled_loop_misses_nobody() -> None:
     wheel.turn(1000.0)
 
     assert all(entry.looks == [1000.0] for entry in entries)
+
+
+def test_an_entry_that_raises_is_looked_at_no_more_and_the_others_a_turn_later() -> None:
+    class Broken(Entry):
+        """Raises."""
+
+        def due(self, now: float) -> float | None:
+            super().due(now)
+            raise RuntimeError
+
+    wheel = TimerWheel(0.0)
+    before, broken, behind = Entry(), Broken(), Entry()
+    for entry in (before, broken, behind):
+        wheel.add(entry, 1.0)
+
+    with pytest.raises(RuntimeError):
+        wheel.turn(5.0)
+    wheel.turn(6.0)
+    wheel.turn(7.0)
+
+    assert (before.looks, broken.looks, behind.looks) == ([5.0], [5.0], [6.0])
 
 
 @given(st.lists(st.floats(0, 50), max_size=20))
