@@ -12,6 +12,10 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
+class CallCancelled(Exception):
+    """The call was cancelled; not a ``CancelledError``, as those who waited for it were not."""
+
+
 class SingleFlight(Generic[Key, Value]):
     """Calls under way, at most one at a time for each key.
 
@@ -44,7 +48,7 @@ class SingleFlight(Generic[Key, Value]):
         return await _outcome(self._next.get(key) or self._begin(key, call))
 
     def cancel(self) -> None:
-        """End all calls, at shutdown: whoever still waits for one is cancelled, too."""
+        """End all calls, at shutdown: whoever still waits for one gets :class:`CallCancelled`."""
         for task in (*self._next.values(), *self._running.values()):
             task.cancel()
 
@@ -73,4 +77,27 @@ class SingleFlight(Generic[Key, Value]):
 
 async def _outcome(task: "asyncio.Task[Value]") -> Value:
     await asyncio.wait((task,))  # unlike awaiting the task, being cancelled here does not cancel it
+    if task.cancelled():
+        raise CallCancelled
     return task.result()
+
+
+class CallSpacing:
+    """Keeps calls apart: a few follow each other directly, a crowd of them at an even pace.
+
+    Args:
+        seconds: Time between two calls, on average.
+        at_once: How many may follow the first directly, if none were made for a while.
+    """
+
+    def __init__(self, seconds: float, *, at_once: int) -> None:
+        self._seconds = seconds
+        self._ahead = seconds * at_once
+        self._due = 0.0  # of the next call at an even pace, on the event loop's clock
+
+    async def wait(self) -> None:
+        """Return when the next call may be made."""
+        clock = asyncio.get_running_loop().time
+        if (pause := self._due - self._ahead - clock()) > 0:
+            await asyncio.sleep(pause)
+        self._due = max(self._due, clock()) + self._seconds

@@ -7,12 +7,13 @@ from itertools import pairwise
 from gateway.bus.base import Bus
 from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
-from gateway.history.base import History, HistoryLimits
+from gateway.history.base import MessageHistory
+from gateway.retention import Retention
 from tests.support.waiting import eventually
 
 PREFIX = "t"
 SUBJECTS = Subjects(PREFIX)
-LIMITS = HistoryLimits(messages=5, seconds=300)
+RETENTION = Retention(messages=5, seconds=300)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Replica:
         told: How often the history said that something may have happened.
     """
 
-    def __init__(self, bus: Bus, history: History) -> None:
+    def __init__(self, bus: Bus, history: MessageHistory) -> None:
         self.bus = bus
         self.history = history
         self.told = 0

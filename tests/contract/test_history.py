@@ -6,7 +6,7 @@ import random
 import pytest
 
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, HistoryUnavailable
-from tests.contract.histories import LIMITS, SUBJECTS, Live, MakeReplica, Replica
+from tests.contract.histories import RETENTION, SUBJECTS, Live, MakeReplica, Replica
 from tests.support.waiting import eventually
 
 
@@ -180,7 +180,7 @@ async def test_a_topic_keeps_its_limit_and_little_more(here: Replica) -> None:
         await here.history.append("a", b"%d" % number)
     await here.history.append("b", b"x")
     kept = await here.bodies("a")
-    assert LIMITS.messages <= len(kept) <= LIMITS.messages + 1
+    assert RETENTION.messages <= len(kept) <= RETENTION.messages + 1
     assert kept == [b"%d" % number for number in range(20 - len(kept), 20)]
     assert await here.bodies("b") == [b"x"]
     assert (await here.history.tip()).first == 20 - len(kept) + 1

@@ -7,7 +7,7 @@ import nats
 import pytest
 
 from gateway.errors import HistoryUnavailable, OutcomeUnknown
-from gateway.history.base import HistoryLimits
+from gateway.retention import Retention
 from tests.contract.admin import Admin
 from tests.contract.histories import OpenReplica, Replica, Settings
 from tests.support.nats import NatsCluster
@@ -15,14 +15,14 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-WIDE = HistoryLimits(messages=10_000, seconds=300)
+WIDE = Retention(messages=10_000, seconds=300)
 
 
 @pytest.fixture
 async def replicas(nats_cluster: NatsCluster, open_replica: OpenReplica) -> list[Replica]:
     """A replica on each server."""
     opened = [
-        await open_replica(url=url, limits=WIDE, settings=Settings(replicas=3), wait=False)
+        await open_replica(url=url, retention=WIDE, settings=Settings(replicas=3), wait=False)
         for url in (server.url for server in nats_cluster.servers)
     ]
     for replica in opened:
@@ -115,8 +115,8 @@ async def test_a_leader_that_is_killed_costs_nothing_that_was_acknowledged(
     nats_cluster: NatsCluster, open_replica: OpenReplica, admin: Admin
 ) -> None:
     settings = Settings(replicas=3)
-    here = await open_replica(url=nats_cluster.url, limits=WIDE, settings=settings)
-    there = await open_replica(url=nats_cluster.url, limits=WIDE, settings=settings)
+    here = await open_replica(url=nats_cluster.url, retention=WIDE, settings=settings)
+    there = await open_replica(url=nats_cluster.url, retention=WIDE, settings=settings)
     epoch, told = here.history.epoch, there.told
     offsets: dict[int, int] = {}
     numbers = iter(range(1000))

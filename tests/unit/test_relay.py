@@ -9,6 +9,7 @@ from gateway.bus.envelope import Envelope, encode
 from gateway.bus.memory import MemoryBus
 from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
+from gateway.history.no_history import NoHistory
 from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.registry import Registry
 from gateway.relay import Relay
@@ -54,7 +55,7 @@ async def parts() -> Any:
         registry=Registry(),
         fanout=recording,  # type: ignore[arg-type]  # it has what the relay uses
         metrics=recording,
-        history=None,
+        history=NoHistory(),
         policy=lambda _: None,
         bounded=False,
         clock=lambda: NOW,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.singleflight import SingleFlight
+from gateway.singleflight import CallCancelled, CallSpacing, SingleFlight
+from tests.support.clock import Clock
 
 
 class Backend:
@@ -216,7 +217,7 @@ async def test_whoever_comes_before_the_pace_allows_the_call_shares_it(backend: 
     assert len(backend.calls) == len(gates) == 1
 
 
-async def test_cancelling_all_ends_the_call_and_its_waiters(
+async def test_whoever_waits_for_a_call_that_is_cancelled_is_not_cancelled_itself(
     flight: SingleFlight[str, int], backend: Backend
 ) -> None:
     waiters = [asyncio.create_task(flight.fresh("k", backend.call)) for _ in range(2)]
@@ -226,8 +227,28 @@ async def test_cancelling_all_ends_the_call_and_its_waiters(
     flight.cancel()
     await asyncio.wait(waiters)
 
-    assert all(waiter.cancelled() for waiter in waiters)
+    assert [type(waiter.exception()) for waiter in waiters] == [CallCancelled] * 3
     assert "k" not in flight
+
+
+async def test_a_few_calls_follow_each_other_and_a_crowd_keeps_a_distance() -> None:
+    clock = Clock()
+    spacing = CallSpacing(0.5, at_once=2)
+    times: list[float] = []
+
+    async def crowd() -> None:
+        for _ in range(6):
+            await spacing.wait()
+            times.append(clock.now)
+
+    began = clock.now
+    task = asyncio.create_task(crowd())
+    await clock.run()
+    for _ in range(20):
+        await clock.run(0.125)
+
+    assert [time - began for time in times] == pytest.approx([0, 0, 0, 0.5, 1.0, 1.5])
+    assert task.done()
 
 
 STEPS = st.lists(

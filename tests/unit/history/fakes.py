@@ -1,25 +1,22 @@
 """A store of messages that fails, waits and begins anew when it is told to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from gateway.bus.placement import Placement
 from gateway.errors import HistoryUnavailable
-from gateway.history.base import Listener, Receipt, Stored, Tip
+from gateway.history.base import Receipt, Stored, Tip
 from gateway.history.follower import Follower
+from gateway.retention import Retention
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from gateway.history.position import Position
 
 
-class Policy(NamedTuple):
-    """What a rule keeps."""
-
-    messages: int = 10
-    seconds: float = 300.0
+RETENTION = Retention(messages=10, seconds=300)
 
 
 class FakeHistory:
@@ -46,7 +43,7 @@ class FakeHistory:
         self.answered = asyncio.Event()
         self.answered.set()
         self.calls: list[tuple[str, object]] = []
-        self.listener: Listener = lambda: None
+        self.listener: Callable[[], None] = lambda: None
 
     def count(self, name: str) -> int:
         """How often a method was called."""
@@ -81,7 +78,7 @@ class FakeHistory:
     async def start(self) -> None: ...
     async def close(self) -> None: ...
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: Callable[[], None]) -> None:
         self.listener = listener
 
     async def append(self, topic: str, body: bytes, *, id: str | None = None) -> Receipt:  # noqa: A002
