@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from gateway.bus.base import Bus
 from gateway.bus.memory import MemoryBus
 from gateway.bus.subjects import Subjects
-from gateway.history.base import HistoryConfig, MessageHistory
+from gateway.config.sections import History as HistorySection
+from gateway.history.base import MessageHistory
 from gateway.history.memory import MemoryHistory, MemoryStore
 from gateway.history.no_history import NoHistory
 from gateway.retention import Retention
@@ -18,7 +19,7 @@ def open_history(
     *,
     rules: Iterable[Retention],
     retention: Callable[[str], Retention | None],
-    config: HistoryConfig,
+    config: HistorySection,
 ) -> MessageHistory:
     """The history that goes with a bus, not yet started.
 

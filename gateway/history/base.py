@@ -105,9 +105,6 @@ class MessageHistory(Protocol):
 
         Messages may have been stored then that were not delivered, or the epoch may be another: when the
         store can be used, for the first time or again; when another server leads it; when it began anew.
-
-        Args:
-            listener: Does not raise.
         """
 
     async def append(self, topic: str, body: bytes, *, id: str | None = None) -> Receipt:  # noqa: A002
@@ -157,22 +154,3 @@ class MessageHistory(Protocol):
         Raises:
             OutcomeUnknown: It was asked and not answered.
         """
-
-
-class HistoryConfig(Protocol):
-    """The part of the configuration a history is opened from.
-
-    Attributes:
-        replicas: Servers that keep a copy.
-        max_bytes: What all topics together may take; 0 for no limit.
-        storage: ``file`` or ``memory``.
-    """
-
-    @property
-    def replicas(self) -> int: ...
-
-    @property
-    def max_bytes(self) -> int: ...
-
-    @property
-    def storage(self) -> str: ...

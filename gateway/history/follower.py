@@ -105,14 +105,16 @@ class FollowedTopic(Timed):
         """Time between two checks; no position shall be older than a third of what counts."""
         return max(1.0, min(CHECK_SECONDS, self.retention.seconds / 6))
 
-    def due(self, now: float) -> float:
+    def due(self, now: float) -> float | None:
         """See :meth:`gateway.wheel.Timed.due`."""
+        if self.forgotten:
+            return None
         self._due.append(self)
         return now + self.check_seconds - 1.0  # the wheel may be a second late
 
 
 class Follower:
-    """All topics that are followed.
+    """All topics with history that this replica is subscribed to.
 
     Args:
         deliver: Given a topic and its next messages, in order, each exactly once; says whether one of them
@@ -184,7 +186,7 @@ class Follower:
             self._wheel.add(known, self._clock())  # so within a second
         await self._settle(known)
 
-    async def stand(self, known: FollowedTopic) -> Tip:
+    async def settled_tip(self, known: FollowedTopic) -> Tip:
         """The end of the history, as of which a topic's log can be asked.
 
         Raises:

@@ -1,5 +1,6 @@
 """A history inside one process, for the memory bus."""
 
+import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -198,4 +199,6 @@ class MemoryHistory:
     def _bus_changed(self, up: bool) -> None:
         if up:
             for listener in self._listeners:
-                listener()
+                asyncio.get_running_loop().call_soon(
+                    listener
+                )  # which reports the error of a bad one

@@ -63,7 +63,7 @@ class Resumer:
         """
         for _ in range(TRIES):
             known = self._follower[topic]
-            tip = await self._follower.stand(known)
+            tip = await self._follower.settled_tip(known)
             generation = known.generation
             await self._turnstile.passed()
             if not self._follower.goes_on(topic, generation):

@@ -1,7 +1,6 @@
 """Replicas under test, as far as a history goes."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
 from gateway.bus.base import Bus
@@ -14,15 +13,6 @@ from tests.support.waiting import eventually
 PREFIX = "t"
 SUBJECTS = Subjects(PREFIX)
 RETENTION = Retention(messages=5, seconds=300)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A ``history`` section of the configuration."""
-
-    replicas: int = 1
-    max_bytes: int = 0
-    storage: str = "file"
 
 
 class Live:

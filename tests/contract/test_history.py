@@ -329,7 +329,7 @@ async def test_a_listener_that_raises_harms_nobody(make_replica: MakeReplica) ->
     replica.history.listen(lambda: later.append(True))
     await replica.start()
     await replica.until_ready()
-    assert later == [True]
+    await eventually(lambda: later == [True])
     assert (await replica.history.append("a", b"x")).offset == 1
 
 

@@ -7,8 +7,9 @@ from typing import Final
 
 from gateway.bus.remote import RemoteBus
 from gateway.bus.subjects import Subjects
+from gateway.config.sections import History as HistorySection
 from gateway.errors import HistoryProblem
-from gateway.history.base import HistoryConfig, Receipt, Stored, Tip
+from gateway.history.base import Receipt, Stored, Tip
 from gateway.history.jetstream.api import StreamApi
 from gateway.history.jetstream.appender import Appender
 from gateway.history.jetstream.reader import StreamReader
@@ -32,7 +33,7 @@ class JetStreamHistory:
     """
 
     def __init__(
-        self, bus: RemoteBus, subjects: Subjects, widest: Retention, config: HistoryConfig
+        self, bus: RemoteBus, subjects: Subjects, widest: Retention, config: HistorySection
     ) -> None:
         self._subjects = subjects
         clock = ServerClock(time.monotonic)

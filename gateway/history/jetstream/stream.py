@@ -14,13 +14,14 @@ import structlog
 from gateway.bus.placement import Placement
 from gateway.bus.remote import RemoteBus
 from gateway.bus.subjects import Subjects
+from gateway.config.sections import History as HistorySection
 from gateway.errors import (
     BusUnavailable,
     HistoryProblem,
     HistoryUnavailable,
     SubscriptionRefused,
 )
-from gateway.history.base import ID_SECONDS, HistoryConfig
+from gateway.history.base import ID_SECONDS
 from gateway.history.jetstream.api import NAME_IN_USE, JsonObject, StreamApi, StreamInfo
 from gateway.log import QUIET_SECONDS, Throttle
 from gateway.retention import Retention
@@ -55,7 +56,7 @@ _NECESSARY: Final = ("max_msgs_per_subject", "max_age", "republish", "allow_dire
 _log = structlog.get_logger(__name__)
 
 
-def stream_config(subjects: Subjects, widest: Retention, config: HistoryConfig) -> JsonObject:
+def stream_config(subjects: Subjects, widest: Retention, config: HistorySection) -> JsonObject:
     """The configuration of the stream that the rules need.
 
     Args:
@@ -329,7 +330,9 @@ class StreamKeeper:
             _log.info("history ready", epoch=self.epoch, leader=self._leader)
         if new or moved or back:
             for listener in self._listeners:
-                listener()
+                asyncio.get_running_loop().call_soon(
+                    listener
+                )  # which reports the error of a bad one
 
     def _fail(self, reason: HistoryProblem, problem: Exception) -> None:
         self.problem = reason
