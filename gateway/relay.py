@@ -22,7 +22,7 @@ from gateway.bus.envelope import (
     encode_control,
 )
 from gateway.bus.interest import Interest
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusError
 from gateway.history.base import MessageHistory, Stored
@@ -274,9 +274,9 @@ class Relay:
         position = self.follower.position(message.offset, message.time)
         return self._read(topic, message.body, encode_position(position), live=live)
 
-    def _deliver(self, topic: str, data: bytes, placement: Placement | None) -> None:
-        if placement is not None:
-            if self.follower.live(topic, placement, data):
+    def _deliver(self, topic: str, data: bytes, position: StreamPosition | None) -> None:
+        if position is not None:
+            if self.follower.live(topic, position, data):
                 return
             if self.policy(topic) is not None:
                 return  # it is covered by the tip that following will begin with

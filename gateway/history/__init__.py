@@ -1,4 +1,4 @@
-"""What was published before: kept messages, in one order for all topics."""
+"""Message history: the stores of published messages, and how clients and replicas catch up with them."""
 
 import time
 from collections.abc import Callable, Iterable

@@ -1,10 +1,10 @@
-"""What a history is: the store of messages, as the rest of the gateway sees it.
+"""The interface of a message history: the store of published messages, in one order for all topics.
 
 What every history promises:
 
 - What was appended has an offset, a number from 1 on that grows with every message of any topic. Messages
   of one topic are delivered on the topic's bus subject in the order of their offsets, each with its
-  :class:`~gateway.bus.placement.Placement`. They are stored before they are delivered.
+  :class:`~gateway.bus.stream_position.StreamPosition`. They are stored before they are delivered.
 - An id is a message's name within its topic: the first append with it wins, and a repeat within
   :data:`ID_SECONDS` gets the first one's receipt and is not delivered.
 - Offsets mean something within one epoch. A store that began anew has another epoch.

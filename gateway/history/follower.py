@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import structlog
 from msgspec.structs import replace
 
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.errors import BusError, HistoryUnavailable
 from gateway.history.base import MessageHistory, Stored, Tip
 from gateway.history.epoch import EpochWatch
@@ -205,13 +205,13 @@ class Follower:
             known.forgotten = True
             self._wheel.discard(known)
 
-    def live(self, topic: str, placement: Placement, body: bytes) -> bool:
+    def live(self, topic: str, position: StreamPosition, body: bytes) -> bool:
         """A live copy came from the bus; False if its topic is not followed."""
         known = self._topics.get(topic)
         if known is None:
             return False
-        self._epochs.highest = max(self._epochs.highest, placement.offset)
-        step = known.log.live(placement.offset, placement.previous, placement.time, body)
+        self._epochs.highest = max(self._epochs.highest, position.offset)
+        step = known.log.live(position.offset, position.previous, position.time, body)
         self._take(known, step)
         return True
 

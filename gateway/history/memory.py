@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final
 
 from gateway.bus.memory import MemoryBus
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.errors import HistoryProblem, HistoryUnavailable
 from gateway.history.base import ID_SECONDS, Receipt, Stored, Tip
@@ -157,8 +157,8 @@ class MemoryHistory:
         self._bus.require_room(body)
         receipt, previous = self._store.append(topic, body, id)
         if not receipt.duplicate:
-            placement = Placement(receipt.offset, previous, receipt.time)
-            self._bus.exchange.send(self._subjects.topic(topic), body, placement=placement)
+            position = StreamPosition(receipt.offset, previous, receipt.time)
+            self._bus.exchange.send(self._subjects.topic(topic), body, position=position)
         return receipt
 
     async def after(

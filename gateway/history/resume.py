@@ -1,4 +1,4 @@
-"""Resuming: what a joining client asked for, and what it gets. Pure; whoever calls reads the store.
+"""Decides what a client that resumes is answered and sent. Pure; whoever calls reads the store.
 
 How a join is answered, on a topic whose rule keeps history:
 

@@ -1,4 +1,4 @@
-"""Answers joins that resume: from memory where it reaches back far enough, else from the store."""
+"""Answers joins that resume: from memory where that reaches back far enough, else from the store."""
 
 from typing import Final, Protocol
 

@@ -1,4 +1,4 @@
-"""One subscribed topic on one replica: every stored message once and in order, whatever the bus does.
+"""Puts a topic's messages in the store's order, each exactly once, whatever copies of them the bus delivers.
 
 Live copies of stored messages come at most once in theory; in practice they are lost with a route, repeated
 or late. Each names the message stored before it on the same topic, so a copy that continues what is known

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
 from gateway.bus.base import Bus
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.history.base import MessageHistory
 from gateway.retention import Retention
@@ -19,11 +19,11 @@ class Live:
     """What was delivered of one topic."""
 
     def __init__(self) -> None:
-        self.messages: list[tuple[bytes, Placement | None]] = []
+        self.messages: list[tuple[bytes, StreamPosition | None]] = []
 
-    def take(self, body: bytes, placement: Placement | None) -> None:
+    def take(self, body: bytes, position: StreamPosition | None) -> None:
         """The handler."""
-        self.messages.append((body, placement))
+        self.messages.append((body, position))
 
     @property
     def bodies(self) -> list[bytes]:
@@ -31,20 +31,20 @@ class Live:
         return [body for body, _ in self.messages]
 
     @property
-    def placements(self) -> list[Placement]:
+    def positions(self) -> list[StreamPosition]:
         """Of all messages, which must have one."""
-        placements = [placement for _, placement in self.messages if placement is not None]
-        assert len(placements) == len(self.messages)
-        return placements
+        positions = [position for _, position in self.messages if position is not None]
+        assert len(positions) == len(self.messages)
+        return positions
 
     @property
     def offsets(self) -> list[int]:
         """In the order they came."""
-        return [placement.offset for placement in self.placements]
+        return [position.offset for position in self.positions]
 
     def check_chain(self) -> None:
         """Each message must name the one before it."""
-        for before, after in pairwise(self.placements):
+        for before, after in pairwise(self.positions):
             assert after.previous == before.offset
 
     async def until(self, count: int) -> None:

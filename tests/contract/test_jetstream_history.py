@@ -159,7 +159,7 @@ async def test_a_deleted_stream_is_made_anew_with_another_epoch(
     assert (await here.history.tip()).epoch == here.history.epoch
     assert (await here.history.append("a", b"2")).offset == 1
     await live.until(2)
-    assert [(place.offset, place.previous) for place in live.placements] == [(1, 0), (1, 0)]
+    assert [(place.offset, place.previous) for place in live.positions] == [(1, 0), (1, 0)]
     assert await there.bodies("a") == [b"2"]
 
 

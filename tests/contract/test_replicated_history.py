@@ -160,7 +160,7 @@ async def test_a_cut_route_loses_copies_and_nothing_that_is_stored(
 
     await eventually(caught_up, 60)
     assert b"1" not in lives[far].bodies
-    assert lives[far].placements[-1].previous == first
+    assert lives[far].positions[-1].previous == first
 
     async def all_agree() -> bool:
         """While servers find each other again one may not answer, or from a copy that lags behind."""

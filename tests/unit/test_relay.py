@@ -7,7 +7,7 @@ import pytest
 
 from gateway.bus.envelope import Envelope, encode
 from gateway.bus.memory import MemoryBus
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.history.no_history import NoHistory
 from gateway.hub.broadcast import Audience, Broadcast
@@ -108,7 +108,7 @@ async def test_what_others_keep_is_delivered_where_no_rule_keeps_it(parts: Any) 
     """While a rule with history is being rolled out, some replicas do not have it yet."""
     _, recording, bus = parts
     data = encode(Envelope("e", b"{}", False, NOW))
-    bus.exchange.send("p.topic.room.1", data, placement=Placement(7, 6, NOW))
+    bus.exchange.send("p.topic.room.1", data, position=StreamPosition(7, 6, NOW))
     await asyncio.sleep(0)
 
     assert recording.sent == [Broadcast(TOPIC, "e", b"{}")]

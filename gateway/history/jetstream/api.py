@@ -6,9 +6,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from gateway.bus.placement import unix_seconds
 from gateway.bus.remote import RemoteBus
 from gateway.bus.requests import NO_RESPONDERS, Reply
+from gateway.bus.stream_position import unix_seconds
 from gateway.errors import BusUnavailable, HistoryUnavailable, OutcomeUnknown
 
 ANSWER_SECONDS: Final = 2.0

@@ -1,4 +1,4 @@
-"""Storing messages in a stream: sent many at a time, each acknowledged by the stream's leader."""
+"""Stores messages in a stream: many are under way at a time, each acknowledged by the stream's leader."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Reading a stream: quickly from whichever server comes first, and completely all the same.
+"""Reads messages from a stream: from whichever server answers first, and complete all the same.
 
 Direct gets are answered by any server that has a copy. A copy lacks nothing between two messages it has, but
 it may lack the newest. So where servers replicate, what must be complete is compared with what the leader
@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from gateway.bus.placement import pending_in, placement_in, subject_in
 from gateway.bus.requests import Reply
+from gateway.bus.stream_position import pending_in, stream_position_in, subject_in
 from gateway.bus.subjects import Subjects
 from gateway.errors import HistoryUnavailable
 from gateway.history.base import Stored
@@ -175,12 +175,12 @@ class StreamReader:
 
 
 def _stored_in(part: Reply) -> Stored:
-    placement = placement_in(part.headers)
-    if placement is None:
+    position = stream_position_in(part.headers)
+    if position is None:
         raise HistoryUnavailable(
             "unavailable", "DIRECT.GET: a message does not say where it stands"
         )
-    return Stored(placement.offset, placement.time, part.body)
+    return Stored(position.offset, position.time, part.body)
 
 
 def _portions(subjects: Iterable[str], most_bytes: int) -> Iterator[list[str]]:

@@ -11,8 +11,8 @@ from typing import Final
 
 import structlog
 
-from gateway.bus.placement import Placement
 from gateway.bus.remote import RemoteBus
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.config.sections import History as HistorySection
 from gateway.errors import (
@@ -343,7 +343,7 @@ class StreamKeeper:
         if (held := self._throttle.admit(event)) is not None:
             _log.warning(event, problem=f"{type(problem).__name__}: {problem}", held=held)
 
-    def _advised(self, _body: bytes, _placement: Placement | None) -> None:
+    def _advised(self, _body: bytes, _position: StreamPosition | None) -> None:
         self.look()
 
     def _bus_changed(self, up: bool) -> None:

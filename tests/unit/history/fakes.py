@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.errors import HistoryUnavailable
 from gateway.history.base import Receipt, Stored, Tip
 from gateway.history.follower import Follower
@@ -49,13 +49,13 @@ class FakeHistory:
         """How often a method was called."""
         return sum(called == name for called, _ in self.calls)
 
-    def store(self, topic: str, body: bytes = b"") -> tuple[Stored, Placement]:
+    def store(self, topic: str, body: bytes = b"") -> tuple[Stored, StreamPosition]:
         """Keep a message; returns it and where its live copy says that it stands."""
         previous = max((o for o, (t, _) in self.kept.items() if t == topic), default=0)
         self.last += 1
         stored = Stored(self.last, self.now, body or b"%d" % self.last)
         self.kept[self.last] = (topic, stored)
-        return stored, Placement(self.last, previous, self.now)
+        return stored, StreamPosition(self.last, previous, self.now)
 
     def begin_anew(self, epoch: str = "e2") -> None:
         """Forget everything, as a stream does that is deleted and made again."""
@@ -166,9 +166,9 @@ class Scene:
 
     def publish(self, topic: str = "a", *, lose: bool = False) -> Stored:
         """Store a message, and have its live copy come unless it is lost."""
-        stored, placement = self.history.store(topic)
+        stored, position = self.history.store(topic)
         if not lose:
-            self.follower.live(topic, placement, stored.body)
+            self.follower.live(topic, position, stored.body)
         return stored
 
     async def pass_time(self, seconds: float, step: float = 1.0) -> None:
