@@ -1,4 +1,4 @@
-"""Tells when the store's offsets have begun anew: which epoch it is in, and which ones were before."""
+"""Tells when the store's offsets have begun anew: in another epoch, or where an older copy took its place."""
 
 from typing import NamedTuple
 
