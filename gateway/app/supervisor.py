@@ -23,6 +23,9 @@ PAUSE_SECONDS: Final = 0.25
 STOP_SECONDS: Final = 2.0
 """How long tasks have to end that were told to."""
 
+MOST_TEXT: Final = 200
+"""Characters that are logged of what a task died of."""
+
 EVENT_LOOP: Final = "event_loop"
 """What errors are counted under that happened in a callback of the event loop, or in a short task."""
 
@@ -133,5 +136,11 @@ class Supervisor:
             return
         self._dead = True
         self._count(task.get_name())
-        _log.critical("task died", task=task.get_name(), exc_info=problem)
+        # Its text too, which the log withholds elsewhere: it comes once, no token is in reach of these tasks,
+        # and what an error quotes of the rest is a key at most, such as a user's name.
+        cause = problem
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        text = str(cause)[:MOST_TEXT]
+        _log.critical("task died", task=task.get_name(), problem=text, exc_info=problem)
         self._died()

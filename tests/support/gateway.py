@@ -26,15 +26,21 @@ class GatewayProcess:
         directory: For its configuration and log.
         config: Sections that replace or extend the default ones; of ``channels`` the whole list.
         arguments: More of them for ``gateway serve``.
+        command: What stands for ``gateway``: arguments of Python.
     """
 
     def __init__(
-        self, directory: Path, config: dict[str, Any] | None = None, arguments: tuple[str, ...] = ()
+        self,
+        directory: Path,
+        config: dict[str, Any] | None = None,
+        arguments: tuple[str, ...] = (),
+        command: tuple[str, ...] = ("-m", "gateway"),
     ) -> None:
         self.public_port = free_port()
         self.internal_port = free_port()
         self._directory = directory
         self._arguments = arguments
+        self._command = command
         self._process: subprocess.Popen[bytes] | None = None
         self._log_path = directory / "gateway.log"
         directory.mkdir(parents=True, exist_ok=True)
@@ -90,7 +96,7 @@ class GatewayProcess:
         config = str(self._directory / "gateway.toml")
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve", "--config", config, *self._arguments],
+                [sys.executable, *self._command, "serve", "--config", config, *self._arguments],
                 stdout=log,
                 stderr=log,
                 env=environment,

@@ -1,16 +1,19 @@
 """The command as a whole: exit codes, plain errors, and a quick start."""
 
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import Result
 
 import gateway
-from gateway.cli import app
+from gateway.cli import main
+from gateway.cli.commands import app
 from gateway.cli.options import Failure
 
 Invoke = Callable[..., Result]
@@ -82,8 +85,23 @@ def test_a_failure_is_one_line(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) 
     assert (result.exit_code, result.stderr) == (1, "error: it did not work\n")
 
 
+def test_it_can_be_ended_while_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setitem(sys.modules, "gateway.cli.commands", SimpleNamespace(app=load))
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert ended.value.code == 143
+
+
 def test_the_libraries_of_the_server_are_not_loaded_to_start() -> None:
-    code = "import sys, gateway.cli; print(*sys.modules)"
+    code = "import sys, gateway.cli.commands; print(*sys.modules)"
 
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
