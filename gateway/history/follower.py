@@ -357,7 +357,7 @@ class Follower:
         """The topics that are to be checked now."""
         now = self._clock()
         self._wheel.turn(now)
-        due = [known for known in self._due if not known.forgotten]
+        due = self._due.copy()
         self._due.clear()
         check_all = self._check_all.is_set()
         if check_all or now >= self._check_all_again_at:

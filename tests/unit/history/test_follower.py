@@ -476,3 +476,21 @@ async def test_a_replay_ends_where_offsets_begin_anew(at: Scene) -> None:
     at.publish(lose=True)
     await at.pass_time(CHECK_SECONDS + 1)
     assert at.offsets()[-1] == 1, "what was asked of the epoch before does no harm"
+
+
+async def test_a_topic_that_is_followed_no_more_leaves_no_timer_behind(at: Scene) -> None:
+    def timers() -> int:
+        return sum(head.after is not None for head in at.follower._wheel._slots.values())
+
+    assert timers() == 1
+    at.follower.forget("a")
+    assert timers() == 0
+    at.history.answered.clear()
+    following = asyncio.create_task(at.follower.follow("b", RETENTION))
+    await at.settle()
+    at.follower.forget("b")  # before its first check was planned
+    at.history.answered.set()
+    await asyncio.wait((following,))
+    await at.pass_time(10)
+
+    assert timers() == 0
