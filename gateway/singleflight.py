@@ -48,7 +48,7 @@ class SingleFlight(Generic[Key, Value]):
         return await _outcome(self._next.get(key) or self._begin(key, call))
 
     def cancel(self) -> None:
-        """End all calls, at shutdown: whoever still waits for one gets :class:`CallCancelled`."""
+        """End all calls, for good, at shutdown: whoever still waits gets :class:`CallCancelled`."""
         for task in (*self._next.values(), *self._running.values()):
             task.cancel()
 
