@@ -310,7 +310,7 @@ async def test_nothing_is_stored_before_the_start_or_after_the_end(
     await nothing_works()
     await replica.start()
     await replica.until_ready()
-    assert replica.told == 1
+    await replica.until_told(1)
     await replica.history.append("a", b"1")
     await replica.close()
     await replica.close()
