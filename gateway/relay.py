@@ -22,12 +22,11 @@ from gateway.bus.envelope import (
     encode_control,
 )
 from gateway.bus.interest import Interest
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusError
-from gateway.history.base import History, Stored
+from gateway.history.base import MessageHistory, Stored
 from gateway.history.follower import Follower, FollowerMetrics
-from gateway.history.policy import HistoryPolicy
 from gateway.history.position import Position
 from gateway.history.position import encode as encode_position
 from gateway.history.resumer import Resumer, ResumerMetrics
@@ -37,6 +36,7 @@ from gateway.hub.registry import Member, Registry
 from gateway.hub.rejoins import Rejoins
 from gateway.leases import Lease
 from gateway.protocol.reserved import is_reserved_event
+from gateway.retention import Retention
 
 LINGER_SECONDS = 2.0
 """
@@ -85,12 +85,14 @@ class Relay:
     """One replica's way to all members of a topic.
 
     Args:
-        history: Where messages are kept; None where no topic's are.
+        history: Where messages are kept.
         policy: What is kept of a topic; None for nothing.
         bounded: See :class:`gateway.history.resumer.Resumer`.
         clock: Unix seconds; publish times are compared between replicas.
 
     Attributes:
+        follower: Keeps the topics with history level with the store.
+        resumer: Answers those who resume.
         on_control: Told what gateways say to those who are subscribed to a topic.
     """
 
@@ -102,8 +104,8 @@ class Relay:
         registry: Registry,
         fanout: Fanout,
         metrics: RelayMetrics,
-        history: History | None,
-        policy: Callable[[str], HistoryPolicy | None],
+        history: MessageHistory,
+        policy: Callable[[str], Retention | None],
         bounded: bool,
         clock: Callable[[], float],
     ) -> None:
@@ -113,19 +115,16 @@ class Relay:
         self._fanout = fanout
         self._metrics = metrics
         self._clock = clock
-        self._history = history
+        self.history = history
         self.policy = policy
-        self._follower: Follower | None = None
-        self._resumer: Resumer | None = None
-        if history is not None:
-            self._follower = Follower(
-                history,
-                deliver=self._deliver_stored,
-                lost=Rejoins(registry).begin,
-                tell_position=self._remind,
-                metrics=metrics,
-            )
-            self._resumer = Resumer(history, self._follower, metrics, bounded=bounded)
+        self.follower = Follower(
+            history,
+            deliver=self._deliver_stored,
+            lost=Rejoins(registry).begin,
+            tell_position=self._remind,
+            metrics=metrics,
+        )
+        self.resumer = Resumer(history, self.follower, metrics, bounded=bounded)
         self.on_control: Callable[[Control, bytes], None] = lambda _kind, _message: None
         self._interest = Interest(
             bus,
@@ -133,26 +132,8 @@ class Relay:
             self._deliver,
             linger_seconds=LINGER_SECONDS,
             wait_seconds=JOIN_WAIT_SECONDS,
-            left=self._left,
+            left=self.follower.forget,
         )
-
-    @property
-    def follower(self) -> Follower:
-        """What follows the topics with history; to be asked for where there are such."""
-        assert self._follower is not None  # noqa: S101 -- as the rules have it
-        return self._follower
-
-    @property
-    def resumer(self) -> Resumer:
-        """What answers those who resume; to be asked for where there is history."""
-        assert self._resumer is not None  # noqa: S101 -- as the rules have it
-        return self._resumer
-
-    @property
-    def history(self) -> History:
-        """Where messages are kept; to be asked for where some are."""
-        assert self._history is not None  # noqa: S101 -- as the rules have it
-        return self._history
 
     @property
     def subscriptions(self) -> int:
@@ -293,9 +274,9 @@ class Relay:
         position = self.follower.position(message.offset, message.time)
         return self._read(topic, message.body, encode_position(position), live=live)
 
-    def _deliver(self, topic: str, data: bytes, placement: Placement | None) -> None:
-        if placement is not None:
-            if self._follower is not None and self._follower.live(topic, placement, data):
+    def _deliver(self, topic: str, data: bytes, position: StreamPosition | None) -> None:
+        if position is not None:
+            if self.follower.live(topic, position, data):
                 return
             if self.policy(topic) is not None:
                 return  # it is covered by the tip that following will begin with
@@ -304,8 +285,8 @@ class Relay:
         if control is not None:
             if control[0] is not Control.ERASED:
                 self.on_control(*control)
-            elif self._follower is not None:
-                self._follower.erased(topic)
+            else:
+                self.follower.erased(topic)
         elif (broadcast := self._read(topic, data)) is not None:
             self._fanout.send(broadcast)
 
@@ -317,10 +298,6 @@ class Relay:
                 self._fanout.send(broadcast)
                 to_all |= broadcast.audience is None
         return to_all
-
-    def _left(self, topic: str) -> None:
-        if self._follower is not None:
-            self._follower.forget(topic)
 
     def _remind(self, topic: str, position: Position) -> None:
         reached = b'"%b"' % encode_position(position).encode()

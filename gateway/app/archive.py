@@ -3,11 +3,11 @@
 from gateway.api.history import HistoryItem, item
 from gateway.bus.envelope import EnvelopeError, decode
 from gateway.errors import HistoryUnavailable
-from gateway.history.base import History, Stored
-from gateway.history.policy import HistoryPolicy
+from gateway.history.base import MessageHistory, Stored
 from gateway.history.position import Position, encode
 from gateway.history.position import decode as decode_position
 from gateway.relay import Relay
+from gateway.retention import Retention
 
 
 class StoredArchive:
@@ -20,20 +20,20 @@ class StoredArchive:
         self, topic: str, cursor: str | None, limit: int
     ) -> tuple[list[HistoryItem], str, str | None]:
         """See :meth:`gateway.api.history.Archive.page`."""
-        history, policy = self._relay.history, self._relay.policy(topic)
-        if policy is None:
+        history, retention = self._relay.history, self._relay.policy(topic)
+        if retention is None:
             raise HistoryUnavailable("unavailable", "nothing is kept of this topic")
         tip = await history.tip()
         end = encode(Position(tip.epoch, tip.offset, tip.time))
         if cursor is None:
-            found = await _first(history, topic, policy, limit + 1, tip.offset)
+            found = await _first(history, topic, retention, limit + 1, tip.offset)
         else:
             position = decode_position(cursor)
             if position.epoch != tip.epoch:
                 raise ValueError("of another epoch")
             found = await history.after(topic, position.offset, limit=limit + 1, upto=tip.offset)
         more = len(found) > limit
-        oldest = tip.time - policy.seconds
+        oldest = tip.time - retention.seconds
         items = [_item(tip.epoch, m) for m in found[:limit] if m.time >= oldest]
         shown = [each for each in items if each is not None]
         if not more:
@@ -48,11 +48,11 @@ class StoredArchive:
 
 
 async def _first(
-    history: History, topic: str, policy: HistoryPolicy, limit: int, upto: int
+    history: MessageHistory, topic: str, retention: Retention, limit: int, upto: int
 ) -> list[Stored]:
     """The oldest messages that the rule still counts; of a short history not more than it keeps."""
-    if policy.messages <= limit:
-        return [m for m in await history.newest(topic, policy.messages) if m.offset <= upto]
+    if retention.messages <= limit:
+        return [m for m in await history.newest(topic, retention.messages) if m.offset <= upto]
     return await history.after(topic, 0, limit=limit, upto=upto)
 
 

@@ -23,14 +23,12 @@ from gateway.app.telling import ToldBackend
 from gateway.app.users import UserParts
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.bus import open_bus
-from gateway.bus.base import Bus
 from gateway.bus.subjects import Subjects
 from gateway.channels.connections import Phase
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES
 from gateway.errors import BusError
 from gateway.history import open_history
-from gateway.history.base import History, HistoryLimits
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
@@ -98,7 +96,13 @@ class Gateway:
         subjects = Subjects(config.bus.prefix)
         personal = PersonalTopic(config.sessions.personal_topic)
         rules = Rules((*config.channels, personal))
-        self._history = _history(config, rules, self._bus, subjects)
+        self._history = open_history(
+            self._bus,
+            subjects,
+            rules=rules.all_history,
+            retention=rules.history,
+            config=config.history,
+        )
         self._relay = Relay(
             bus=self._bus,
             subjects=subjects,
@@ -183,8 +187,7 @@ class Gateway:
         self._catch_signals()
         self._bus.listen(self._bus_changed)
         self._supervisor.watch(await self._bus.start())
-        if self._history is not None:
-            self._supervisor.watch(await self._history.start())
+        self._supervisor.watch(await self._history.start())
         # The internal listener first: probes see "starting" while the bus is not there yet.
         server = self._config.server
         internal = await listen(self._internal, server.internal, public=False)
@@ -219,8 +222,7 @@ class Gateway:
         if not self._exit_code:
             await self._users.farewell()
         await self._upstream.close()
-        if self._history is not None:
-            await self._history.close()
+        await self._history.close()
         await asyncio.gather(self._bus.close(), internal.cleanup())
         _log.info("stopped")
         return self._exit_code
@@ -242,8 +244,7 @@ class Gateway:
         self._users.start(self._supervisor)
         if self._clients.fetched_keys is not None:
             start("keys", self._clients.fetched_keys.run())
-        if self._history is not None:
-            start("follower", self._relay.follower.run())
+        start("follower", self._relay.follower.run())
         start("outbox", self._outbox.run())
 
     def _task_died(self) -> None:
@@ -289,7 +290,7 @@ class Gateway:
 
     def _history_doubt(self) -> str | None:
         """Why clients cannot resume here now."""
-        problem = None if self._history is None else self._history.problem
+        problem = self._history.problem
         return None if problem is None else f"history_{problem}"
 
     def _close_revoked(self) -> int:
@@ -333,17 +334,3 @@ class Gateway:
         if self._stop.is_set():
             self._drain.hurry()
         self._stop.set()
-
-
-def _history(config: Config, rules: Rules, bus: Bus, subjects: Subjects) -> History | None:
-    """Where messages are kept; None where no rule keeps any."""
-    kept = rules.all_history
-    if not kept:
-        return None
-    highest = HistoryLimits(max(k.messages for k in kept), max(k.seconds for k in kept))
-
-    def limits(topic: str) -> HistoryLimits:
-        found = rules.history(topic)
-        return highest if found is None else HistoryLimits(found.messages, found.seconds)
-
-    return open_history(bus, subjects, limits=limits, highest=highest, config=config.history)

@@ -4,6 +4,7 @@ How an address is fetched is the caller's business, who bounds the size and the 
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
@@ -16,6 +17,7 @@ from gateway.auth.keys import Key, KeySet
 from gateway.auth.refusal import Refusal
 from gateway.errors import FetchError, TokenError
 from gateway.log import background_error
+from gateway.singleflight import CallCancelled, SingleFlight
 
 Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
 """Fetches an address; raises :class:`~gateway.errors.FetchError`."""
@@ -66,7 +68,7 @@ class FetchedKeys:
         self._keys: KeySet | None = None
         self._fetched_at = self._asked_at = float("-inf")
         self._failing = False
-        self._under_way: asyncio.Task[None] | None = None
+        self._fetches: SingleFlight[None, None] = SingleFlight()
 
     async def find(self, jws: Jws) -> Sequence[Key]:
         """The keys that may have signed a token; waits for a fetch where its key id is new.
@@ -90,13 +92,12 @@ class FetchedKeys:
                 await self._refresh()
                 await self._sleep(RETRY_SECONDS if self._failing else REFRESH_SECONDS)
         finally:
-            if self._under_way is not None:
-                self._under_way.cancel()
+            self._fetches.cancel()
 
     async def _ask(self) -> None:
         """Fetch for the sake of a token, unless that was done just now."""
         now = self._clock()
-        if self._under_way is None:
+        if None not in self._fetches:
             if now - self._asked_at < UNKNOWN_KEY_SECONDS:
                 return
             self._asked_at = now
@@ -104,10 +105,10 @@ class FetchedKeys:
 
     async def _refresh(self) -> None:
         """Fetch once, together with whoever else is waiting for that."""
-        if self._under_way is None:
-            self._under_way = asyncio.create_task(self._fetch_keys())
-        # who stops waiting, because its client went away, leaves the others waiting
-        await asyncio.wait((self._under_way,))
+        with contextlib.suppress(
+            CallCancelled
+        ):  # then there are the keys there were before, if any
+            await self._fetches.share(None, self._fetch_keys)
 
     async def _fetch_keys(self) -> None:
         try:
@@ -119,8 +120,6 @@ class FetchedKeys:
             self._failed(type(problem).__name__)
         else:
             self._succeeded(keys, ignored)
-        finally:
-            self._under_way = None
 
     def _succeeded(self, keys: KeySet, ignored: int) -> None:
         self._counted(True)

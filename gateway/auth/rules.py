@@ -8,6 +8,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 import msgspec
 
 from gateway.protocol.reserved import MAX_NAME_BYTES
+from gateway.retention import Retention
 
 Join: TypeAlias = Literal["anyone", "authenticated", "token", "upstream"]
 Push: TypeAlias = Literal["deny", "broadcast", "upstream"]
@@ -16,15 +17,6 @@ Presence: TypeAlias = bool | Literal["count"]
 
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _MATCH_CACHE: Final = 16_384  # topics in use on a replica are matched over and over
-
-
-class HistoryLimits(Protocol):
-    """How much of a topic's past is given to those who come back or come new."""
-
-    @property
-    def messages(self) -> int: ...
-    @property
-    def seconds(self) -> int: ...
 
 
 class ChannelPolicy(Protocol):
@@ -41,7 +33,7 @@ class ChannelPolicy(Protocol):
     @property
     def presence(self) -> Presence: ...
     @property
-    def history(self) -> HistoryLimits | None: ...
+    def history(self) -> Retention | None: ...
     @property
     def slow_consumer(self) -> SlowConsumer: ...
     @property
@@ -60,7 +52,7 @@ class PersonalTopic(msgspec.Struct, frozen=True):
     push: Push = "deny"
     echo: bool = True
     presence: Presence = False
-    history: HistoryLimits | None = None
+    history: Retention | None = None
     slow_consumer: SlowConsumer = "disconnect"
     upstream_url: str = ""
 
@@ -107,7 +99,7 @@ class Rule(msgspec.Struct, frozen=True):
     push: Push
     echo: bool
     presence: Presence
-    history: HistoryLimits | None
+    history: Retention | None
     slow_consumer: SlowConsumer
     upstream_url: str
 
@@ -139,13 +131,13 @@ class Rules:
         self._rules = [_compile(channel) for channel in channels]
         self.match = lru_cache(_MATCH_CACHE)(self._match)
 
-    def history(self, topic: str) -> HistoryLimits | None:
+    def history(self, topic: str) -> Retention | None:
         """How much of a topic's past is kept; None for nothing, or where no rule matches."""
         rule = self.match(topic)
         return None if rule is None else rule.history
 
     @property
-    def all_history(self) -> list[HistoryLimits]:
+    def all_history(self) -> list[Retention]:
         """What the rules keep, those that keep anything."""
         return [rule.history for rule in self._rules if rule.history is not None]
 

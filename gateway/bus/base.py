@@ -18,9 +18,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 
-Handler = Callable[[bytes, Placement | None], None]
+Handler = Callable[[bytes, StreamPosition | None], None]
 """
 Called with the body of each message, and where it stands in the history, if it is kept there; must not
 wait.

@@ -15,8 +15,8 @@ from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 
 from gateway.bus.base import Unheard
-from gateway.bus.placement import placement_in
 from gateway.bus.requests import Requests
+from gateway.bus.stream_position import stream_position_in
 from gateway.bus.subscription import RemoteSubscription
 from gateway.bus.unheard import UnheardInbox
 
@@ -207,7 +207,7 @@ class NatsClient(Client):
     ) -> None:
         subscription = self._listening.get(sid)
         if subscription is not None:
-            subscription.deliver(data, placement_in(headers) if headers else None)
+            subscription.deliver(data, stream_position_in(headers) if headers else None)
         elif sid == self.requests.sid:
             self.requests.answered(subject, headers, data)
         elif self._unheard is not None and sid == self._unheard.number:

@@ -3,7 +3,7 @@
 import structlog
 
 from gateway.bus.base import BusMetrics, Handler, Listener
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.log import QUIET_SECONDS, Throttle
 
 _log = structlog.get_logger(__name__)
@@ -17,11 +17,11 @@ class Delivery:
         self._throttle = Throttle(QUIET_SECONDS)
 
     def message(
-        self, subject: str, handler: Handler, body: bytes, placement: Placement | None
+        self, subject: str, handler: Handler, body: bytes, position: StreamPosition | None
     ) -> None:
         """Call a handler."""
         try:
-            handler(body, placement)
+            handler(body, position)
         except Exception as problem:  # noqa: BLE001 - a bug on one subject must not stop the bus
             self._metrics.dropped(1)
             self._complain("bus handler failed", problem, subject=subject)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.bus.base import Bus, Subscription
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusUnavailable
 from gateway.leases import Lease, Leases
@@ -17,7 +17,7 @@ class Interest:
     Args:
         bus: Where to subscribe.
         subjects: Where the topics are on it.
-        deliver: Called with the topic, the body and the placement of each message, also while a topic
+        deliver: Called with the topic, the body and the position of each message, also while a topic
             lingers.
         linger_seconds: How long a subscription outlives its last lease.
         wait_seconds: How long :meth:`acquire` waits for a bus that is down.
@@ -28,7 +28,7 @@ class Interest:
         self,
         bus: Bus,
         subjects: Subjects,
-        deliver: Callable[[str, bytes, Placement | None], None],
+        deliver: Callable[[str, bytes, StreamPosition | None], None],
         *,
         linger_seconds: float,
         wait_seconds: float,

@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.bus.base import BusMetrics, Handler, Listener, Unheard
 from gateway.bus.delivery import Delivery
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import check
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, NothingKept
 
@@ -30,10 +30,10 @@ class MemorySubscription:
             self._handler = None
             self._bus.exchange.remove(self._subject, self)
 
-    def deliver(self, body: bytes, placement: Placement | None) -> None:
+    def deliver(self, body: bytes, position: StreamPosition | None) -> None:
         """Call the handler, unless the subscription or its bus is closed."""
         if self._handler is not None and self._bus.connected:
-            self._bus.delivery.message(self._subject, self._handler, body, placement)
+            self._bus.delivery.message(self._subject, self._handler, body, position)
 
 
 class Exchange:
@@ -41,9 +41,9 @@ class Exchange:
 
     def __init__(self) -> None:
         self._subscriptions: dict[str, tuple[MemorySubscription, ...]] = {}
-        self._messages: deque[tuple[tuple[MemorySubscription, ...], bytes, Placement | None]] = (
-            deque()
-        )
+        self._messages: deque[
+            tuple[tuple[MemorySubscription, ...], bytes, StreamPosition | None]
+        ] = deque()
 
     def add(self, subject: str, subscription: MemorySubscription) -> None:
         """Deliver to a subscription what is sent from now on."""
@@ -62,7 +62,7 @@ class Exchange:
         subject: str,
         body: bytes,
         *,
-        placement: Placement | None = None,
+        position: StreamPosition | None = None,
         unheard: Unheard | None = None,
     ) -> None:
         """Deliver a message, in the event loop's next turn, to those subscribed now."""
@@ -73,14 +73,14 @@ class Exchange:
             return
         if not self._messages:
             asyncio.get_running_loop().call_soon(self.deliver)
-        self._messages.append((at_subject, body, placement))
+        self._messages.append((at_subject, body, position))
 
     def deliver(self) -> None:
         """Deliver what was sent."""
         while self._messages:
-            subscriptions, body, placement = self._messages.popleft()
+            subscriptions, body, position = self._messages.popleft()
             for subscription in subscriptions:
-                subscription.deliver(body, placement)
+                subscription.deliver(body, position)
 
 
 class MemoryBus:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from gateway.bus.base import Handler
 from gateway.bus.delivery import Delivery
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 
 
 class RemoteSubscription:
@@ -35,10 +35,10 @@ class RemoteSubscription:
         """Whether nothing is to be delivered any more."""
         return self._handler is None
 
-    def deliver(self, body: bytes, placement: Placement | None) -> None:
+    def deliver(self, body: bytes, position: StreamPosition | None) -> None:
         """Call the handler, unless it was closed."""
         if self._handler is not None:
-            self._delivery.message(self.subject, self._handler, body, placement)
+            self._delivery.message(self.subject, self._handler, body, position)
 
     def close(self) -> None:
         """See :meth:`gateway.bus.base.Subscription.close`."""

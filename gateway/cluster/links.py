@@ -9,7 +9,7 @@ import structlog
 
 from gateway.bus.base import Bus, Unheard
 from gateway.bus.envelope import Control, control_in, encode_control
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.cluster.questions import (
     Answer,
@@ -212,7 +212,7 @@ class Cluster:
     async def _send(self, replica: str, kind: Control, message: bytes) -> None:
         self._bus.publish(self._subjects.replica(replica), encode_control(kind, message))
 
-    def _direct(self, data: bytes, _placement: Placement | None) -> None:
+    def _direct(self, data: bytes, _position: StreamPosition | None) -> None:
         control = control_in(data)
         if control is None:
             self._undecodable()

@@ -2,19 +2,9 @@
 
 from typing import Annotated, Literal
 
-import msgspec
-
 from gateway.config import syntax
-from gateway.config.fields import YEAR, HttpUrl, Section, checked, doc, example
-
-
-class KeptHistory(Section, frozen=True, kw_only=True):
-    """How much of a topic's past is kept."""
-
-    messages: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, le=100_000)], doc("At most so many messages.")
-    ]
-    seconds: Annotated[Annotated[int, msgspec.Meta(ge=1, le=YEAR)], doc("None older than this.")]
+from gateway.config.fields import HttpUrl, Section, checked, doc, example
+from gateway.retention import Retention
 
 
 class Channel(Section, frozen=True, kw_only=True):
@@ -48,7 +38,7 @@ class Channel(Section, frozen=True, kw_only=True):
         doc("Whether members see who else is on the topic; with count they see only how many."),
     ] = False
     history: Annotated[
-        KeptHistory | None,
+        Retention | None,
         doc(
             "What is kept of each topic, for clients that come back or come new: the last messages,"
             " none older than so many seconds; absent for nothing."

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.config.fields import Section
 from gateway.config.keys import KEYS, REQUIRED, Shape, keys_of
 from gateway.config.masking import shown
 from gateway.config.sections import CHANNELS, SECTIONS
@@ -70,7 +69,7 @@ class Converter:
             return self._refuse(f"{path}: {shown(value, shape)}", f"allowed: {wrong}")
         return converted
 
-    def _table(self, path: str, value: Any, table: type[Section]) -> Any:  # noqa: ANN401
+    def _table(self, path: str, value: Any, table: type[msgspec.Struct]) -> Any:  # noqa: ANN401
         if not isinstance(value, dict):
             self.problems.append(f"{path}: must be a table")
             return _NO_VALUE

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from gateway.config.channel import Channel
-from gateway.config.fields import SECRET, SYNTAX, Section
+from gateway.config.fields import SECRET, SYNTAX
 from gateway.config.sections import CHANNELS, SECTIONS
 from gateway.config.syntax import Syntax
 
@@ -37,7 +37,7 @@ class Shape(msgspec.Struct, frozen=True):
     base: Any
     options: tuple[str, ...]
     item: "Shape | None"
-    table: type[Section] | None
+    table: type[msgspec.Struct] | None
     optional: bool
     syntax: Syntax | None
     secret: str
@@ -136,7 +136,7 @@ def shape_of(annotated: Any) -> Shape:  # noqa: ANN401 -- types with bounds have
         base=base,
         options=typing.get_args(base) if origin is Literal else (),
         item=shape_of(typing.get_args(base)[0]) if origin is tuple else None,
-        table=base if isinstance(base, type) and issubclass(base, Section) else None,
+        table=base if isinstance(base, type) and issubclass(base, msgspec.Struct) else None,
         optional=optional,
         syntax=marks.get(SYNTAX),
         secret="all" if secret is True else secret,
@@ -146,7 +146,7 @@ def shape_of(annotated: Any) -> Shape:  # noqa: ANN401 -- types with bounds have
     )
 
 
-def keys_of(table: type[Section], prefix: str = "") -> Iterator[Key]:
+def keys_of(table: type[msgspec.Struct], prefix: str = "") -> Iterator[Key]:
     """The keys of a table, in order."""
     for field in msgspec.structs.fields(table):
         yield Key(

@@ -9,8 +9,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any, Final
 
+import msgspec
+
 from gateway.config.channel import Channel
-from gateway.config.fields import Section
 from gateway.config.keys import KEYS, REQUIRED, Key, Shape, keys_of
 from gateway.config.sections import CHANNELS, SECTIONS
 
@@ -92,7 +93,7 @@ def _sections() -> Iterator[tuple[str, list[Key]]]:
     yield from sections.items()
 
 
-def _toml_list(path: str, table: type[Section]) -> Iterator[str]:
+def _toml_list(path: str, table: type[msgspec.Struct]) -> Iterator[str]:
     """A list of tables, commented out: by default there is none."""
     yield f"\n{_comment(_sentence(table))}# [[{path}]]\n"
     for key in keys_of(table):
@@ -102,11 +103,11 @@ def _toml_list(path: str, table: type[Section]) -> Iterator[str]:
         yield f"# {'# ' * absent}{key.name} = {toml_value(value)}\n"
 
 
-def _markdown_head(title: str, table: type[Section]) -> Iterator[str]:
+def _markdown_head(title: str, table: type[msgspec.Struct]) -> Iterator[str]:
     yield f"\n## `{title}`\n\n{_sentence(table)}\n\n"
 
 
-def _markdown_list(key: Key, table: type[Section]) -> Iterator[str]:
+def _markdown_list(key: Key, table: type[msgspec.Struct]) -> Iterator[str]:
     yield f"Tables `[[{key.path}]]`, or the whole list as JSON in `{key.env}`.\n\n"
     yield "| key | default | meaning |\n|---|---|---|\n"
     for one in keys_of(table):
@@ -135,7 +136,7 @@ def _meaning(shape: Shape) -> str:
     return shape.description
 
 
-def _sentence(table: type[Section]) -> str:
+def _sentence(table: type[msgspec.Struct]) -> str:
     return " ".join((table.__doc__ or "").split())
 
 

@@ -1,30 +1,44 @@
-"""What was published before: kept messages, in one order for all topics."""
+"""Message history: the stores of published messages, and how clients and replicas catch up with them."""
 
 import time
+from collections.abc import Callable, Iterable
 
 from gateway.bus.base import Bus
 from gateway.bus.memory import MemoryBus
 from gateway.bus.subjects import Subjects
-from gateway.history.base import History, HistoryConfig, HistoryLimits
-from gateway.history.memory import Limits, MemoryHistory, MemoryStore
+from gateway.config.sections import History as HistorySection
+from gateway.history.base import MessageHistory
+from gateway.history.memory import MemoryHistory, MemoryStore
+from gateway.history.no_history import NoHistory
+from gateway.retention import Retention
 
 
 def open_history(
-    bus: Bus, subjects: Subjects, *, limits: Limits, highest: HistoryLimits, config: HistoryConfig
-) -> History:
+    bus: Bus,
+    subjects: Subjects,
+    *,
+    rules: Iterable[Retention],
+    retention: Callable[[str], Retention | None],
+    config: HistorySection,
+) -> MessageHistory:
     """The history that goes with a bus, not yet started.
 
     Args:
-        limits: How much is kept of a topic.
-        highest: The highest of all limits, for a store that has but one.
+        rules: What each rule keeps that keeps anything.
+        retention: What is kept of a topic.
         config: The ``history`` section of the configuration.
     """
+    kept = list(rules)
+    if not kept:
+        return NoHistory()
+    widest = Retention(max(r.messages for r in kept), max(r.seconds for r in kept))
     if isinstance(bus, MemoryBus):
-        return MemoryHistory(bus, subjects, MemoryStore(limits, config.max_bytes, time.time))
+        store = MemoryStore(lambda topic: retention(topic) or widest, config.max_bytes, time.time)
+        return MemoryHistory(bus, subjects, store)
     # only here, so that a gateway on the memory bus does not load it
     from gateway.bus.remote import RemoteBus  # noqa: PLC0415
     from gateway.history.jetstream import JetStreamHistory  # noqa: PLC0415
 
     if not isinstance(bus, RemoteBus):
         raise TypeError(f"no history goes with a {type(bus).__name__}")
-    return JetStreamHistory(bus, subjects, highest, config)
+    return JetStreamHistory(bus, subjects, widest, config)

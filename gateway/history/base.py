@@ -1,15 +1,15 @@
-"""What a history is: the store of messages, as the rest of the gateway sees it.
+"""The interface of a message history: the store of published messages, in one order for all topics.
 
 What every history promises:
 
 - What was appended has an offset, a number from 1 on that grows with every message of any topic. Messages
   of one topic are delivered on the topic's bus subject in the order of their offsets, each with its
-  :class:`~gateway.bus.placement.Placement`. They are stored before they are delivered.
+  :class:`~gateway.bus.stream_position.StreamPosition`. They are stored before they are delivered.
 - An id is a message's name within its topic: the first append with it wins, and a repeat within
   :data:`ID_SECONDS` gets the first one's receipt and is not delivered.
 - Offsets mean something within one epoch. A store that began anew has another epoch.
-- At least the messages within the limits of their topic's rule are kept, unless an operator's
-  ``max_bytes`` takes the oldest of all. It may be more: whoever reads applies the limits.
+- At least the messages that their topic's rule retains are kept, unless an operator's ``max_bytes`` takes
+  the oldest of all. It may be more: whoever reads applies the limits.
 
 What no history promises: that a stored message is delivered. The carrier may lose it, and whoever wants
 it must compare offsets.
@@ -17,7 +17,7 @@ it must compare offsets.
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, Protocol
 
 import msgspec
 
@@ -25,27 +25,6 @@ from gateway.errors import HistoryProblem
 
 ID_SECONDS: Final = 120
 """How long a store remembers ids."""
-
-SPARE_MESSAGES: Final = 1
-"""What is kept of each topic beyond the limits: the one that tells "all" from "more than that"."""
-
-SPARE_SECONDS: Final = 60
-"""How much longer than the limits say messages are kept: for clocks that differ, and slow readers."""
-
-Listener: TypeAlias = Callable[[], None]
-"""Called when messages may have been stored that were not delivered, or the epoch may be another."""
-
-
-class HistoryLimits(NamedTuple):
-    """How much of a topic's past is kept.
-
-    Attributes:
-        messages: The last so many.
-        seconds: None older than this.
-    """
-
-    messages: int
-    seconds: int
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -94,7 +73,7 @@ class Tip(msgspec.Struct, frozen=True, gc=False):
     first: int
 
 
-class History(Protocol):
+class MessageHistory(Protocol):
     """The store, from one replica.
 
     All that asks the store raises:
@@ -121,11 +100,11 @@ class History(Protocol):
     async def close(self) -> None:
         """Stop looking after it. Idempotent."""
 
-    def listen(self, listener: Listener) -> None:
-        """Tell the listener, from now on, when there is reason to compare offsets and epoch.
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call the listener, from now on, when there is reason to compare offsets and epoch.
 
-        That is when the store can be used, for the first time or again; when another server leads it; when
-        it began anew.
+        Messages may have been stored then that were not delivered, or the epoch may be another: when the
+        store can be used, for the first time or again; when another server leads it; when it began anew.
         """
 
     async def append(self, topic: str, body: bytes, *, id: str | None = None) -> Receipt:  # noqa: A002
@@ -175,22 +154,3 @@ class History(Protocol):
         Raises:
             OutcomeUnknown: It was asked and not answered.
         """
-
-
-class HistoryConfig(Protocol):
-    """The part of the configuration a history is opened from.
-
-    Attributes:
-        replicas: Servers that keep a copy.
-        max_bytes: What all topics together may take; 0 for no limit.
-        storage: ``file`` or ``memory``.
-    """
-
-    @property
-    def replicas(self) -> int: ...
-
-    @property
-    def max_bytes(self) -> int: ...
-
-    @property
-    def storage(self) -> str: ...

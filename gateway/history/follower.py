@@ -4,24 +4,31 @@ import asyncio
 import contextlib
 import math
 import time as clocks
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
 from msgspec.structs import replace
 
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.errors import BusError, HistoryUnavailable
-from gateway.history.base import History, Stored, Tip
-from gateway.history.counting import Counting
-from gateway.history.followed import Followed
-from gateway.history.policy import RETENTION_SLACK_SECONDS, HistoryPolicy
+from gateway.history.base import MessageHistory, Stored, Tip
+from gateway.history.epoch import EpochWatch
 from gateway.history.position import CLOCK_SECONDS, Position
-from gateway.history.steps import Fetch, Step
-from gateway.history.visits import Visits
+from gateway.history.topiclog import FetchRange, Step, TopicLog
 from gateway.log import background_error
+from gateway.retention import Retention
+from gateway.wheel import Timed, TimerWheel
 
-FIRST_CHECK_SECONDS: Final = 1.0
+RING_BYTES: Final = 1024 * 1024
+"""What one topic keeps in memory at most."""
+
+CHECK_SECONDS: Final = 28.0
+"""
+A live copy that was lost with nothing after it is found at the latest after so long.
+
+Two seconds less than what is promised, for the check itself, and because a second decides which are due.
+"""
 
 CHECKED_AT_ONCE: Final = 1024
 """Topics asked for in one request."""
@@ -52,8 +59,62 @@ class FollowerMetrics(Protocol):
         """Messages whose live copies did not come were fetched and delivered."""
 
 
+class FollowedTopic(Timed):
+    """One topic.
+
+    Args:
+        due: Where it puts itself when it is to be checked.
+        now: Monotonic seconds.
+
+    Attributes:
+        forgotten: Whether its subject is no longer subscribed; others may follow it anew.
+        resuming: Members that want positions.
+        told_at: When those were last told one, monotonic seconds.
+        generation: How often its offsets began anew; what was found out before does not count after.
+        fetches: Reads of what is missing that are under way, or wait to be tried again.
+    """
+
+    __slots__ = (
+        "_due",
+        "fetches",
+        "forgotten",
+        "generation",
+        "log",
+        "name",
+        "resuming",
+        "retention",
+        "told_at",
+    )
+
+    def __init__(
+        self, name: str, retention: Retention, due: "list[FollowedTopic]", now: float
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.retention = retention
+        self.log = TopicLog(retention, RING_BYTES)
+        self.forgotten = False
+        self.resuming = 0
+        self.told_at = now
+        self.generation = 0
+        self.fetches = 0
+        self._due = due
+
+    @property
+    def check_seconds(self) -> float:
+        """Time between two checks; no position shall be older than a third of what counts."""
+        return max(1.0, min(CHECK_SECONDS, self.retention.seconds / 6))
+
+    def due(self, now: float) -> float | None:
+        """See :meth:`gateway.wheel.Timed.due`."""
+        if self.forgotten:
+            return None
+        self._due.append(self)
+        return now + self.check_seconds - 1.0  # the wheel may be a second late
+
+
 class Follower:
-    """All topics that are followed.
+    """All topics with history that this replica is subscribed to.
 
     Args:
         deliver: Given a topic and its next messages, in order, each exactly once; says whether one of them
@@ -66,7 +127,7 @@ class Follower:
 
     def __init__(
         self,
-        history: History,
+        history: MessageHistory,
         *,
         deliver: Callable[[str, Sequence[Stored]], bool],
         lost: Callable[[str], None],
@@ -80,16 +141,17 @@ class Follower:
         self._tell_position = tell_position
         self._metrics = metrics
         self._clock = clock
-        self._topics: dict[str, Followed] = {}
-        self._visits: Visits[Followed] = Visits(clock())
-        self._counting = Counting()
-        self._shaken = asyncio.Event()
-        self._again_at = math.inf
+        self._topics: dict[str, FollowedTopic] = {}
+        self._wheel = TimerWheel(clock())
+        self._due: list[FollowedTopic] = []
+        self._epochs = EpochWatch()
+        self._check_all = asyncio.Event()
+        self._check_all_again_at = math.inf
         self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        history.listen(self._shaken.set)
+        history.listen(self._check_all.set)
 
-    def __getitem__(self, topic: str) -> Followed:
+    def __getitem__(self, topic: str) -> FollowedTopic:
         """A topic that is followed.
 
         Raises:
@@ -105,7 +167,7 @@ class Follower:
         known = self._topics.get(topic)
         return known is not None and known.log.ready
 
-    async def follow(self, topic: str, policy: HistoryPolicy) -> None:
+    async def follow(self, topic: str, retention: Retention) -> None:
         """Deliver everything that is stored on a topic from now on; its subject is subscribed.
 
         Raises:
@@ -113,17 +175,18 @@ class Follower:
         """
         known = self._topics.get(topic)
         if known is None:
-            known = self._topics[topic] = Followed(topic, policy, self._clock())
+            known = FollowedTopic(topic, retention, self._due, self._clock())
+            self._topics[topic] = known
         if known.log.ready:
             return
         tip = await self.tip()
         fresh = known.log.floor is None
         self._take(known, known.log.baseline(tip.offset, tip.time))
         if fresh:
-            self._visits.add(known, self._clock() + FIRST_CHECK_SECONDS)
+            self._wheel.add(known, self._clock())  # so within a second
         await self._settle(known)
 
-    async def stand(self, known: Followed) -> Tip:
+    async def settled_tip(self, known: FollowedTopic) -> Tip:
         """The end of the history, as of which a topic's log can be asked.
 
         Raises:
@@ -137,15 +200,18 @@ class Follower:
 
     def forget(self, topic: str) -> None:
         """Its subject is no longer subscribed."""
-        self._topics.pop(topic, None)
+        known = self._topics.pop(topic, None)
+        if known is not None:
+            known.forgotten = True
+            self._wheel.discard(known)
 
-    def live(self, topic: str, placement: Placement, body: bytes) -> bool:
+    def live(self, topic: str, position: StreamPosition, body: bytes) -> bool:
         """A live copy came from the bus; False if its topic is not followed."""
         known = self._topics.get(topic)
         if known is None:
             return False
-        self._counting.highest = max(self._counting.highest, placement.offset)
-        step = known.log.live(placement.offset, placement.previous, placement.time, body)
+        self._epochs.highest = max(self._epochs.highest, position.offset)
+        step = known.log.live(position.offset, position.previous, position.time, body)
         self._take(known, step)
         return True
 
@@ -156,13 +222,13 @@ class Follower:
             known.log.erased()
 
     @property
-    def counting(self) -> int:
+    def epochs(self) -> int:
         """How often offsets began anew, of all topics: what was found out before does not count after."""
-        return self._counting.generation
+        return self._epochs.generation
 
     def position(self, offset: int, time: float) -> Position:
         """A position in the current epoch."""
-        return Position(self._counting.epoch or self._history.epoch, offset, time)
+        return Position(self._epochs.epoch or self._history.epoch, offset, time)
 
     def resuming(self, topic: str, change: int) -> None:
         """So many more members of a topic want positions, or fewer."""
@@ -209,9 +275,9 @@ class Follower:
                 return recent
             tip = await self.tip()
             upto = max(tip.offset, reached.offset)
-            limit = known.policy.messages + 1
+            limit = known.retention.stored_messages
             found = await self._history.after(topic, reached.offset, limit=limit, upto=upto)
-            kept = known.policy.seconds + RETENTION_SLACK_SECONDS - CLOCK_SECONDS
+            kept = known.retention.stored_seconds - CLOCK_SECONDS
             if len(found) == limit or tip.time - reached.time > kept:
                 raise HistoryUnavailable("unavailable", "the client reads too slowly")
             if found:
@@ -225,12 +291,12 @@ class Follower:
 
     async def run(self) -> None:
         """Check, for ever: each topic from time to time, and all of them when there is a reason."""
-        left: list[Followed] = []  # could not be checked the last time
+        left: list[FollowedTopic] = []  # could not be checked the last time
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
-                    await self._shaken.wait()
-            due = list(dict.fromkeys((*left, *self._due())))
+                    await self._check_all.wait()
+            due = list(dict.fromkeys((*left, *self._take_due())))
             left = []
             for start in range(0, len(due), CHECKED_AT_ONCE):
                 try:
@@ -244,18 +310,18 @@ class Follower:
 
     async def tip(self) -> Tip:
         """The end of the history; where that is another than before, everything begins anew."""
-        asked = self._counting.mark()
+        asked = self._epochs.known()
         tip = await self._history.tip()
-        if self._counting.note(tip, asked):
+        if self._epochs.note(tip, asked):
             _log.warning("history began anew", topics=len(self._topics))
             for known in tuple(self._topics.values()):
                 known.log.reset(tip.time)
                 known.generation += 1
-                self._lost(known.topic)
-            self._shaken.set()
+                self._lost(known.name)
+            self._check_all.set()
         return tip
 
-    async def _settle(self, known: Followed) -> None:
+    async def _settle(self, known: FollowedTopic) -> None:
         """Wait for a log to be ready, after its offsets began anew."""
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
@@ -266,78 +332,79 @@ class Follower:
         except TimeoutError:
             raise HistoryUnavailable("unavailable", "the topic cannot be read") from None
 
-    async def _check(self, due: Sequence[Followed]) -> None:
+    async def _check(self, due: Sequence[FollowedTopic]) -> None:
         """Compare the last offsets of topics with the store's."""
         tip = await self.tip()
-        generation = self._counting.generation
-        last = await self._history.last_offsets([known.topic for known in due])
-        if self._counting.generation != generation:
+        generation = self._epochs.generation
+        last = await self._history.last_offsets([known.name for known in due])
+        if self._epochs.generation != generation:
             return  # it is the answer to a question about what was; all will be checked again
         now = self._clock()
         for known in due:
-            if self._topics.get(known.topic) is not known:
+            if known.forgotten:
                 continue
-            self._take(known, known.log.check(last.get(known.topic, 0), tip.time))
+            self._take(known, known.log.check(last.get(known.name, 0), tip.time))
             self._remind(known, tip, now)
 
-    def _remind(self, known: Followed, tip: Tip, now: float) -> None:
+    def _remind(self, known: FollowedTopic, tip: Tip, now: float) -> None:
         """Let members know where they stand, if no message has told all of them for long."""
         quiet = now - known.told_at
-        if known.resuming and quiet >= known.policy.seconds / 3 - known.visit_seconds:
+        if known.resuming and quiet >= known.retention.seconds / 3 - known.check_seconds:
             known.told_at = now
-            self._tell_position(known.topic, self.position(*known.log.standing(tip.time)))
+            self._tell_position(known.name, self.position(*known.log.standing(tip.time)))
 
-    def _due(self) -> Iterator[Followed]:
+    def _take_due(self) -> list[FollowedTopic]:
+        """The topics that are to be checked now."""
         now = self._clock()
-        shaken = self._shaken.is_set()
-        if shaken or now >= self._again_at:
-            self._shaken.clear()
-            self._again_at = now + AGAIN_SECONDS if shaken else math.inf
-            yield from tuple(self._topics.values())
-        for known in self._visits.due(now):
-            if self._topics.get(known.topic) is known:
-                self._visits.add(known, now + known.visit_seconds)
-                yield known
+        self._wheel.turn(now)
+        due = self._due.copy()
+        self._due.clear()
+        check_all = self._check_all.is_set()
+        if check_all or now >= self._check_all_again_at:
+            self._check_all.clear()
+            self._check_all_again_at = now + AGAIN_SECONDS if check_all else math.inf
+            return list(self._topics.values())
+        return due
 
-    def _take(self, known: Followed, step: Step) -> None:
-        if step.deliver and self._deliver(known.topic, step.deliver):
+    def _take(self, known: FollowedTopic, step: Step) -> None:
+        if step.deliver and self._deliver(known.name, step.deliver):
             known.told_at = self._clock()
         if step.restarted:
             known.generation += 1
-            self._shaken.set()
+            self._check_all.set()
         if step.doubtful:
             _log.warning("messages were lost before they could be read")
-            self._lost(known.topic)
+            self._lost(known.name)
         if step.fetch is not None:
             task = asyncio.create_task(self._fetch(known, step.fetch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _fetch(self, known: Followed, fetch: Fetch) -> None:
+    async def _fetch(self, known: FollowedTopic, fetch: FetchRange) -> None:
         """Read what is missing, until there is nothing more."""
-        wanted: Fetch | None = fetch
+        wanted: FetchRange | None = fetch
         known.fetches += 1
         try:
-            while wanted is not None and self._topics.get(known.topic) is known:
+            while wanted is not None and not known.forgotten:
                 step = await self._read(known, wanted)
                 if step is None:
                     known.log.failed(wanted)
                     await asyncio.sleep(RETRY_SECONDS)
                     step = known.log.retry()
                 wanted = step.fetch
-                if self._topics.get(known.topic) is known:  # else others follow it anew
+                if not known.forgotten:
                     self._take(known, replace(step, fetch=None))
         finally:
             known.fetches -= 1
 
-    async def _read(self, known: Followed, wanted: Fetch) -> Step | None:
+    async def _read(self, known: FollowedTopic, wanted: FetchRange) -> Step | None:
         """What came of a fetch; None if nothing did."""
-        limit = max(FETCHED_AT_ONCE, known.policy.messages + 1)
+        limit = max(FETCHED_AT_ONCE, known.retention.stored_messages)
         try:
             async with self._fetching:
                 tip = await self._history.tip()
                 found = await self._history.after(
-                    known.topic, wanted.after, limit=limit, upto=wanted.upto
+                    known.name, wanted.after, limit=limit, upto=wanted.upto
                 )
         except BusError:
             return None

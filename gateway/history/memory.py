@@ -1,38 +1,27 @@
 """A history inside one process, for the memory bus."""
 
+import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Final
 
 from gateway.bus.memory import MemoryBus
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.errors import HistoryProblem, HistoryUnavailable
-from gateway.history.base import (
-    ID_SECONDS,
-    SPARE_MESSAGES,
-    SPARE_SECONDS,
-    HistoryLimits,
-    Listener,
-    Receipt,
-    Stored,
-    Tip,
-)
-from gateway.history.listeners import Listeners
+from gateway.history.base import ID_SECONDS, Receipt, Stored, Tip
+from gateway.retention import Retention
 
 SWEPT_AT_A_TIME: Final = 2
 """Topics looked at for old messages at each append: more than one, so that the sweep gets round."""
-
-Limits = Callable[[str], HistoryLimits]
-"""How much of a topic is kept."""
 
 
 class MemoryStore:
     """What was appended, of all topics.
 
     Args:
-        limits: How much is kept of each topic.
+        retention: How much is kept of each topic.
         max_bytes: What all bodies together may take; 0 for no limit.
         clock: Unix seconds.
 
@@ -42,8 +31,10 @@ class MemoryStore:
         bytes: What all bodies together take.
     """
 
-    def __init__(self, limits: Limits, max_bytes: int, clock: Callable[[], float]) -> None:
-        self._limits = limits
+    def __init__(
+        self, retention: Callable[[str], Retention], max_bytes: int, clock: Callable[[], float]
+    ) -> None:
+        self._retention = retention
         self._max_bytes = max_bytes
         self._clock = clock
         self._now = 0.0
@@ -106,9 +97,9 @@ class MemoryStore:
         kept = self._topics.get(topic)
         if not kept:
             return
-        limits = self._limits(topic)
-        most = limits.messages + SPARE_MESSAGES
-        oldest = now - limits.seconds - SPARE_SECONDS
+        retention = self._retention(topic)
+        most = retention.stored_messages
+        oldest = now - retention.stored_seconds
         while kept and (len(kept) > most or kept[0].time < oldest):
             self._drop_first(topic)
 
@@ -132,7 +123,7 @@ class MemoryStore:
 
 
 class MemoryHistory:
-    """The history of one memory bus, or of several that share an exchange.
+    """A :class:`~gateway.history.base.MessageHistory` of one memory bus, or of several with one exchange.
 
     Args:
         bus: Delivers what was appended.
@@ -143,73 +134,61 @@ class MemoryHistory:
         self._bus = bus
         self._subjects = subjects
         self._store = store
-        self._listeners = Listeners()
+        self._listeners: list[Callable[[], None]] = []
         bus.listen(self._bus_changed)
 
     @property
     def problem(self) -> HistoryProblem | None:
-        """See :attr:`gateway.history.base.History.problem`."""
         return None if self._bus.connected else "unavailable"
 
     @property
     def epoch(self) -> str:
-        """The store's beginning."""
         return self._store.epoch
 
-    async def start(self) -> None:
-        """There is nothing to look after."""
+    async def start(self) -> None: ...
 
-    async def close(self) -> None:
-        """There is nothing to look after."""
+    async def close(self) -> None: ...
 
-    def listen(self, listener: Listener) -> None:
-        """See :meth:`gateway.history.base.History.listen`."""
-        self._listeners.add(listener)
+    def listen(self, listener: Callable[[], None]) -> None:
+        self._listeners.append(listener)
 
     async def append(self, topic: str, body: bytes, *, id: str | None = None) -> Receipt:  # noqa: A002
-        """See :meth:`gateway.history.base.History.append`."""
         self._require_bus()
         self._bus.require_room(body)
         receipt, previous = self._store.append(topic, body, id)
         if not receipt.duplicate:
-            placement = Placement(receipt.offset, previous, receipt.time)
-            self._bus.exchange.send(self._subjects.topic(topic), body, placement=placement)
+            position = StreamPosition(receipt.offset, previous, receipt.time)
+            self._bus.exchange.send(self._subjects.topic(topic), body, position=position)
         return receipt
 
     async def after(
         self, topic: str, offset: int, *, limit: int, upto: int | None = None
     ) -> list[Stored]:
-        """See :meth:`gateway.history.base.History.after`."""
         self._require_bus()
         above = (stored for stored in self._store.of(topic) if stored.offset > offset)
         within = (stored for stored in above if upto is None or stored.offset <= upto)
         return list(islice(within, limit))
 
     async def newest(self, topic: str, count: int) -> list[Stored]:
-        """See :meth:`gateway.history.base.History.newest`."""
         self._require_bus()
         kept = self._store.of(topic)
         return list(islice(kept, max(0, len(kept) - count), None))
 
     async def tip(self) -> Tip:
-        """See :meth:`gateway.history.base.History.tip`."""
         self._require_bus()
         store = self._store
         return Tip(store.epoch, store.last, store.now(), store.first)
 
     async def time_at(self, offset: int) -> float | None:
-        """See :meth:`gateway.history.base.History.time_at`."""
         self._require_bus()
         stored = self._store.at(offset)
         return None if stored is None else stored.time
 
     async def last_offsets(self, topics: Iterable[str]) -> dict[str, int]:
-        """See :meth:`gateway.history.base.History.last_offsets`."""
         self._require_bus()
         return {topic: kept[-1].offset for topic in topics if (kept := self._store.of(topic))}
 
     async def erase(self, topic: str) -> int:
-        """See :meth:`gateway.history.base.History.erase`."""
         self._require_bus()
         return self._store.erase(topic)
 
@@ -219,4 +198,7 @@ class MemoryHistory:
 
     def _bus_changed(self, up: bool) -> None:
         if up:
-            self._listeners.tell()
+            for listener in self._listeners:
+                asyncio.get_running_loop().call_soon(
+                    listener
+                )  # which reports the error of a bad one

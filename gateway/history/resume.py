@@ -1,4 +1,4 @@
-"""Resuming: what a joining client asked for, and what it gets. Pure; whoever calls reads the store.
+"""Decides what a client that resumes is answered and sent. Pure; whoever calls reads the store.
 
 How a join is answered, on a topic whose rule keeps history:
 
@@ -40,8 +40,8 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from gateway.history.base import Stored
-from gateway.history.policy import RETENTION_SLACK_SECONDS, HistoryPolicy
 from gateway.history.position import CLOCK_SECONDS, Position, decode, encode
+from gateway.retention import Retention
 
 Loss: TypeAlias = Literal["epoch_changed", "expired", "too_many", "no_history"]
 """Why nothing is replayed to a client that gave a position."""
@@ -95,7 +95,7 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.replay[-1].offset if self.replay else self.position.offset
 
 
-class Missed(msgspec.Struct, frozen=True):
+class NeedMissed(msgspec.Struct, frozen=True):
     """What a client missed has to be known.
 
     Attributes:
@@ -106,14 +106,14 @@ class Missed(msgspec.Struct, frozen=True):
     """
 
     position: Position
-    policy: HistoryPolicy
+    retention: Retention
     here: Position
     now: float
 
     @property
     def limit(self) -> int:
         """One more than may have been missed."""
-        return self.policy.messages + 1
+        return self.retention.stored_messages
 
     def settle(
         self,
@@ -138,19 +138,19 @@ class Missed(msgspec.Struct, frozen=True):
         if stored_at is not None and stored_at > position.time + CLOCK_SECONDS:
             # another message had that offset when the position was given: the store is an older copy
             return _lost("epoch_changed", self.here)
-        oldest = self.now - self.policy.seconds - RETENTION_SLACK_SECONDS
+        oldest = self.now - self.retention.stored_seconds
         if messages and messages[0].time < oldest:
             # a position that is younger than what comes after it was made up, to read on beyond the limit
             return _lost("expired", self.here)
         if kept_since is not None and kept_since > position.time:
             # a store that is full lets go of the oldest messages, however young; here it may have
             return _lost("expired", self.here)
-        if len(messages) > self.policy.messages:
+        if len(messages) > self.retention.messages:
             return _lost("too_many", self.here)
         return Outcome(True, None, position, messages, known)
 
 
-class Latest(msgspec.Struct, frozen=True):
+class NeedNewest(msgspec.Struct, frozen=True):
     """The newest messages have to be known.
 
     Attributes:
@@ -159,7 +159,7 @@ class Latest(msgspec.Struct, frozen=True):
     """
 
     count: int
-    policy: HistoryPolicy
+    retention: Retention
     here: Position
     now: float
     sent: int
@@ -169,9 +169,9 @@ class Latest(msgspec.Struct, frozen=True):
 
         Args:
             messages: The newest :attr:`count` of the topic, or all if there are fewer, in order.
-            known: As in :meth:`Missed.settle`.
+            known: As in :meth:`NeedMissed.settle`.
         """
-        oldest = self.now - self.policy.seconds
+        oldest = self.now - self.retention.seconds
         replay = [m for m in messages if m.time >= oldest and m.offset > self.sent][-self.count :]
         if not replay:
             return Outcome(None, None, self.here, (), known)
@@ -189,14 +189,14 @@ client would ask for nothing, and not be told.
 """
 
 
-def parse(params: bytes | None, policy: HistoryPolicy | None) -> Request | None:
+def parse(params: bytes | None, retention: Retention | None) -> Request | None:
     """What a join's params ask for; None when they have no ``resume`` or are no object.
 
     Nothing else in the params is decoded. Of two keys of one name the last counts, as in JavaScript.
 
     Args:
         params: JSON as the client sent it.
-        policy: Of the topic's rule; None when it keeps no history.
+        retention: Of the topic's rule; None when it keeps no history.
 
     Raises:
         InvalidResume: ``resume`` is neither null, a position, nor ``{"last": n}`` with an n that the rule
@@ -220,7 +220,7 @@ def parse(params: bytes | None, policy: HistoryPolicy | None) -> Request | None:
             return After(decode(resume))
     except _UNREADABLE:
         raise InvalidResume from None
-    if resume.last < 1 or (policy is not None and resume.last > policy.messages):
+    if resume.last < 1 or (retention is not None and resume.last > retention.messages):
         raise InvalidResume
     return Newest(resume.last)
 
@@ -233,13 +233,13 @@ def without_history(request: Request) -> Outcome:
 
 def examine(
     request: Request,
-    policy: HistoryPolicy,
+    retention: Retention,
     *,
     here: Position,
     last: int,
     now: float,
     sent: Position | None = None,
-) -> Outcome | Missed | Latest:
+) -> Outcome | NeedMissed | NeedNewest:
     """Answer a request, or say what has to be read to answer it.
 
     Args:
@@ -259,15 +259,15 @@ def examine(
         case FromNow():
             return Outcome(None, None, here)
         case Newest(count):
-            return Latest(count, policy, here, now, sent.offset if sent else 0)
+            return NeedNewest(count, retention, here, now, sent.offset if sent else 0)
         case After(position):
             if position.epoch != here.epoch or position.offset > last:
                 return _lost("epoch_changed", here)
             if sent is not None and sent.offset >= position.offset:
                 position = sent
-            if now - position.time > policy.seconds:
+            if now - position.time > retention.seconds:
                 return _lost("expired", here)
-            return Missed(position, policy, here, now)
+            return NeedMissed(position, retention, here, now)
 
 
 def response(outcome: Outcome) -> bytes:

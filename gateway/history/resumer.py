@@ -1,15 +1,14 @@
-"""Answers joins that resume: from memory where it reaches back far enough, else from the store."""
+"""Answers joins that resume: from memory where that reaches back far enough, else from the store."""
 
 from typing import Final, Protocol
 
 from gateway.errors import HistoryUnavailable
-from gateway.history.base import History, Stored, Tip
-from gateway.history.followed import Followed
-from gateway.history.follower import Follower
-from gateway.history.once import Once
+from gateway.history.base import MessageHistory, Stored, Tip
+from gateway.history.follower import FollowedTopic, Follower
 from gateway.history.position import Position
-from gateway.history.resume import Latest, Missed, Outcome, Request, examine
+from gateway.history.resume import NeedMissed, NeedNewest, Outcome, Request, examine
 from gateway.hub.turnstile import Turnstile
+from gateway.singleflight import SingleFlight
 
 TRIES: Final = 5
 """How often a resume begins again because the memory moved on while the store was read."""
@@ -38,16 +37,16 @@ class Resumer:
     """
 
     def __init__(
-        self, history: History, follower: Follower, metrics: ResumerMetrics, *, bounded: bool
+        self, history: MessageHistory, follower: Follower, metrics: ResumerMetrics, *, bounded: bool
     ) -> None:
         self._history = history
         self._follower = follower
         self._metrics = metrics
         self._bounded = bounded
-        self._reads: Once[tuple[str, int, int], tuple[list[Stored], int]] = Once()
+        self._reads: SingleFlight[tuple[str, int, int], tuple[list[Stored], int]] = SingleFlight()
         self._turnstile = Turnstile(RESUMES_PER_TURN)
-        self._looks: Once[tuple[int, int], float | None] = Once()
-        # (counting, offset) -> when it was looked up, and what was found
+        self._lookups: SingleFlight[tuple[int, int], float | None] = SingleFlight()
+        # (epochs, offset) -> when it was looked up, and what was found
         self._times: dict[tuple[int, int], tuple[float, float | None]] = {}
 
     async def resume(
@@ -64,7 +63,7 @@ class Resumer:
         """
         for _ in range(TRIES):
             known = self._follower[topic]
-            tip = await self._follower.stand(known)
+            tip = await self._follower.settled_tip(known)
             generation = known.generation
             await self._turnstile.passed()
             if not self._follower.goes_on(topic, generation):
@@ -77,30 +76,30 @@ class Resumer:
         raise HistoryUnavailable("unavailable", "the topic moves faster than it can be read")
 
     async def _outcome(
-        self, known: Followed, request: Request, sent: Position | None, tip: Tip
+        self, known: FollowedTopic, request: Request, sent: Position | None, tip: Tip
     ) -> Outcome:
         log = known.log
         offset, time = log.standing(tip.time)
         answer = examine(
             request,
-            known.policy,
+            known.retention,
             here=Position(tip.epoch, offset, time),
             last=tip.offset,
             now=tip.time,
             sent=sent,
         )
         match answer:
-            case Missed():
+            case NeedMissed():
                 return await self._missed(known, answer, tip)
-            case Latest():
+            case NeedNewest():
                 newest = log.ring.newest(answer.count, tip.time)
                 if newest is not None:
                     return answer.settle(newest)
-                stored = await self._history.newest(known.topic, answer.count)
+                stored = await self._history.newest(known.name, answer.count)
                 return answer.settle(stored, known=tip.offset)
         return answer
 
-    async def _missed(self, known: Followed, ask: Missed, tip: Tip) -> Outcome:
+    async def _missed(self, known: FollowedTopic, ask: NeedMissed, tip: Tip) -> Outcome:
         log, position = known.log, ask.position
         after = position.offset
         vouched = log.vouches(position.time)
@@ -122,28 +121,28 @@ class Resumer:
         return ask.settle(messages, stored_at, known=upto, kept_since=kept_since)
 
     async def _read(
-        self, known: Followed, start: int, limit: int, tip: Tip
+        self, known: FollowedTopic, start: int, limit: int, tip: Tip
     ) -> tuple[list[Stored], int]:
         """The topic's messages above an offset, and the offset up to which they are all there are."""
         generation = known.generation
 
         async def read() -> tuple[list[Stored], int]:
             upto = max(tip.offset, start)
-            found = await self._history.after(known.topic, start, limit=limit, upto=upto)
+            found = await self._history.after(known.name, start, limit=limit, upto=upto)
             if len(found) < limit and known.generation == generation:
                 known.log.ring.extend(start, found, tip.offset)
             return found, tip.offset
 
         # a crowd that comes back stands at the same place: one of them reads for all, up to his tip
-        return await self._reads.get((known.topic, generation, start), read)
+        return await self._reads.share((known.name, generation, start), read)
 
     async def _time_at(self, offset: int, tip: Tip) -> float | None:
         """When the message at an offset was stored; what was read a moment ago counts for a crowd."""
-        place = (self._follower.counting, offset)
+        place = (self._follower.epochs, offset)
         looked = self._times.get(place)
         if looked is not None and tip.time - looked[0] <= RECENT_SECONDS:
             return looked[1]
-        stored_at = await self._looks.get(place, lambda: self._history.time_at(offset))
+        stored_at = await self._lookups.share(place, lambda: self._history.time_at(offset))
         if len(self._times) >= RECENT_TIMES:
             self._times.clear()
         self._times[place] = (tip.time, stored_at)

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Final
 
 from gateway.history.base import Stored
-from gateway.history.policy import HistoryPolicy
+from gateway.retention import Retention
 
 OVERHEAD_BYTES: Final = 200
 """What a message takes in memory beside its body."""
@@ -33,10 +33,10 @@ class Ring:
         start_time: It has every one that was stored after this time, up to the newest that was added.
     """
 
-    __slots__ = ("_bytes", "_max_bytes", "_messages", "_policy", "start", "start_time")
+    __slots__ = ("_bytes", "_max_bytes", "_messages", "_retention", "start", "start_time")
 
-    def __init__(self, policy: HistoryPolicy, max_bytes: int) -> None:
-        self._policy = policy
+    def __init__(self, retention: Retention, max_bytes: int) -> None:
+        self._retention = retention
         self._max_bytes = max_bytes
         self._messages: list[Stored] | None = None  # an idle topic has no list
         self._bytes = 0
@@ -92,8 +92,8 @@ class Ring:
         messages = self._messages
         if messages is None:
             return
-        spare = len(messages) - self._policy.messages - 1
-        oldest = now - self._policy.seconds
+        spare = len(messages) - self._retention.stored_messages
+        oldest = now - self._retention.seconds
         gone = 0
         for message in messages:
             if gone >= spare and self._bytes <= self._max_bytes and message.time >= oldest:
@@ -130,7 +130,7 @@ class Ring:
 
     def missed(self, offset: int) -> list[Stored] | None:
         """The same for a join: also where only some are here, but those alone are too many."""
-        if offset < self.start and len(self) > self._policy.messages:
+        if offset < self.start and len(self) > self._retention.messages:
             return list(self._messages or ())
         return self.since(offset)
 
@@ -141,7 +141,7 @@ class Ring:
             count: At most the rule's ``messages``.
             now: The store's time.
         """
-        oldest = now - self._policy.seconds
+        oldest = now - self._retention.seconds
         if len(self) < count and self.start_time > oldest:
             return None
         return [message for message in (self._messages or [])[-count:] if message.time >= oldest]

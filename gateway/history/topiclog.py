@@ -1,4 +1,4 @@
-"""One subscribed topic on one replica: every stored message once and in order, whatever the bus does.
+"""Puts a topic's messages in the store's order, each exactly once, whatever copies of them the bus delivers.
 
 Live copies of stored messages come at most once in theory; in practice they are lost with a route, repeated
 or late. Each names the message stored before it on the same topic, so a copy that continues what is known
@@ -32,29 +32,59 @@ message that is known to have been stored is not there. Only a burst of more tha
 while the store was read, escapes it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
+import msgspec
+
 from gateway.history.base import Stored
-from gateway.history.policy import RETENTION_SLACK_SECONDS, HistoryPolicy
 from gateway.history.position import CLOCK_SECONDS
 from gateway.history.ring import Ring, weight
-from gateway.history.steps import NOTHING, Fetch, Step
+from gateway.retention import Retention
 
 CONFIRMED_SECONDS: Final = 45.0
 """
 How long a check counts: a check is every 30 seconds.
 
-Less than ``RETENTION_SLACK_SECONDS``, because for so long a message whose live copy was lost may lie after a
-position that is younger than it.
+Less than :data:`gateway.retention.SPARE_SECONDS`, because for so long a message whose live copy was lost may
+lie after a position that is younger than it.
 """
+
+
+class FetchRange(msgspec.Struct, frozen=True, gc=False):
+    """What is to be read from the store: the topic's messages above ``after``, up to ``upto``."""
+
+    after: int
+    upto: int
+
+
+class Step(msgspec.Struct, frozen=True, gc=False):
+    """What is to be done now.
+
+    Attributes:
+        deliver: To all members, in this order.
+        fetch: To be read from the store.
+        doubtful: The store may have given up messages that lie before those delivered here. Make the members
+            that resume join again (``phx_error``) before anything is delivered: what they missed is
+            judged by their positions.
+        restarted: Offsets began anew, so the epoch must have changed, or the store lost its end.
+    """
+
+    deliver: Sequence[Stored] = ()
+    fetch: FetchRange | None = None
+    doubtful: bool = False
+    restarted: bool = False
+
+
+NOTHING: Final = Step()
+"""Nothing is to be done."""
 
 
 class TopicLog:
     """The log of one topic.
 
     Args:
-        policy: What the topic's rule keeps.
+        retention: What the topic's rule keeps.
         max_bytes: Bound of the messages in the ring, and of those that wait for a fetch.
 
     Attributes:
@@ -74,24 +104,24 @@ class TopicLog:
         "_last",
         "_max_bytes",
         "_newest",
-        "_policy",
+        "_retention",
         "_until",
         "floor",
         "ready",
         "ring",
     )
 
-    def __init__(self, policy: HistoryPolicy, max_bytes: int) -> None:
+    def __init__(self, retention: Retention, max_bytes: int) -> None:
         self.floor: int | None = None
         self.ready = False
-        self._policy = policy
+        self._retention = retention
         self._max_bytes = max_bytes
-        self.ring = Ring(policy, max_bytes)
+        self.ring = Ring(retention, max_bytes)
         # Of the last message delivered, or where the log began: unlike the floor, never another topic's.
         self._last = 0
         # Everything up to this offset is known to exist and has to be done with.
         self._goal = 0
-        self._fetch: Fetch | None = None
+        self._fetch: FetchRange | None = None
         # Waiting for what is before them, by offset; a topic without trouble has no dict.
         self._held: dict[int, tuple[int, Stored]] | None = None
         self._held_bytes = 0
@@ -169,7 +199,9 @@ class TopicLog:
             self.ready = True
         return self._proceed([], doubtful=doubtful)
 
-    def fetched(self, fetch: Fetch, messages: Iterable[Stored], *, upto: int, time: float) -> Step:
+    def fetched(
+        self, fetch: FetchRange, messages: Iterable[Stored], *, upto: int, time: float
+    ) -> Step:
         """The result of a fetch.
 
         Args:
@@ -206,7 +238,7 @@ class TopicLog:
         self.ready = self.ready or upto >= fetch.upto
         return self._proceed(delivered, doubtful=doubtful)
 
-    def failed(self, fetch: Fetch) -> None:
+    def failed(self, fetch: FetchRange) -> None:
         """A fetch came to nothing. A result that comes later is passed over."""
         if fetch is self._fetch:
             self._fetch = None
@@ -255,17 +287,17 @@ class TopicLog:
 
     def _overdue(self, time: float) -> bool:
         """Whether what was not delivered may have become too old by now; this is said once."""
-        kept = self._policy.seconds + RETENTION_SLACK_SECONDS - CLOCK_SECONDS
+        kept = self._retention.stored_seconds - CLOCK_SECONDS
         if time - self._confirmed <= kept:
             return False
         self._confirmed = time
         return True
 
-    def _lacks(self, fetch: Fetch, found: dict[int, Stored], upto: int) -> bool:
+    def _lacks(self, fetch: FetchRange, found: dict[int, Stored], upto: int) -> bool:
         """Whether messages have gone from the store that were to be fetched."""
         held = self._held or {}
         fresh = sum(message.time > self._until for message in found.values())
-        if fresh + sum(offset not in found for offset in held) > self._policy.messages:
+        if fresh + sum(offset not in found for offset in held) > self._retention.messages:
             return True  # so many that the store need not keep those before them
         stored = {previous for previous, _ in held.values()}
         if fetch.upto + 1 not in held:  # else it was only a look at what lies before that one
@@ -319,11 +351,11 @@ class TopicLog:
                 self._held = None
         return Step(delivered, self._want(), doubtful, restarted)
 
-    def _want(self) -> Fetch | None:
+    def _want(self) -> FetchRange | None:
         """The fetch that is to be made now, if any."""
         if self.floor is None or self._goal <= self.floor or self._fetch is not None:
             return None
-        self._fetch = Fetch(self.floor, self._goal)
+        self._fetch = FetchRange(self.floor, self._goal)
         return self._fetch
 
 

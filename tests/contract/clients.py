@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.bus.base import Bus, Handler
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -76,7 +76,7 @@ class Client:
 def bodies(take: Callable[[bytes], object]) -> Handler:
     """A handler that looks at nothing but the body."""
 
-    def handle(body: bytes, _placement: Placement | None) -> None:
+    def handle(body: bytes, _position: StreamPosition | None) -> None:
         take(body)
 
     return handle

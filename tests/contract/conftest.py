@@ -6,9 +6,10 @@ import pytest
 
 from gateway.bus import open_bus
 from gateway.bus.memory import Exchange, MemoryBus
+from gateway.config.sections import History as HistorySection
 from gateway.history import open_history
-from gateway.history.base import HistoryLimits
 from gateway.history.memory import MemoryHistory, MemoryStore
+from gateway.retention import Retention
 from tests.contract.clients import (
     ChangingServer,
     Client,
@@ -18,13 +19,12 @@ from tests.contract.clients import (
     Section,
 )
 from tests.contract.histories import (
-    LIMITS,
     PREFIX,
+    RETENTION,
     SUBJECTS,
     MakeReplica,
     OpenReplica,
     Replica,
-    Settings,
 )
 
 
@@ -81,11 +81,17 @@ async def make_client(
         await client.bus.close()
 
 
-def on_nats(url: str, limits: HistoryLimits = LIMITS, settings: Settings | None = None) -> Replica:
+def on_nats(
+    url: str, retention: Retention = RETENTION, settings: HistorySection | None = None
+) -> Replica:
     """A replica whose history is a stream."""
     bus = open_bus(Section(url, PREFIX), metrics=Counters(), name="test")
     history = open_history(
-        bus, SUBJECTS, limits=lambda _: limits, highest=limits, config=settings or Settings()
+        bus,
+        SUBJECTS,
+        rules=[retention],
+        retention=lambda _: retention,
+        config=settings or HistorySection(),
     )
     return Replica(bus, history)
 
@@ -97,7 +103,7 @@ async def make_replica(
     """Makes replicas with each kind of history."""
     replicas: list[Replica] = []
     exchange = Exchange()
-    store = MemoryStore(lambda _: LIMITS, 0, time.time)
+    store = MemoryStore(lambda _: RETENTION, 0, time.time)
 
     def made() -> Replica:
         if request.param == "memory":
@@ -123,11 +129,11 @@ async def open_replica(nats_server: ChangingServer) -> AsyncIterator[OpenReplica
     async def opened(
         *,
         url: str = "",
-        limits: HistoryLimits = LIMITS,
-        settings: Settings | None = None,
+        retention: Retention = RETENTION,
+        settings: HistorySection | None = None,
         wait: bool = True,
     ) -> Replica:
-        replica = on_nats(url or nats_server.url, limits, settings)
+        replica = on_nats(url or nats_server.url, retention, settings)
         replicas.append(replica)
         await replica.start()
         if wait:

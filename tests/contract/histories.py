@@ -1,38 +1,29 @@
 """Replicas under test, as far as a history goes."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
 from gateway.bus.base import Bus
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
-from gateway.history.base import History, HistoryLimits
+from gateway.history.base import MessageHistory
+from gateway.retention import Retention
 from tests.support.waiting import eventually
 
 PREFIX = "t"
 SUBJECTS = Subjects(PREFIX)
-LIMITS = HistoryLimits(messages=5, seconds=300)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A ``history`` section of the configuration."""
-
-    replicas: int = 1
-    max_bytes: int = 0
-    storage: str = "file"
+RETENTION = Retention(messages=5, seconds=300)
 
 
 class Live:
     """What was delivered of one topic."""
 
     def __init__(self) -> None:
-        self.messages: list[tuple[bytes, Placement | None]] = []
+        self.messages: list[tuple[bytes, StreamPosition | None]] = []
 
-    def take(self, body: bytes, placement: Placement | None) -> None:
+    def take(self, body: bytes, position: StreamPosition | None) -> None:
         """The handler."""
-        self.messages.append((body, placement))
+        self.messages.append((body, position))
 
     @property
     def bodies(self) -> list[bytes]:
@@ -40,20 +31,20 @@ class Live:
         return [body for body, _ in self.messages]
 
     @property
-    def placements(self) -> list[Placement]:
+    def positions(self) -> list[StreamPosition]:
         """Of all messages, which must have one."""
-        placements = [placement for _, placement in self.messages if placement is not None]
-        assert len(placements) == len(self.messages)
-        return placements
+        positions = [position for _, position in self.messages if position is not None]
+        assert len(positions) == len(self.messages)
+        return positions
 
     @property
     def offsets(self) -> list[int]:
         """In the order they came."""
-        return [placement.offset for placement in self.placements]
+        return [position.offset for position in self.positions]
 
     def check_chain(self) -> None:
         """Each message must name the one before it."""
-        for before, after in pairwise(self.placements):
+        for before, after in pairwise(self.positions):
             assert after.previous == before.offset
 
     async def until(self, count: int) -> None:
@@ -68,7 +59,7 @@ class Replica:
         told: How often the history said that something may have happened.
     """
 
-    def __init__(self, bus: Bus, history: History) -> None:
+    def __init__(self, bus: Bus, history: MessageHistory) -> None:
         self.bus = bus
         self.history = history
         self.told = 0

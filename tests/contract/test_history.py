@@ -6,7 +6,7 @@ import random
 import pytest
 
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, HistoryUnavailable
-from tests.contract.histories import LIMITS, SUBJECTS, Live, MakeReplica, Replica
+from tests.contract.histories import RETENTION, SUBJECTS, Live, MakeReplica, Replica
 from tests.support.waiting import eventually
 
 
@@ -46,7 +46,7 @@ async def test_a_message_is_delivered_with_its_place(here: Replica, there: Repli
     for live in (ours, theirs):
         await live.until(2)
         assert live.bodies == [b"1", b"3"]
-        assert [(place.offset, place.previous) for place in live.placements] == [(1, 0), (3, 1)]
+        assert [(place.offset, place.previous) for place in live.positions] == [(1, 0), (3, 1)]
     await other.until(1)
     assert other.offsets == [2]
 
@@ -56,7 +56,7 @@ async def test_what_is_delivered_is_stored_already(here: Replica, there: Replica
     for number in range(50):
         await here.history.append("a", b"%d" % number)
         await live.until(number + 1)
-        place = live.placements[-1]
+        place = live.positions[-1]
         [stored] = await there.history.after("a", place.offset - 1, limit=9, upto=place.offset)
         assert (stored.offset, stored.body) == (place.offset, b"%d" % number)
         assert stored.time == place.time
@@ -180,7 +180,7 @@ async def test_a_topic_keeps_its_limit_and_little_more(here: Replica) -> None:
         await here.history.append("a", b"%d" % number)
     await here.history.append("b", b"x")
     kept = await here.bodies("a")
-    assert LIMITS.messages <= len(kept) <= LIMITS.messages + 1
+    assert RETENTION.messages <= len(kept) <= RETENTION.messages + 1
     assert kept == [b"%d" % number for number in range(20 - len(kept), 20)]
     assert await here.bodies("b") == [b"x"]
     assert (await here.history.tip()).first == 20 - len(kept) + 1
@@ -210,7 +210,7 @@ async def test_an_erased_topic_is_empty_and_goes_on(here: Replica, there: Replic
     assert await here.history.time_at(1) is None
     assert (await here.history.append("a", b"y")).offset == 4
     await live.until(3)
-    assert [(place.offset, place.previous) for place in live.placements] == [(1, 0), (3, 1), (4, 0)]
+    assert [(place.offset, place.previous) for place in live.positions] == [(1, 0), (3, 1), (4, 0)]
 
 
 async def test_all_count_in_one_epoch(here: Replica, there: Replica) -> None:
@@ -310,7 +310,7 @@ async def test_nothing_is_stored_before_the_start_or_after_the_end(
     await nothing_works()
     await replica.start()
     await replica.until_ready()
-    assert replica.told == 1
+    await replica.until_told(1)
     await replica.history.append("a", b"1")
     await replica.close()
     await replica.close()
@@ -329,7 +329,7 @@ async def test_a_listener_that_raises_harms_nobody(make_replica: MakeReplica) ->
     replica.history.listen(lambda: later.append(True))
     await replica.start()
     await replica.until_ready()
-    assert later == [True]
+    await eventually(lambda: later == [True])
     assert (await replica.history.append("a", b"x")).offset == 1
 
 
@@ -337,7 +337,7 @@ async def test_a_handler_may_append(here: Replica) -> None:
     live = Live()
     tasks: list[asyncio.Task[object]] = []
 
-    def answer(body: bytes, _placement: object) -> None:
+    def answer(body: bytes, _position: object) -> None:
         if body == b"question":
             tasks.append(asyncio.create_task(here.history.append("a", b"answer")))
 

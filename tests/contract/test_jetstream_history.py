@@ -10,12 +10,14 @@ import nats
 import pytest
 import structlog
 
+from gateway.config.sections import History as HistorySection
 from gateway.errors import EnvelopeTooLarge, HistoryUnavailable, OutcomeUnknown
-from gateway.history import appender, keeper, reader
-from gateway.history.base import HistoryLimits
+from gateway.history.jetstream import appender, reader, stream
+from gateway.history.jetstream.reader import StreamReader
+from gateway.retention import Retention
 from tests.contract.admin import STREAM, Admin
 from tests.contract.clients import ChangingServer
-from tests.contract.histories import LIMITS, OpenReplica, Settings
+from tests.contract.histories import RETENTION, OpenReplica
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -54,8 +56,8 @@ async def test_what_was_acknowledged_survives_a_kill(
         else:
             acknowledged[number] = receipt.offset
 
-    wide = HistoryLimits(100_000, 300)
-    wider = await open_replica(limits=wide)
+    wide = Retention(100_000, 300)
+    wider = await open_replica(retention=wide)
     appending = asyncio.create_task(_many(append, 3000))
     await eventually(lambda: len(acknowledged) > 300)
     nats_server.kill()
@@ -138,9 +140,9 @@ async def test_a_server_found_to_hang_ends_what_waits_for_it_and_refuses_the_res
 async def test_a_deleted_stream_is_made_anew_with_another_epoch(
     admin: Admin, open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch, advised: bool
 ) -> None:
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(stream, "LOOK_SECONDS", 3600)
     if not advised:
-        monkeypatch.setattr(keeper, "ADVISORIES", ())
+        monkeypatch.setattr(stream, "ADVISORIES", ())
     here, there = await open_replica(), await open_replica()
     live = await there.hear("a")
     await here.history.append("a", b"1")
@@ -157,15 +159,15 @@ async def test_a_deleted_stream_is_made_anew_with_another_epoch(
     assert (await here.history.tip()).epoch == here.history.epoch
     assert (await here.history.append("a", b"2")).offset == 1
     await live.until(2)
-    assert [(place.offset, place.previous) for place in live.placements] == [(1, 0), (1, 0)]
+    assert [(place.offset, place.previous) for place in live.positions] == [(1, 0), (1, 0)]
     assert await there.bodies("a") == [b"2"]
 
 
 async def test_a_stream_made_anew_while_nobody_looked_is_noticed_by_its_tip(
     admin: Admin, open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 3600)
-    monkeypatch.setattr(keeper, "ADVISORIES", ())
+    monkeypatch.setattr(stream, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(stream, "ADVISORIES", ())
     here = await open_replica()
     config = await admin.config()
     epoch, told = here.history.epoch, here.told
@@ -196,19 +198,21 @@ async def test_a_store_that_was_lost_with_its_server_has_another_epoch(
 async def test_a_stream_is_widened_and_never_narrowed(
     admin: Admin, open_replica: OpenReplica
 ) -> None:
-    narrow = await open_replica(limits=HistoryLimits(5, 100), settings=Settings(max_bytes=10**6))
+    narrow = await open_replica(
+        retention=Retention(5, 100), settings=HistorySection(max_bytes=10**6)
+    )
     config = await admin.config()
     await admin.ask("STREAM.UPDATE", config | {"description": "by the operator"})
     assert (config["max_msgs_per_subject"], config["max_age"]) == (6, 160 * 10**9)
     assert (config["max_bytes"], config["num_replicas"]) == (10**6, 1)
 
-    await open_replica(limits=HistoryLimits(3, 1000), settings=Settings(max_bytes=10**7))
+    await open_replica(retention=Retention(3, 1000), settings=HistorySection(max_bytes=10**7))
     config = await admin.config()
     assert (config["max_msgs_per_subject"], config["max_age"]) == (6, 1060 * 10**9)
     assert config["max_bytes"] == 10**7
     assert config["description"] == "by the operator"
 
-    await open_replica(limits=HistoryLimits(3, 10))
+    await open_replica(retention=Retention(3, 10))
     config = await admin.config()
     assert (config["max_msgs_per_subject"], config["max_age"]) == (6, 1060 * 10**9)
     assert config["max_bytes"] == -1
@@ -227,7 +231,7 @@ async def test_many_replicas_with_different_rules_start_at_once(
     admin: Admin, open_replica: OpenReplica
 ) -> None:
     replicas = await asyncio.gather(
-        *(open_replica(limits=HistoryLimits(n, 1000 - n), wait=False) for n in range(1, 11))
+        *(open_replica(retention=Retention(n, 1000 - n), wait=False) for n in range(1, 11))
     )
     for replica in replicas:
         await replica.until_ready()
@@ -246,8 +250,8 @@ async def test_a_wish_that_cannot_be_had_does_not_keep_from_what_is_needed(
     """One server cannot keep three copies; a rule's limits are kept all the same."""
     await open_replica()
     with structlog.testing.capture_logs() as logs:
-        more = HistoryLimits(LIMITS.messages + 5, LIMITS.seconds)
-        await open_replica(limits=more, settings=Settings(replicas=3))
+        more = Retention(RETENTION.messages + 5, RETENTION.seconds)
+        await open_replica(retention=more, settings=HistorySection(replicas=3))
     config = await admin.config()
     assert (config["max_msgs_per_subject"], config["num_replicas"]) == (more.messages + 1, 1)
     assert "history stream cannot be widened" in {entry["event"] for entry in logs}
@@ -415,7 +419,7 @@ async def test_a_message_the_stream_does_not_take_is_too_large(
 async def test_the_oldest_of_all_topics_go_when_the_store_is_full(
     admin: Admin, open_replica: OpenReplica
 ) -> None:
-    here = await open_replica(settings=Settings(max_bytes=20_000))
+    here = await open_replica(settings=HistorySection(max_bytes=20_000))
     for number in range(30):
         await here.history.append(f"t:{number}", bytes(1000))
     tip = await here.history.tip()
@@ -433,7 +437,7 @@ async def test_answers_in_many_parts_are_put_together(
     monkeypatch.setattr(reader, "READ_BYTES", 3000)
     monkeypatch.setattr(reader, "SUBJECTS_AT_A_TIME", 7)
     nats_server.start()
-    here = await open_replica(limits=HistoryLimits(1000, 300))
+    here = await open_replica(retention=Retention(1000, 300))
     for number in range(40):
         await here.history.append("a", b"%d " % number + bytes(500))
         await here.history.append(f"b:{number}", bytes(500))
@@ -452,19 +456,19 @@ async def test_the_newest_of_a_long_history_are_found_without_reading_it_all(
     nats_server: ChangingServer, open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nats_server.start()
-    here = await open_replica(limits=HistoryLimits(10_000, 300))
+    here = await open_replica(retention=Retention(10_000, 300))
     for topic in ("a", "b", "a"):
         await asyncio.gather(*(here.history.append(topic, b"x") for _ in range(1000)))
     read = 0
-    original = reader.StreamReader._read
+    original = StreamReader._read
 
-    async def counted(self: reader.StreamReader, subject: str, start: int, count: int) -> Any:
+    async def counted(self: StreamReader, subject: str, start: int, count: int) -> Any:
         nonlocal read
         found, pending = await original(self, subject, start, count)
         read += len(found)
         return found, pending
 
-    monkeypatch.setattr(reader.StreamReader, "_read", counted)
+    monkeypatch.setattr(StreamReader, "_read", counted)
     for count in (1, 2, 10, 100, 999, 1000, 1001, 1999, 2000, 5000):
         read = 0
         offsets = [stored.offset for stored in await here.history.newest("a", count)]
@@ -489,7 +493,7 @@ async def test_a_stopped_history_no_longer_looks_after_its_stream(
 async def test_a_replica_away_from_its_server_says_so(
     nats_server: ChangingServer, open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper, "LOOK_SECONDS", 3600)
+    monkeypatch.setattr(stream, "LOOK_SECONDS", 3600)
     here = await open_replica(wait=False)
     assert here.history.problem == "unavailable"
     nats_server.start()

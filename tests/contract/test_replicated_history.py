@@ -6,23 +6,24 @@ from collections.abc import AsyncIterator
 import nats
 import pytest
 
+from gateway.config.sections import History as HistorySection
 from gateway.errors import HistoryUnavailable, OutcomeUnknown
-from gateway.history.base import HistoryLimits
+from gateway.retention import Retention
 from tests.contract.admin import Admin
-from tests.contract.histories import OpenReplica, Replica, Settings
+from tests.contract.histories import OpenReplica, Replica
 from tests.support.nats import NatsCluster
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-WIDE = HistoryLimits(messages=10_000, seconds=300)
+WIDE = Retention(messages=10_000, seconds=300)
 
 
 @pytest.fixture
 async def replicas(nats_cluster: NatsCluster, open_replica: OpenReplica) -> list[Replica]:
     """A replica on each server."""
     opened = [
-        await open_replica(url=url, limits=WIDE, settings=Settings(replicas=3), wait=False)
+        await open_replica(url=url, retention=WIDE, settings=HistorySection(replicas=3), wait=False)
         for url in (server.url for server in nats_cluster.servers)
     ]
     for replica in opened:
@@ -114,9 +115,9 @@ async def test_a_leader_that_steps_down_costs_nothing_that_was_acknowledged(
 async def test_a_leader_that_is_killed_costs_nothing_that_was_acknowledged(
     nats_cluster: NatsCluster, open_replica: OpenReplica, admin: Admin
 ) -> None:
-    settings = Settings(replicas=3)
-    here = await open_replica(url=nats_cluster.url, limits=WIDE, settings=settings)
-    there = await open_replica(url=nats_cluster.url, limits=WIDE, settings=settings)
+    settings = HistorySection(replicas=3)
+    here = await open_replica(url=nats_cluster.url, retention=WIDE, settings=settings)
+    there = await open_replica(url=nats_cluster.url, retention=WIDE, settings=settings)
     epoch, told = here.history.epoch, there.told
     offsets: dict[int, int] = {}
     numbers = iter(range(1000))
@@ -159,7 +160,7 @@ async def test_a_cut_route_loses_copies_and_nothing_that_is_stored(
 
     await eventually(caught_up, 60)
     assert b"1" not in lives[far].bodies
-    assert lives[far].placements[-1].previous == first
+    assert lives[far].positions[-1].previous == first
 
     async def all_agree() -> bool:
         """While servers find each other again one may not answer, or from a copy that lags behind."""

@@ -22,7 +22,17 @@ LAYERS = [
     {"history"},
     {"hub", "bus", "auth", "config", "tracker", "upstream"},
     {"protocol"},
-    {"device", "errors", "leases", "log", "metrics", "wheel", "__init__"},
+    {
+        "device",
+        "errors",
+        "leases",
+        "log",
+        "metrics",
+        "retention",
+        "singleflight",
+        "wheel",
+        "__init__",
+    },
 ]
 """A part imports parts of lower layers, and its own; leaves may be imported by all but protocol."""
 

@@ -7,8 +7,9 @@ import pytest
 
 from gateway.bus.envelope import Envelope, encode
 from gateway.bus.memory import MemoryBus
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
+from gateway.history.no_history import NoHistory
 from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.registry import Registry
 from gateway.relay import Relay
@@ -54,7 +55,7 @@ async def parts() -> Any:
         registry=Registry(),
         fanout=recording,  # type: ignore[arg-type]  # it has what the relay uses
         metrics=recording,
-        history=None,
+        history=NoHistory(),
         policy=lambda _: None,
         bounded=False,
         clock=lambda: NOW,
@@ -107,7 +108,7 @@ async def test_what_others_keep_is_delivered_where_no_rule_keeps_it(parts: Any) 
     """While a rule with history is being rolled out, some replicas do not have it yet."""
     _, recording, bus = parts
     data = encode(Envelope("e", b"{}", False, NOW))
-    bus.exchange.send("p.topic.room.1", data, placement=Placement(7, 6, NOW))
+    bus.exchange.send("p.topic.room.1", data, position=StreamPosition(7, 6, NOW))
     await asyncio.sleep(0)
 
     assert recording.sent == [Broadcast(TOPIC, "e", b"{}")]

@@ -370,4 +370,4 @@ async def test_a_fetch_under_way_ends_with_its_owner(world: World) -> None:
 
     with pytest.raises(TokenError, match="keys_unavailable"):
         await waiting
-    assert [task for task in asyncio.all_tasks() if "_fetch_keys" in repr(task)] == []
+    assert [task for task in asyncio.all_tasks() if "SingleFlight" in repr(task)] == []

@@ -1,12 +1,12 @@
 import structlog
 
 from gateway.bus.delivery import Delivery
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from tests.unit.bus.counters import Ignored
 
 
 def test_a_failing_handler_is_logged_once_in_a_while_and_without_the_payload() -> None:
-    def broken(body: bytes, _placement: Placement | None) -> None:
+    def broken(body: bytes, _position: StreamPosition | None) -> None:
         raise RuntimeError(body.decode())
 
     delivery = Delivery(Ignored())

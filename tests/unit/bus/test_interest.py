@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.bus.base import Handler, Listener, Unheard
 from gateway.bus.interest import Interest
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusUnavailable, SubscriptionRefused
 
@@ -102,12 +102,12 @@ class FakeBus:
                 listener(up)
 
 
-class Heard(list[tuple[str, bytes, Placement | None]]):
+class Heard(list[tuple[str, bytes, StreamPosition | None]]):
     def __init__(self) -> None:
         self.left: list[str] = []
 
-    def deliver(self, topic: str, body: bytes, placement: Placement | None) -> None:
-        self.append((topic, body, placement))
+    def deliver(self, topic: str, body: bytes, position: StreamPosition | None) -> None:
+        self.append((topic, body, position))
 
 
 def interest_in(bus: FakeBus, heard: Heard | None = None) -> Interest:
@@ -141,7 +141,7 @@ def test_the_first_acquire_subscribes_and_messages_come_with_their_topic() -> No
         bus, heard = FakeBus(), Heard()
         interest = interest_in(bus, heard)
         await interest.acquire("a:b")
-        stored = Placement(7, 5, 1.5)
+        stored = StreamPosition(7, 5, 1.5)
         bus.handlers["g.topic.a.b"](b"x", None)
         bus.handlers["g.topic.a.b"](b"y", stored)
         assert heard == [("a:b", b"x", None), ("a:b", b"y", stored)]

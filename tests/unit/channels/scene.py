@@ -26,15 +26,15 @@ from gateway.channels.pushes import Pushes
 from gateway.channels.replay import Replays
 from gateway.channels.services import JoinCount, Services
 from gateway.config import Auth, Limits
-from gateway.config.channel import Channel, KeptHistory
+from gateway.config.channel import Channel
 from gateway.device import Device
-from gateway.history.base import HistoryLimits
 from gateway.history.memory import MemoryStore
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters
 from gateway.protocol.reasons import CloseCode
 from gateway.relay import Relay
+from gateway.retention import Retention
 from gateway.sessions.book import Sessions
 from gateway.sessions.client import Origin
 from gateway.sessions.limits import Limits as SessionLimits
@@ -96,7 +96,7 @@ CHANNELS: Final = (
     Channel(pattern="asked:*", join="upstream", push="broadcast", upstream_url="http://joins/"),
     Channel(pattern="orders:*", push="upstream", upstream_url="http://orders/"),
     Channel(
-        pattern="kept:*", push="broadcast", history=KeptHistory(messages=10, seconds=300), echo=True
+        pattern="kept:*", push="broadcast", history=Retention(messages=10, seconds=300), echo=True
     ),
     Channel(pattern="shown:*", join="upstream", push="broadcast", presence=True),
     Channel(pattern="counted:*", presence="count"),
@@ -314,7 +314,7 @@ class Scene:
         self._registry = Registry()
         personal = PersonalTopic("user:{sub}")
         rules = Rules((*CHANNELS, personal))
-        store = MemoryStore(lambda _: HistoryLimits(10, 300), 0, self.now)
+        store = MemoryStore(lambda _: Retention(10, 300), 0, self.now)
         self.history = GatedHistory(self.bus, self._subjects, store)
         self._relay = Relay(
             bus=self.bus,

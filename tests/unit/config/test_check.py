@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Config, load_config
-from gateway.config.channel import KeptHistory
 from gateway.config.check import missing_files
 from gateway.errors import ConfigError
+from gateway.retention import Retention
 
 
 def load(toml: str) -> Config:
@@ -287,7 +287,7 @@ def test_a_topic_with_a_history_cannot_drop_messages() -> None:
 
     assert refused(channel("a", kept + 'slow_consumer = "drop"')) == ["channels[0].slow_consumer"]
     [rule] = load(channel("a", kept)).channels
-    assert rule.history == KeptHistory(messages=1, seconds=1)
+    assert rule.history == Retention(messages=1, seconds=1)
 
 
 def test_a_history_may_be_absent_in_json_too() -> None:

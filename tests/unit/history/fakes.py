@@ -1,25 +1,22 @@
 """A store of messages that fails, waits and begins anew when it is told to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from gateway.bus.placement import Placement
+from gateway.bus.stream_position import StreamPosition
 from gateway.errors import HistoryUnavailable
-from gateway.history.base import Listener, Receipt, Stored, Tip
+from gateway.history.base import Receipt, Stored, Tip
 from gateway.history.follower import Follower
+from gateway.retention import Retention
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from gateway.history.position import Position
 
 
-class Policy(NamedTuple):
-    """What a rule keeps."""
-
-    messages: int = 10
-    seconds: float = 300.0
+RETENTION = Retention(messages=10, seconds=300)
 
 
 class FakeHistory:
@@ -46,19 +43,19 @@ class FakeHistory:
         self.answered = asyncio.Event()
         self.answered.set()
         self.calls: list[tuple[str, object]] = []
-        self.listener: Listener = lambda: None
+        self.listener: Callable[[], None] = lambda: None
 
     def count(self, name: str) -> int:
         """How often a method was called."""
         return sum(called == name for called, _ in self.calls)
 
-    def store(self, topic: str, body: bytes = b"") -> tuple[Stored, Placement]:
+    def store(self, topic: str, body: bytes = b"") -> tuple[Stored, StreamPosition]:
         """Keep a message; returns it and where its live copy says that it stands."""
         previous = max((o for o, (t, _) in self.kept.items() if t == topic), default=0)
         self.last += 1
         stored = Stored(self.last, self.now, body or b"%d" % self.last)
         self.kept[self.last] = (topic, stored)
-        return stored, Placement(self.last, previous, self.now)
+        return stored, StreamPosition(self.last, previous, self.now)
 
     def begin_anew(self, epoch: str = "e2") -> None:
         """Forget everything, as a stream does that is deleted and made again."""
@@ -81,7 +78,7 @@ class FakeHistory:
     async def start(self) -> None: ...
     async def close(self) -> None: ...
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: Callable[[], None]) -> None:
         self.listener = listener
 
     async def append(self, topic: str, body: bytes, *, id: str | None = None) -> Receipt:  # noqa: A002
@@ -169,9 +166,9 @@ class Scene:
 
     def publish(self, topic: str = "a", *, lose: bool = False) -> Stored:
         """Store a message, and have its live copy come unless it is lost."""
-        stored, placement = self.history.store(topic)
+        stored, position = self.history.store(topic)
         if not lose:
-            self.follower.live(topic, placement, stored.body)
+            self.follower.live(topic, position, stored.body)
         return stored
 
     async def pass_time(self, seconds: float, step: float = 1.0) -> None:

@@ -4,16 +4,12 @@ import msgspec
 
 from gateway.history.base import Stored
 from gateway.history.position import Position
+from gateway.retention import Retention
 
 TOPIC = "room:1"
 OTHER = "room:2"
 
-
-class Policy(msgspec.Struct, frozen=True):
-    """What a rule keeps."""
-
-    messages: int = 5
-    seconds: float = 100.0
+RETENTION = Retention(messages=5, seconds=100)
 
 
 class Copy(msgspec.Struct, frozen=True):

@@ -6,20 +6,24 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.errors import HistoryUnavailable
-from gateway.history.followed import CHECK_SECONDS
-from gateway.history.follower import AGAIN_SECONDS, CHECKED_AT_ONCE, RETRY_SECONDS
+from gateway.history.follower import (
+    AGAIN_SECONDS,
+    CHECK_SECONDS,
+    CHECKED_AT_ONCE,
+    RETRY_SECONDS,
+)
 from gateway.history.position import Position
-from tests.unit.history.fakes import Policy, Scene, scene
+from gateway.retention import Retention
+from tests.unit.history.fakes import RETENTION, Scene, scene
 
 HOUR = 3600.0
-POLICY = Policy()
 
 
 @pytest.fixture
 async def at() -> AsyncIterator[Scene]:
     """A follower of topic ``a``."""
     async with scene() as made:
-        await made.follower.follow("a", POLICY)
+        await made.follower.follow("a", RETENTION)
         yield made
 
 
@@ -56,7 +60,7 @@ async def test_a_lost_last_message_is_found_by_the_next_check(at: Scene) -> None
 async def test_the_store_says_that_something_may_have_happened_and_all_are_checked(
     at: Scene,
 ) -> None:
-    await at.follower.follow("b", POLICY)
+    await at.follower.follow("b", RETENTION)
     await at.pass_time(5)
     at.publish(lose=True)
     at.publish("b", lose=True)
@@ -111,7 +115,7 @@ async def test_while_a_fetch_is_under_way_no_other_is_made_for_the_topic(at: Sce
 
 
 async def test_what_the_store_gave_up_before_it_was_fetched_is_said(at: Scene) -> None:
-    for _ in range(POLICY.messages + 5):
+    for _ in range(RETENTION.messages + 5):
         at.publish(lose=True)
     for offset in range(1, 5):
         del at.history.kept[offset]  # it keeps no more than it must
@@ -150,8 +154,8 @@ async def test_topics_are_looked_at_when_their_time_has_come_and_not_all_at_once
 ) -> None:
     for second in range(5):
         await at.pass_time(1)
-        await at.follower.follow(f"t{second}", POLICY)
-    await at.follower.follow("short", Policy(seconds=12))
+        await at.follower.follow(f"t{second}", RETENTION)
+    await at.follower.follow("short", Retention(10, 12))
     await at.pass_time(2)
     at.history.calls.clear()
     await at.pass_time(CHECK_SECONDS * 3)
@@ -167,7 +171,7 @@ async def test_topics_are_looked_at_when_their_time_has_come_and_not_all_at_once
 
 async def test_no_question_names_more_topics_than_the_server_takes(at: Scene) -> None:
     for number in range(CHECKED_AT_ONCE + 1):
-        await at.follower.follow(f"t{number}", POLICY)
+        await at.follower.follow(f"t{number}", RETENTION)
     at.history.calls.clear()
     at.history.listener()
     await at.settle()
@@ -179,21 +183,21 @@ async def test_no_question_names_more_topics_than_the_server_takes(at: Scene) ->
 async def test_a_quiet_topic_tells_positions_that_stay_young(at: Scene) -> None:
     at.follower.resuming("a", 1)
     at.publish()
-    await at.pass_time(POLICY.seconds * 2)
+    await at.pass_time(RETENTION.seconds * 2)
 
     assert len(at.told) >= 5, "at least every third of the rule's seconds"
     times = [position.time for _, position in at.told]
     assert {(topic, p.epoch, p.offset) for topic, p in at.told} == {("a", "e1", 1)}
     assert times == sorted(times)
-    assert at.history.now - times[-1] < POLICY.seconds / 3 + 1
+    assert at.history.now - times[-1] < RETENTION.seconds / 3 + 1
 
 
 async def test_nobody_is_reminded_where_nobody_resumes(at: Scene) -> None:
-    await at.follower.follow("b", POLICY)
+    await at.follower.follow("b", RETENTION)
     at.follower.resuming("b", 1)
     at.follower.resuming("a", 1)
     at.follower.resuming("a", -1)
-    await at.pass_time(POLICY.seconds)
+    await at.pass_time(RETENTION.seconds)
 
     assert {topic for topic, _ in at.told} == {"b"}
 
@@ -202,7 +206,7 @@ async def test_a_topic_with_traffic_needs_no_reminders(at: Scene) -> None:
     at.follower.resuming("a", 1)
     for _ in range(20):
         at.publish()
-        await at.pass_time(POLICY.seconds / 10)
+        await at.pass_time(RETENTION.seconds / 10)
 
     assert at.told == []
 
@@ -214,11 +218,11 @@ async def test_a_topic_whose_traffic_is_for_some_alone_has_reminders_for_the_oth
     at.to_all = False
     for _ in range(20):
         at.publish()
-        await at.pass_time(POLICY.seconds / 10)
+        await at.pass_time(RETENTION.seconds / 10)
 
     assert len(at.told) >= 5
     assert at.told[-1][1].offset >= 15
-    assert at.history.now - at.told[-1][1].time < POLICY.seconds / 3 + 5
+    assert at.history.now - at.told[-1][1].time < RETENTION.seconds / 3 + 5
 
 
 async def test_the_first_message_after_hours_is_delivered_at_once(at: Scene) -> None:
@@ -234,7 +238,7 @@ async def test_the_first_message_after_hours_is_delivered_at_once(at: Scene) -> 
     assert at.offsets() == [1, 2]
     assert at.lost == []
     assert last.offset == 1
-    assert at.history.now - last.time < POLICY.seconds / 3 + 5
+    assert at.history.now - last.time < RETENTION.seconds / 3 + 5
 
 
 async def test_the_first_message_after_hours_is_found_though_its_live_copy_was_lost(
@@ -252,7 +256,7 @@ async def test_the_first_message_after_hours_is_found_though_its_live_copy_was_l
 
 
 async def test_another_epoch_is_said_and_its_messages_come(at: Scene) -> None:
-    await at.follower.follow("b", POLICY)
+    await at.follower.follow("b", RETENTION)
     for _ in range(5):
         at.publish()
     at.history.begin_anew()
@@ -327,7 +331,7 @@ async def test_a_topic_followed_while_its_offsets_begin_anew_is_ready_when_it_is
     at.publish(lose=True)
     await at.follower.tip()
     assert not at.follower.ready("a")
-    following = asyncio.create_task(at.follower.follow("a", POLICY))
+    following = asyncio.create_task(at.follower.follow("a", RETENTION))
     await at.pass_time(1, step=0.1)
     await following
 
@@ -342,7 +346,7 @@ async def test_a_join_does_not_wait_for_ever_for_a_topic_that_cannot_be_read(at:
     at.publish(lose=True)
     await at.follower.tip()
     at.history.fail("after", *[HistoryUnavailable("unavailable", "x")] * 100)
-    following = asyncio.create_task(at.follower.follow("a", POLICY))
+    following = asyncio.create_task(at.follower.follow("a", RETENTION))
     await at.pass_time(10)
 
     with pytest.raises(HistoryUnavailable):
@@ -360,7 +364,7 @@ async def test_a_topic_that_is_forgotten_while_it_is_fetched_gets_nothing_more(a
     assert at.delivered == []
     at.publish()
 
-    await at.follower.follow("a", POLICY)
+    await at.follower.follow("a", RETENTION)
     at.publish()
     assert at.offsets() == [4], "what came before is covered by the tip"
 
@@ -411,7 +415,7 @@ async def test_a_store_that_fails_is_not_asked_a_hundred_times_a_second(at: Scen
 
 
 async def test_a_replay_reads_on_in_the_store_where_memory_has_moved_on(at: Scene) -> None:
-    for _ in range(POLICY.messages + 5):
+    for _ in range(RETENTION.messages + 5):
         at.publish()
     position = at.follower.position(8, at.history.now)
 
@@ -431,7 +435,7 @@ async def test_what_comes_while_a_replay_reads_that_there_is_nothing_is_not_pass
     position = at.follower.position(0, at.history.now)
     for _ in range(3):
         at.publish("b")
-    await at.follower.follow("c", POLICY)  # its memory begins after all of those
+    await at.follower.follow("c", RETENTION)  # its memory begins after all of those
     at.history.gate.clear()
     reading = asyncio.create_task(at.follower.catch_up("c", 0, position))
     await at.settle()
@@ -444,13 +448,13 @@ async def test_what_comes_while_a_replay_reads_that_there_is_nothing_is_not_pass
 
 async def test_a_client_so_slow_that_what_it_lacks_may_be_gone_joins_again(at: Scene) -> None:
     start = at.follower.position(0, at.history.now)
-    for _ in range(POLICY.messages + 5):
+    for _ in range(RETENTION.messages + 5):
         at.publish()
     with pytest.raises(HistoryUnavailable):
         await at.follower.catch_up("a", 0, start)
 
     old = at.follower.position(14, at.history.now)
-    await at.pass_time(POLICY.seconds * 2, step=10)
+    await at.pass_time(RETENTION.seconds * 2, step=10)
     at.history.kept.clear()
     at.publish()
     with pytest.raises(HistoryUnavailable):
@@ -472,3 +476,21 @@ async def test_a_replay_ends_where_offsets_begin_anew(at: Scene) -> None:
     at.publish(lose=True)
     await at.pass_time(CHECK_SECONDS + 1)
     assert at.offsets()[-1] == 1, "what was asked of the epoch before does no harm"
+
+
+async def test_a_topic_that_is_followed_no_more_leaves_no_timer_behind(at: Scene) -> None:
+    def timers() -> int:
+        return sum(head.after is not None for head in at.follower._wheel._slots.values())
+
+    assert timers() == 1
+    at.follower.forget("a")
+    assert timers() == 0
+    at.history.answered.clear()
+    following = asyncio.create_task(at.follower.follow("b", RETENTION))
+    await at.settle()
+    at.follower.forget("b")  # before its first check was planned
+    at.history.answered.set()
+    await asyncio.wait((following,))
+    await at.pass_time(10)
+
+    assert timers() == 0

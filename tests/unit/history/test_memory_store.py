@@ -3,13 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.history.base import ID_SECONDS, SPARE_MESSAGES, SPARE_SECONDS, HistoryLimits
+from gateway.history.base import ID_SECONDS
 from gateway.history.memory import MemoryStore
+from gateway.retention import SPARE_MESSAGES, SPARE_SECONDS, Retention
 
 LIMITS = {
-    "short": HistoryLimits(2, 10),
-    "long": HistoryLimits(5, 1000),
-    "other": HistoryLimits(3, 100),
+    "short": Retention(2, 10),
+    "long": Retention(5, 1000),
+    "other": Retention(3, 100),
 }
 
 
@@ -57,7 +58,7 @@ def test_what_is_older_than_a_topic_keeps_is_gone() -> None:
 
 def test_topics_nobody_writes_to_are_swept_too() -> None:
     time = Time()
-    limits = HistoryLimits(10, 10)
+    limits = Retention(10, 10)
     store = MemoryStore(lambda _: limits, 0, time)
     for number in range(100):
         store.append(f"t{number}", b"x", None)
@@ -136,7 +137,8 @@ def test_what_is_kept_is_always_consistent(
         assert store.first == (everything[0] if everything else store.last + 1)
         assert store.bytes == sum(len(stored.body) for name in LIMITS for stored in store.of(name))
         assert not max_bytes or store.bytes <= max_bytes
-        for name, (messages, seconds) in LIMITS.items():
+        for name, retention in LIMITS.items():
+            messages, seconds = retention.messages, retention.seconds
             assert len(kept[name]) <= messages + SPARE_MESSAGES
             if not max_bytes:  # all that a reader may want is there
                 wanted = [o for o, at in appended[name][-messages:] if at >= time.now - seconds]

@@ -15,9 +15,9 @@ from gateway.history.resume import (
     After,
     FromNow,
     InvalidResume,
-    Latest,
     Loss,
-    Missed,
+    NeedMissed,
+    NeedNewest,
     Newest,
     Outcome,
     Request,
@@ -26,9 +26,8 @@ from gateway.history.resume import (
     response,
     without_history,
 )
-from tests.unit.history.model import Policy
+from tests.unit.history.model import RETENTION
 
-POLICY = Policy(messages=5, seconds=100.0)
 NOW = 5000.0
 HERE = Position("e1", 60, NOW - 0.5)
 POSITION = Position("e1", 41, 4990.0)
@@ -39,22 +38,22 @@ def stored(*offsets: int, age: float = 5.0) -> list[Stored]:
     return [Stored(offset, NOW - age, b"") for offset in offsets]
 
 
-def ask(request: Request, sent: Position | None = None) -> Outcome | Missed | Latest:
+def ask(request: Request, sent: Position | None = None) -> Outcome | NeedMissed | NeedNewest:
     """A request, at a stream whose last offset is 70; this replica has delivered up to 60."""
-    return examine(request, POLICY, here=HERE, last=70, now=NOW, sent=sent)
+    return examine(request, RETENTION, here=HERE, last=70, now=NOW, sent=sent)
 
 
-def missed(position: Position = POSITION, sent: Position | None = None) -> Missed:
+def missed(position: Position = POSITION, sent: Position | None = None) -> NeedMissed:
     """What a position needs that is not refused at once."""
     found = ask(After(position), sent)
-    assert isinstance(found, Missed)
+    assert isinstance(found, NeedMissed)
     return found
 
 
-def latest(count: int, sent: Position | None = None) -> Latest:
+def latest(count: int, sent: Position | None = None) -> NeedNewest:
     """What asking for the newest messages needs."""
     found = ask(Newest(count), sent)
-    assert isinstance(found, Latest)
+    assert isinstance(found, NeedNewest)
     return found
 
 
@@ -91,7 +90,7 @@ def lost(reason: Loss) -> Outcome:
     ],
 )
 def test_what_a_join_asks_for(params: bytes | None, request_: Request | None) -> None:
-    assert parse(params, POLICY) == request_
+    assert parse(params, RETENTION) == request_
 
 
 @pytest.mark.parametrize(
@@ -131,7 +130,7 @@ def test_what_a_join_asks_for(params: bytes | None, request_: Request | None) ->
 )
 def test_what_no_join_can_ask_for(resume: bytes) -> None:
     with pytest.raises(InvalidResume, match=r"^invalid resume$") as refusal:
-        parse(b'{"resume":%b}' % resume, POLICY)
+        parse(b'{"resume":%b}' % resume, RETENTION)
     shown = refusal.value
     assert shown.__cause__ is None
     assert shown.__suppress_context__ or shown.__context__ is None  # nothing of it gets into a log
@@ -148,7 +147,7 @@ def test_what_no_join_can_ask_for(resume: bytes) -> None:
 )
 def test_params_that_cannot_be_read_are_refused(params: bytes) -> None:
     with pytest.raises(InvalidResume):
-        parse(params, POLICY)
+        parse(params, RETENTION)
 
 
 JSON = st.recursive(
@@ -162,7 +161,7 @@ JSON = st.recursive(
 def test_any_other_value_is_refused_or_one_of_the_three(value: object, rest: object) -> None:
     params = json.dumps({"a": rest, "resume": value}).encode("utf-8", "surrogatepass")
     try:
-        request = parse(params, POLICY)
+        request = parse(params, RETENTION)
     except InvalidResume:
         assert value is not None
         return
@@ -173,7 +172,7 @@ def test_any_other_value_is_refused_or_one_of_the_three(value: object, rest: obj
             assert value == encode(position)
         case Newest(count):
             assert value == {"last": count}
-            assert 1 <= count <= POLICY.messages
+            assert 1 <= count <= RETENTION.messages
         case None:
             pytest.fail("the key was there")
 
@@ -181,7 +180,7 @@ def test_any_other_value_is_refused_or_one_of_the_three(value: object, rest: obj
 @given(st.binary(max_size=40))
 def test_any_bytes_are_refused_or_read(params: bytes) -> None:
     with contextlib.suppress(InvalidResume):
-        parse(params, POLICY)
+        parse(params, RETENTION)
 
 
 def test_a_topic_without_history_has_no_limit_to_what_is_asked() -> None:
@@ -371,6 +370,6 @@ def test_params_nested_as_deeply_as_the_stack_allows_do_not_break_anything() -> 
     for depth in (10, 100, sys.getrecursionlimit() * 2):
         params = b'{"resume":null,"a":' + b"[" * depth + b"]" * depth + b"}"
         try:
-            assert parse(params, POLICY) == FromNow()
+            assert parse(params, RETENTION) == FromNow()
         except InvalidResume:
             assert depth > 100

@@ -9,9 +9,7 @@ from gateway.errors import HistoryUnavailable
 from gateway.history.position import Position
 from gateway.history.resume import After, FromNow, Newest
 from gateway.history.resumer import TRIES, Resumer
-from tests.unit.history.fakes import Policy, Scene, scene
-
-POLICY = Policy()
+from tests.unit.history.fakes import RETENTION, Scene, scene
 
 
 @pytest.fixture
@@ -21,7 +19,7 @@ async def at() -> AsyncIterator[Scene]:
         for _ in range(5):
             made.history.store("a")
         made.history.now += 10
-        await made.follower.follow("a", POLICY)
+        await made.follower.follow("a", RETENTION)
         for _ in range(3):
             made.publish()
         yield made
@@ -95,7 +93,7 @@ async def test_it_begins_again_where_memory_has_moved_on_meanwhile(
     at.history.gate.clear()
     join = asyncio.create_task(resumer.resume("a", After(position(at, 2, age=5)), None))
     await at.settle()
-    for _ in range(POLICY.messages + 5):
+    for _ in range(RETENTION.messages + 5):
         at.publish()
     at.history.gate.set()
     outcome, _ = await join
@@ -229,7 +227,7 @@ async def test_where_a_full_store_lets_go_early_the_oldest_message_decides(at: S
         for _ in range(8):
             other.history.store("a")
             other.history.now += 10
-        await other.follower.follow("a", POLICY)
+        await other.follower.follow("a", RETENTION)
         for offset in range(1, 5):
             del other.history.kept[offset]
         outcome, _ = await Resumer(other.history, other.follower, other, bounded=True).resume(

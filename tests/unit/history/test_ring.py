@@ -4,7 +4,7 @@ import pytest
 
 from gateway.history.base import Stored
 from gateway.history.ring import OVERHEAD_BYTES, Ring
-from tests.unit.history.model import Policy
+from gateway.retention import Retention
 
 
 def message(offset: int, time: float | None = None, size: int = 10) -> Stored:
@@ -13,10 +13,10 @@ def message(offset: int, time: float | None = None, size: int = 10) -> Stored:
 
 
 def ring(
-    *offsets: int, start: int = 10, policy: Policy | None = None, max_bytes: int = 1 << 20
+    *offsets: int, start: int = 10, retention: Retention | None = None, max_bytes: int = 1 << 20
 ) -> Ring:
     """A ring that begins above 10 and was added messages."""
-    ring = Ring(policy or Policy(messages=3, seconds=100.0), max_bytes)
+    ring = Ring(retention or Retention(3, 100), max_bytes)
     ring.restart(start, float(start))
     for offset in offsets:
         ring.add(message(offset))

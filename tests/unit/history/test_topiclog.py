@@ -6,9 +6,8 @@ import pytest
 
 from gateway.history.base import Stored
 from gateway.history.ring import OVERHEAD_BYTES
-from gateway.history.steps import NOTHING, Fetch, Step
-from gateway.history.topiclog import CONFIRMED_SECONDS, TopicLog
-from tests.unit.history.model import Policy
+from gateway.history.topiclog import CONFIRMED_SECONDS, NOTHING, FetchRange, Step, TopicLog
+from tests.unit.history.model import RETENTION
 
 BEGUN = 1000.0
 KEPT = 100.0 + 60.0
@@ -22,7 +21,7 @@ def stored(offset: int, time: float | None = None) -> Stored:
 
 def new_log(*, max_bytes: int = 1 << 20) -> TopicLog:
     """A log that begins above 10; the rule keeps five messages for 100 seconds."""
-    log = TopicLog(Policy(messages=5, seconds=100.0), max_bytes)
+    log = TopicLog(RETENTION, max_bytes)
     assert log.baseline(10, BEGUN + 1.0) == Step([])
     return log
 
@@ -33,7 +32,9 @@ def live(log: TopicLog, offset: int, previous: int, time: float | None = None) -
     return log.live(message.offset, previous, message.time, message.body)
 
 
-def fetched(log: TopicLog, fetch: Fetch | None, *offsets: int, upto: int | None = None) -> Step:
+def fetched(
+    log: TopicLog, fetch: FetchRange | None, *offsets: int, upto: int | None = None
+) -> Step:
     """A fetch brings messages, at once."""
     assert fetch is not None
     end = fetch.upto if upto is None else upto
@@ -79,7 +80,7 @@ def test_what_the_baseline_covers_is_not_delivered(offset: int) -> None:
 
 
 def test_copies_wait_for_the_baseline() -> None:
-    log = TopicLog(Policy(), 1 << 20)
+    log = TopicLog(RETENTION, 1 << 20)
     assert not ready(log)
     for offset, previous in ((9, 8), (12, 10), (14, 12)):
         assert live(log, offset, previous) == NOTHING
@@ -103,7 +104,7 @@ def test_a_copy_after_a_lost_one_waits_for_it() -> None:
 
     step = live(log, 15, 13)
 
-    assert step == Step([], Fetch(11, 13))
+    assert step == Step([], FetchRange(11, 13))
     assert delivered(fetched(log, step.fetch, 13)) == [13, 15]
     assert delivered(live(log, 16, 15)) == [16]
 
@@ -113,7 +114,7 @@ def test_a_look_that_finds_nothing_lets_the_copy_pass() -> None:
 
     step = live(log, 15, 0)
 
-    assert step == Step([], Fetch(10, 14))
+    assert step == Step([], FetchRange(10, 14))
     assert fetched(log, step.fetch) == Step([stored(15)])
 
 
@@ -135,7 +136,7 @@ def test_one_fetch_is_under_way_at_a_time_and_the_next_goes_on() -> None:
 
     second = fetched(log, first.fetch, 13)
     assert delivered(second) == [13, 15, 16]
-    assert second.fetch == Fetch(16, 30)
+    assert second.fetch == FetchRange(16, 30)
     assert delivered(fetched(log, second.fetch, 18, 20, 30)) == [18, 20, 30]
 
 
@@ -167,7 +168,7 @@ def test_what_waits_is_delivered_even_if_the_store_has_given_it_up() -> None:
 
     step = log.retry()
 
-    assert step.fetch == Fetch(10, 14)
+    assert step.fetch == FetchRange(10, 14)
     assert delivered(fetched(log, step.fetch, 12, 14)) == [12, 13, 14, 15]
 
 
@@ -178,7 +179,7 @@ def test_a_read_that_brings_less_than_wanted_says_how_far_it_came() -> None:
     step = fetched(log, step.fetch, 12, 13, 17, upto=13)
 
     assert delivered(step) == [12, 13]  # 17 is beyond what the read vouches for
-    assert step.fetch == Fetch(13, 20)
+    assert step.fetch == FetchRange(13, 20)
     assert delivered(fetched(log, step.fetch, 17, 20)) == [17, 20]
 
 
@@ -197,7 +198,7 @@ def test_a_fetch_that_fails_is_wanted_again_at_the_next_occasion(occasion: str) 
         case _:
             again = log.retry()
 
-    assert again.fetch == Fetch(10, 13)
+    assert again.fetch == FetchRange(10, 13)
     assert again.fetch is not step.fetch
     assert log.retry().fetch is None
 
@@ -207,7 +208,7 @@ def test_a_read_that_came_nowhere_is_a_failure() -> None:
     step = live(log, 15, 13)
 
     assert fetched(log, step.fetch, upto=10) == NOTHING
-    assert log.retry().fetch == Fetch(10, 13)
+    assert log.retry().fetch == FetchRange(10, 13)
 
 
 def test_the_result_of_a_fetch_that_failed_is_passed_over() -> None:
@@ -239,7 +240,7 @@ def test_the_check_finds_a_lost_last_copy() -> None:
 
     step = log.check(15, BEGUN + 3.0)
 
-    assert step == Step([], Fetch(10, 15))
+    assert step == Step([], FetchRange(10, 15))
     assert delivered(fetched(log, step.fetch, 12, 15)) == [12, 15]
 
 
@@ -252,7 +253,7 @@ def test_beyond_the_bound_the_first_to_come_are_kept_and_the_rest_is_fetched() -
     step = fetched(log, step.fetch, 12)
 
     assert delivered(step) == [12, 13, 14]
-    assert step.fetch == Fetch(14, 16)
+    assert step.fetch == FetchRange(14, 16)
     assert live(log, 17, 16) == Step([])  # there is room again
     assert live(log, 18, 17) == Step([])
     assert delivered(fetched(log, step.fetch, 15, 16)) == [15, 16, 17, 18]
@@ -269,14 +270,14 @@ def test_what_waits_counts_once_and_no_longer_than_it_waits() -> None:
 
 
 def test_before_the_baseline_too() -> None:
-    log = TopicLog(Policy(), max_bytes=OVERHEAD_BYTES + 2)
+    log = TopicLog(RETENTION, max_bytes=OVERHEAD_BYTES + 2)
     live(log, 11, 10)
     live(log, 12, 11)
 
     step = log.baseline(10, BEGUN)
 
     assert delivered(step) == [11]
-    assert step.fetch == Fetch(11, 12)
+    assert step.fetch == FetchRange(11, 12)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +396,7 @@ def test_an_answer_that_lags_does_not_erase() -> None:
 
 
 def test_erasing_before_the_baseline_is_nothing() -> None:
-    log = TopicLog(Policy(), 1000)
+    log = TopicLog(RETENTION, 1000)
     log.erased()
     log.reset(BEGUN)
 
@@ -443,7 +444,7 @@ def test_a_store_that_lost_its_end_goes_on_without_gap_or_repeat() -> None:
     step = copy(log, 14, 13)
 
     assert step.restarted
-    assert step.fetch == Fetch(0, 13)
+    assert step.fetch == FetchRange(0, 13)
     assert not ready(log)
     new = Stored(13, LATER + 1.3, b"new 13")
     step = log.fetched(
@@ -466,7 +467,7 @@ def test_a_reset_delivers_what_the_new_store_has() -> None:
 
     step = log.check(3, LATER)
 
-    assert step.fetch == Fetch(0, 3)
+    assert step.fetch == FetchRange(0, 3)
     new = [Stored(offset, LATER + offset, b"") for offset in (1, 3)]
     assert log.fetched(step.fetch, new, upto=3, time=LATER + 3.0).deliver == new
     assert ready(log)
@@ -539,10 +540,9 @@ def test_a_log_vouches_for_positions_from_its_own_time() -> None:
 
 
 def test_an_idle_topic_takes_little_memory() -> None:
-    policy = Policy()
     count = 1000
     tracemalloc.start()
-    logs = [TopicLog(policy, 1 << 20) for _ in range(count)]
+    logs = [TopicLog(RETENTION, 1 << 20) for _ in range(count)]
     for number, log in enumerate(logs):
         log.baseline(100_000 + number, BEGUN + number)
     taken, _ = tracemalloc.get_traced_memory()

@@ -5,9 +5,8 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.history.ring import OVERHEAD_BYTES
-from gateway.history.steps import Fetch, Step
-from gateway.history.topiclog import TopicLog
-from tests.unit.history.model import OTHER, Copy, Policy, Store
+from gateway.history.topiclog import FetchRange, Step, TopicLog
+from tests.unit.history.model import OTHER, RETENTION, Copy, Store
 
 INDEX = st.integers(0, 1000)
 
@@ -25,10 +24,10 @@ class LogMachine(RuleBasedStateMachine):
         self.store = Store(keeps=keeps)
         for _ in range(before):
             self.store.publish()
-        self.log = TopicLog(Policy(), max_bytes=held * (OVERHEAD_BYTES + 8))
+        self.log = TopicLog(RETENTION, max_bytes=held * (OVERHEAD_BYTES + 8))
         self.air: list[Copy] = []
         self.answers: list[tuple[int, float]] = []
-        self.fetches: list[Fetch] = []
+        self.fetches: list[FetchRange] = []
         self.published: set[int] = set()
         self.delivered: list[int] = []
         self.begun: int | None = None
@@ -149,7 +148,7 @@ class LogMachine(RuleBasedStateMachine):
         if ring.start:
             assert ring.since(ring.start - 1) is None
             assert ring.since(ring.start - 1, known=ring.start) is not None
-        assert len(ring) <= Policy().messages + 1
+        assert len(ring) <= RETENTION.messages + 1
 
     @invariant()
     def who_stands_here_lacks_nothing_below(self) -> None:

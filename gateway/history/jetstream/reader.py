@@ -1,4 +1,4 @@
-"""Reading a stream: quickly from whichever server comes first, and completely all the same.
+"""Reads messages from a stream: from whichever server answers first, and complete all the same.
 
 Direct gets are answered by any server that has a copy. A copy lacks nothing between two messages it has, but
 it may lack the newest. So where servers replicate, what must be complete is compared with what the leader
@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from gateway.bus.placement import pending_in, placement_in, subject_in
 from gateway.bus.requests import Reply
+from gateway.bus.stream_position import pending_in, stream_position_in, subject_in
 from gateway.bus.subjects import Subjects
 from gateway.errors import HistoryUnavailable
-from gateway.history.api import StreamApi
 from gateway.history.base import Stored
+from gateway.history.jetstream.api import StreamApi
 
 READS_AT_A_TIME: Final = 16
 READ_BYTES: Final = 2 * 1024 * 1024
@@ -49,7 +49,7 @@ class StreamReader:
         self._turns = asyncio.Semaphore(READS_AT_A_TIME)
 
     async def after(self, topic: str, offset: int, limit: int, upto: int | None) -> list[Stored]:
-        """See :meth:`gateway.history.base.History.after`."""
+        """See :meth:`gateway.history.base.MessageMessageHistory.after`."""
         if limit <= 0 or (upto is not None and upto <= offset):
             return []
         subject = self._subjects.stored(topic)
@@ -61,7 +61,7 @@ class StreamReader:
         return [stored for stored in found if stored.offset <= upto]
 
     async def newest(self, topic: str, count: int) -> list[Stored]:
-        """See :meth:`gateway.history.base.History.newest`."""
+        """See :meth:`gateway.history.base.MessageHistory.newest`."""
         if count <= 0:
             return []
         subject = self._subjects.stored(topic)
@@ -73,12 +73,12 @@ class StreamReader:
         return found[-count:]
 
     async def time_at(self, offset: int) -> float | None:
-        """See :meth:`gateway.history.base.History.time_at`."""
+        """See :meth:`gateway.history.base.MessageHistory.time_at`."""
         message = await self._api.message(seq=offset) if offset > 0 else None
         return None if message is None else message.stored_at
 
     async def last_offsets(self, topics: Iterable[str]) -> dict[str, int]:
-        """See :meth:`gateway.history.base.History.last_offsets`."""
+        """See :meth:`gateway.history.base.MessageHistory.last_offsets`."""
         offsets: dict[str, int] = {}
         topic_of = {self._subjects.stored(topic): topic for topic in topics}
         for subjects in _portions(topic_of, self._api.max_query_bytes // 2):
@@ -175,12 +175,12 @@ class StreamReader:
 
 
 def _stored_in(part: Reply) -> Stored:
-    placement = placement_in(part.headers)
-    if placement is None:
+    position = stream_position_in(part.headers)
+    if position is None:
         raise HistoryUnavailable(
             "unavailable", "DIRECT.GET: a message does not say where it stands"
         )
-    return Stored(placement.offset, placement.time, part.body)
+    return Stored(position.offset, position.time, part.body)
 
 
 def _portions(subjects: Iterable[str], most_bytes: int) -> Iterator[list[str]]:

@@ -1,24 +1,24 @@
-"""Which counting of offsets is current, and when another one has begun."""
+"""Tells when the store's offsets have begun anew: in another epoch, or where an older copy took its place."""
 
 from typing import NamedTuple
 
 from gateway.history.base import Tip
 
 
-class Mark(NamedTuple):
+class KnownOffsets(NamedTuple):
     """What was known when a question was asked."""
 
     generation: int
     highest: int
 
 
-class Counting:
+class EpochWatch:
     """What is known of the store's offsets.
 
     Attributes:
         epoch: The store's word for it; empty before any is known.
         highest: Offset that is known to have been given to a message.
-        generation: How many countings there were.
+        generation: How many epochs there were, the one of a restored older copy among them.
     """
 
     __slots__ = ("epoch", "generation", "highest")
@@ -28,11 +28,11 @@ class Counting:
         self.highest = 0
         self.generation = 0
 
-    def mark(self) -> Mark:
+    def known(self) -> KnownOffsets:
         """What is known now."""
-        return Mark(self.generation, self.highest)
+        return KnownOffsets(self.generation, self.highest)
 
-    def note(self, tip: Tip, asked: Mark) -> bool:
+    def note(self, tip: Tip, asked: KnownOffsets) -> bool:
         """Take note of the end of the history; says whether offsets have begun anew with it.
 
         An end that went back is that of a store that was replaced by an older copy.

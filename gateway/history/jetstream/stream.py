@@ -1,25 +1,30 @@
-"""Looks after the stream: that it is there and wide enough, which one it is, and who leads it."""
+"""The stream messages are stored in: made and widened as the rules need it, and watched.
+
+Others may change or delete it, and its servers may choose another leader. What is known of it here is never
+older than ten seconds, and much newer where JetStream may tell of changes.
+"""
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from gateway.bus.placement import Placement
 from gateway.bus.remote import RemoteBus
+from gateway.bus.stream_position import StreamPosition
+from gateway.bus.subjects import Subjects
+from gateway.config.sections import History as HistorySection
 from gateway.errors import (
     BusUnavailable,
     HistoryProblem,
     HistoryUnavailable,
     SubscriptionRefused,
 )
-from gateway.history.api import NAME_IN_USE, Json, StreamApi, StreamInfo
-from gateway.history.base import Listener
-from gateway.history.clock import ServerClock
-from gateway.history.listeners import Listeners
-from gateway.history.stream import is_ours, widened, with_necessities
+from gateway.history.base import ID_SECONDS
+from gateway.history.jetstream.api import NAME_IN_USE, JsonObject, StreamApi, StreamInfo
 from gateway.log import QUIET_SECONDS, Throttle
+from gateway.retention import Retention
 
 LEAST_VERSION: Final = (2, 11)
 """The first nats-server with batched direct gets."""
@@ -38,7 +43,107 @@ ADVISORIES: Final = ("CREATED", "DELETED", "UPDATED", "LEADER_ELECTED")
 
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)").match
 
+_SECOND: Final = 10**9
+_NO_LIMIT: Final = (0, -1)
+"""How the server writes that there is none."""
+
+_GROWING: Final = ("max_msgs_per_subject", "max_age", "max_bytes")
+"""What may have no limit."""
+
+_NECESSARY: Final = ("max_msgs_per_subject", "max_age", "republish", "allow_direct")
+"""Without these there would be fewer messages than the rules say, or they would not be delivered."""
+
 _log = structlog.get_logger(__name__)
+
+
+def stream_config(subjects: Subjects, widest: Retention, config: HistorySection) -> JsonObject:
+    """The configuration of the stream that the rules need.
+
+    Args:
+        widest: The most that any rule retains: a stream has one limit for all its subjects.
+    """
+    return {
+        "name": subjects.stream,
+        "description": "Message history of the gateway; it is widened, never narrowed.",
+        "subjects": [subjects.all_stored],
+        # What is stored is published again by the server that stored it: so live order is stored order.
+        "republish": {"src": subjects.all_stored, "dest": subjects.all_topics},
+        "retention": "limits",
+        "discard": "old",
+        "max_msgs_per_subject": widest.stored_messages,
+        # at least as long as ids are remembered: the server insists on it
+        "max_age": max(widest.stored_seconds, ID_SECONDS) * _SECOND,
+        "max_bytes": config.max_bytes or -1,
+        "storage": config.storage,
+        "num_replicas": config.replicas,
+        "duplicate_window": ID_SECONDS * _SECOND,
+        "allow_direct": True,
+        "deny_delete": False,
+        "deny_purge": False,
+    }
+
+
+def widened(there: JsonObject, wanted: JsonObject) -> JsonObject:
+    """The configuration that does for both: what is there, and what is wanted.
+
+    It never narrows anything, so replicas that start together with different rules come to the same.
+    """
+    merged = dict(there)
+    for key in _GROWING:
+        merged[key] = _wider(there.get(key, 0), wanted[key])
+    for key in ("num_replicas", "duplicate_window"):
+        merged[key] = max(there.get(key, 0), wanted[key])
+    for key in ("republish", "discard", "allow_direct"):
+        merged[key] = wanted[key]
+    return merged
+
+
+def with_necessities(there: JsonObject, more: JsonObject) -> JsonObject:
+    """What is there, with so much of what is wanted as all promises need."""
+    return there | {key: more[key] for key in _NECESSARY}
+
+
+def is_ours(there: JsonObject, wanted: JsonObject) -> bool:
+    """Whether a stream of that name is the history of gateways with this prefix."""
+    return set(wanted["subjects"]) <= set(there.get("subjects") or ())
+
+
+def _wider(there: int, wanted: int) -> int:
+    if there in _NO_LIMIT or wanted in _NO_LIMIT:
+        return there if there in _NO_LIMIT else wanted
+    return max(there, wanted)
+
+
+class ServerClock:
+    """Reckons the server's time from its answers.
+
+    An answer's time was taken somewhere between question and arrival. It is counted as of the question, so
+    the reckoned time is late by at most one round trip, and never early while both clocks go evenly.
+
+    Args:
+        monotonic: Monotonic seconds: setting this machine's clock must not matter.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._difference = 0.0
+
+    def mark(self) -> float:
+        """To be taken just before a question."""
+        return self._monotonic()
+
+    def observe(self, asked: float, answer: float) -> None:
+        """The answer to a question.
+
+        Args:
+            asked: The mark taken before it.
+            answer: The server's time, in Unix seconds.
+        """
+        self._difference = answer - asked
+
+    def now(self) -> float:
+        """The server's time, in Unix seconds."""
+        return self._monotonic() + self._difference
 
 
 class StreamKeeper:
@@ -46,7 +151,7 @@ class StreamKeeper:
 
     Args:
         api: The stream's.
-        wish: Its configuration as it is wanted.
+        wanted: Its configuration as it is wanted.
         clock: Learns the server's time.
 
     Attributes:
@@ -55,12 +160,14 @@ class StreamKeeper:
         config: The stream's configuration as it is; empty before it was found.
     """
 
-    def __init__(self, bus: RemoteBus, api: StreamApi, wish: Json, clock: ServerClock) -> None:
+    def __init__(
+        self, bus: RemoteBus, api: StreamApi, wanted: JsonObject, clock: ServerClock
+    ) -> None:
         self._bus = bus
         self._api = api
-        self._wish = wish
+        self._wanted = wanted
         self._clock = clock
-        self._listeners = Listeners()
+        self._listeners: list[Callable[[], None]] = []
         self._advisories = list(ADVISORIES)  # that are still to be subscribed to
         self._throttle = Throttle(QUIET_SECONDS)
         self._woken = asyncio.Event()
@@ -69,7 +176,7 @@ class StreamKeeper:
         self._task: asyncio.Task[None] | None = None
         self.problem: HistoryProblem | None = "unavailable"
         self.epoch = ""
-        self.config: Json = {}
+        self.config: JsonObject = {}
         bus.listen(self._bus_changed)
 
     @property
@@ -89,9 +196,9 @@ class StreamKeeper:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
-    def listen(self, listener: Listener) -> None:
-        """See :meth:`gateway.history.base.History.listen`."""
-        self._listeners.add(listener)
+    def listen(self, listener: Callable[[], None]) -> None:
+        """See :meth:`gateway.history.base.MessageHistory.listen`."""
+        self._listeners.append(listener)
 
     def require(self) -> None:
         """Check that the stream can be used.
@@ -151,7 +258,7 @@ class StreamKeeper:
             if info is None:
                 await self._create()
                 continue
-            if not is_ours(info.config, self._wish):
+            if not is_ours(info.config, self._wanted):
                 raise HistoryUnavailable("unavailable", "the stream is not this gateway's")
             if not await self._widen(info.config):
                 return info
@@ -166,16 +273,16 @@ class StreamKeeper:
 
     async def _create(self) -> None:
         try:
-            await self._api.create(self._wish)
+            await self._api.create(self._wanted)
         except HistoryUnavailable as problem:
             if problem.code != NAME_IN_USE:  # else another replica was quicker, with other rules
                 raise
         else:
-            _log.info("history stream made", stream=self._wish["name"])
+            _log.info("history stream made", stream=self._wanted["name"])
 
-    async def _widen(self, there: Json) -> bool:
+    async def _widen(self, there: JsonObject) -> bool:
         """Whether the stream was changed: if not, it is as it should be, or at least as it must be."""
-        more = widened(there, self._wish)
+        more = widened(there, self._wanted)
         if more == there:
             return False
         try:
@@ -186,7 +293,7 @@ class StreamKeeper:
             if more == there:
                 return False
             await self._api.update(more)
-        _log.info("history stream widened", stream=self._wish["name"])
+        _log.info("history stream widened", stream=self._wanted["name"])
         return True
 
     def _check_version(self) -> None:
@@ -201,7 +308,7 @@ class StreamKeeper:
     async def _subscribe(self) -> None:
         """Listen to what JetStream tells of the stream; without it, changes are seen when it is looked at."""
         while self._advisories:
-            subject = f"$JS.EVENT.ADVISORY.STREAM.{self._advisories[-1]}.{self._wish['name']}"
+            subject = f"$JS.EVENT.ADVISORY.STREAM.{self._advisories[-1]}.{self._wanted['name']}"
             try:
                 await self._bus.subscribe(subject, self._advised)
             except SubscriptionRefused:
@@ -222,7 +329,10 @@ class StreamKeeper:
         if back:
             _log.info("history ready", epoch=self.epoch, leader=self._leader)
         if new or moved or back:
-            self._listeners.tell()
+            for listener in self._listeners:
+                asyncio.get_running_loop().call_soon(
+                    listener
+                )  # which reports the error of a bad one
 
     def _fail(self, reason: HistoryProblem, problem: Exception) -> None:
         self.problem = reason
@@ -233,7 +343,7 @@ class StreamKeeper:
         if (held := self._throttle.admit(event)) is not None:
             _log.warning(event, problem=f"{type(problem).__name__}: {problem}", held=held)
 
-    def _advised(self, _body: bytes, _placement: Placement | None) -> None:
+    def _advised(self, _body: bytes, _position: StreamPosition | None) -> None:
         self.look()
 
     def _bus_changed(self, up: bool) -> None:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from gateway.bus.requests import Reply
 from gateway.bus.subjects import Subjects
 from gateway.errors import HistoryUnavailable
-from gateway.history import reader
-from gateway.history.api import StoredMessage, StreamApi
-from gateway.history.reader import StreamReader
+from gateway.history.jetstream import reader
+from gateway.history.jetstream.api import StoredMessage, StreamApi
+from gateway.history.jetstream.reader import StreamReader
 
 SUBJECTS = Subjects("p")
 TIME = "2026-08-06T00:29:27.5Z"

@@ -6,23 +6,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.bus.subjects import Subjects
-from gateway.history.base import HistoryLimits
-from gateway.history.stream import is_ours, wanted, widened, with_necessities
-from tests.contract.histories import Settings
+from gateway.config.sections import History as HistorySection
+from gateway.history.jetstream.stream import is_ours, stream_config, widened, with_necessities
+from gateway.retention import Retention
 
 SUBJECTS = Subjects("gateway")
 
 
-def wish(
+def wanted(
     messages: int = 100, seconds: int = 300, *, replicas: int = 1, max_bytes: int = 0
 ) -> dict[str, Any]:
     """The configuration that is wanted."""
-    settings = Settings(replicas=replicas, max_bytes=max_bytes)
-    return wanted(SUBJECTS, HistoryLimits(messages, seconds), settings)
+    settings = HistorySection(replicas=replicas, max_bytes=max_bytes)
+    return stream_config(SUBJECTS, Retention(messages, seconds), settings)
 
 
-wishes = st.builds(
-    wish,
+configs = st.builds(
+    wanted,
     st.integers(1, 100_000),
     st.integers(1, 10**7),
     replicas=st.integers(1, 5),
@@ -36,7 +36,7 @@ def unlimited_as(value: int) -> float:
 
 
 def test_the_stream_is_a_little_wider_than_the_widest_rule() -> None:
-    config = wish(100, 300)
+    config = wanted(100, 300)
     assert config["name"] == "GATEWAY"
     assert config["subjects"] == ["gateway.store.>"]
     assert config["republish"] == {"src": "gateway.store.>", "dest": "gateway.topic.>"}
@@ -46,10 +46,10 @@ def test_the_stream_is_a_little_wider_than_the_widest_rule() -> None:
 
 
 def test_the_stream_lives_at_least_as_long_as_its_ids() -> None:
-    assert wish(1, 1)["max_age"] == wish(1, 1)["duplicate_window"] == 120 * 10**9
+    assert wanted(1, 1)["max_age"] == wanted(1, 1)["duplicate_window"] == 120 * 10**9
 
 
-@given(wishes, wishes)
+@given(configs, configs)
 def test_widening_never_narrows_and_is_the_same_whoever_comes_first(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
@@ -62,30 +62,30 @@ def test_widening_never_narrows_and_is_the_same_whoever_comes_first(
 
 
 def test_what_has_no_limit_gets_none() -> None:
-    there = wish() | {"max_age": 0, "max_msgs_per_subject": -1, "max_bytes": -1}
-    assert widened(there, wish(max_bytes=5)) == there
+    there = wanted() | {"max_age": 0, "max_msgs_per_subject": -1, "max_bytes": -1}
+    assert widened(there, wanted(max_bytes=5)) == there
 
 
 def test_what_is_not_known_here_stays_as_it_is() -> None:
-    there = wish() | {"metadata": {"a": "b"}, "compression": "s2", "description": "mine"}
-    more = widened(there, wish(200))
+    there = wanted() | {"metadata": {"a": "b"}, "compression": "s2", "description": "mine"}
+    more = widened(there, wanted(200))
     assert more == there | {"max_msgs_per_subject": 201}
 
 
 def test_what_promises_need_is_mended() -> None:
-    there = wish() | {"discard": "new", "allow_direct": False}
+    there = wanted() | {"discard": "new", "allow_direct": False}
     del there["republish"]
-    assert widened(there, wish()) == wish()
+    assert widened(there, wanted()) == wanted()
 
 
-def test_of_a_wish_that_cannot_be_had_the_necessities_are_left() -> None:
-    there = wish(10, 100)
-    more = widened(there, wish(20, 200, replicas=3))
-    assert with_necessities(there, more) == wish(20, 200)
+def test_of_what_is_wanted_and_cannot_be_had_the_necessities_are_left() -> None:
+    there = wanted(10, 100)
+    more = widened(there, wanted(20, 200, replicas=3))
+    assert with_necessities(there, more) == wanted(20, 200)
 
 
 def test_a_stream_of_other_subjects_is_somebody_elses() -> None:
-    assert is_ours(wish(), wish())
-    assert is_ours({"subjects": ["gateway.store.>", "more"]}, wish())
-    assert not is_ours({"subjects": ["orders.>"]}, wish())
-    assert not is_ours({}, wish())
+    assert is_ours(wanted(), wanted())
+    assert is_ours({"subjects": ["gateway.store.>", "more"]}, wanted())
+    assert not is_ours({"subjects": ["orders.>"]}, wanted())
+    assert not is_ours({}, wanted())

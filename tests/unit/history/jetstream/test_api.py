@@ -7,7 +7,7 @@ import pytest
 
 from gateway.bus.requests import Reply
 from gateway.errors import BusUnavailable, HistoryUnavailable, OutcomeUnknown
-from gateway.history.api import DIRECT_SECONDS, StreamApi
+from gateway.history.jetstream.api import DIRECT_SECONDS, StreamApi
 
 if TYPE_CHECKING:
     from gateway.bus.remote import RemoteBus

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bus.placement import (
-    Placement,
+from gateway.bus.stream_position import (
+    StreamPosition,
     pending_in,
-    placement_in,
+    stream_position_in,
     subject_in,
     unix_seconds,
 )
@@ -28,17 +28,17 @@ lines = st.text(st.characters(exclude_characters="\r\n"), max_size=40)
 
 
 def test_a_republished_message_says_where_it_stands() -> None:
-    placement = placement_in(HEADERS)
-    assert placement is not None
-    assert (placement.offset, placement.previous) == (42, 40)
-    assert placement.time == pytest.approx(TIME, abs=1e-5)
+    position = stream_position_in(HEADERS)
+    assert position is not None
+    assert (position.offset, position.previous) == (42, 40)
+    assert position.time == pytest.approx(TIME, abs=1e-5)
     assert subject_in(HEADERS) == "gateway.store.room.1"
 
 
 def test_a_message_of_a_batch_says_how_many_follow() -> None:
     headers = HEADERS.replace(b"Nats-Last", b"Nats-Num-Pending: 7\r\nNats-Last")
     assert pending_in(headers) == 7
-    assert placement_in(headers) == placement_in(HEADERS)
+    assert stream_position_in(headers) == stream_position_in(HEADERS)
     assert (
         pending_in(b"NATS/1.0 204 EOB\r\nNats-Num-Pending: 3\r\nNats-Last-Sequence: 0\r\n\r\n") == 3
     )
@@ -65,24 +65,24 @@ def test_whatever_its_publisher_said_the_server_has_the_last_word(
         f"NATS/1.0\r\n{before}Nats-Stream: S\r\nNats-Subject: s.a\r\nNats-Sequence: {offset}\r\n"
         f"Nats-Time-Stamp: {moment:%Y-%m-%dT%H:%M:%S}{fraction}Z\r\nNats-Last-Sequence: {previous}\r\n\r\n"
     ).encode("utf-8", "surrogatepass")
-    placement = placement_in(headers)
-    assert placement is not None
-    assert (placement.offset, placement.previous) == (offset, previous)
+    position = stream_position_in(headers)
+    assert position is not None
+    assert (position.offset, position.previous) == (offset, previous)
     whole = moment.replace(tzinfo=UTC, microsecond=0).timestamp()
-    assert placement.time == pytest.approx(whole + nanoseconds / 1e9, abs=1e-5)
+    assert position.time == pytest.approx(whole + nanoseconds / 1e9, abs=1e-5)
 
 
 @given(st.binary(max_size=300))
 def test_no_bytes_do_harm(data: bytes) -> None:
-    assert placement_in(data) is None
+    assert stream_position_in(data) is None
     assert isinstance(subject_in(data), str)
     assert pending_in(data) >= 0
 
 
 @given(st.integers(0, len(HEADERS)), st.integers(0, len(HEADERS)), st.binary(max_size=5))
 def test_no_damaged_headers_do_harm(start: int, end: int, instead: bytes) -> None:
-    found = placement_in(HEADERS[:start] + instead + HEADERS[end:])
-    assert found is None or isinstance(found, Placement)
+    found = stream_position_in(HEADERS[:start] + instead + HEADERS[end:])
+    assert found is None or isinstance(found, StreamPosition)
 
 
 @pytest.mark.parametrize(
@@ -94,10 +94,10 @@ def test_no_damaged_headers_do_harm(start: int, end: int, instead: bytes) -> Non
     ],
 )
 def test_headers_that_do_not_say_all_say_nothing(line: bytes) -> None:
-    assert placement_in(HEADERS.replace(line, b"X: 1")) is None
+    assert stream_position_in(HEADERS.replace(line, b"X: 1")) is None
     name = line.partition(b":")[0]
     for value in (b"", b"-1", b"+1", b" 1", b"1_0", b"x", b"9" * 5000, b"2026-08-06T00:29:27"):
-        assert placement_in(HEADERS.replace(line, name + b": " + value)) is None
+        assert stream_position_in(HEADERS.replace(line, name + b": " + value)) is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Where a message stands in a history: what NATS says of it in headers.
+"""Reads a message's position in its stream from the headers NATS gave it.
 
 A message that JetStream stored and published again comes with these (NATS ADR-8, ADR-31)::
 
@@ -28,8 +28,8 @@ _PENDING: Final = b"\r\nNats-Num-Pending: "
 _MINUTE: Final = len("2026-08-06T00:29")
 
 
-class Placement(msgspec.Struct, frozen=True, gc=False):
-    """Where a message stands.
+class StreamPosition(msgspec.Struct, frozen=True, gc=False):
+    """Where a message stands in the stream it is stored in.
 
     Attributes:
         offset: Its place in the history of all topics, from 1 on.
@@ -42,10 +42,10 @@ class Placement(msgspec.Struct, frozen=True, gc=False):
     time: float
 
 
-def placement_in(headers: bytes) -> Placement | None:
+def stream_position_in(headers: bytes) -> StreamPosition | None:
     """What a block of headers says; None where it does not say it all. Never raises."""
     try:
-        return Placement(
+        return StreamPosition(
             _number(headers, _SEQUENCE),
             _number(headers, _PREVIOUS),
             unix_seconds(_value(headers, _TIME)),

@@ -6,9 +6,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from gateway.bus.placement import unix_seconds
 from gateway.bus.remote import RemoteBus
 from gateway.bus.requests import NO_RESPONDERS, Reply
+from gateway.bus.stream_position import unix_seconds
 from gateway.errors import BusUnavailable, HistoryUnavailable, OutcomeUnknown
 
 ANSWER_SECONDS: Final = 2.0
@@ -30,7 +30,7 @@ _NO_JETSTREAM: Final = (10039, 10076)
 _END_OF_BATCH: Final = 204
 _NOTHING_FOUND: Final = 404
 
-Json: TypeAlias = dict[str, Any]
+JsonObject: TypeAlias = dict[str, Any]
 _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 
@@ -52,7 +52,7 @@ class StreamState(msgspec.Struct):
     last_seq: int
 
 
-class Group(msgspec.Struct):
+class StreamGroup(msgspec.Struct):
     """The servers that hold a stream."""
 
     leader: str = ""
@@ -67,11 +67,11 @@ class StreamInfo(msgspec.Struct):
         ts: The server's time of this answer.
     """
 
-    config: Json
+    config: JsonObject
     created: str
     state: StreamState
     ts: str
-    cluster: Group = msgspec.field(default_factory=Group)
+    cluster: StreamGroup = msgspec.field(default_factory=StreamGroup)
 
     @property
     def now(self) -> float:
@@ -134,11 +134,11 @@ class StreamApi:
                 return None
             raise
 
-    async def create(self, config: Json) -> StreamInfo:
+    async def create(self, config: JsonObject) -> StreamInfo:
         """Make the stream; one that is there just so counts as made."""
         return await self._ask("STREAM.CREATE", config, StreamInfo)
 
-    async def update(self, config: Json) -> StreamInfo:
+    async def update(self, config: JsonObject) -> StreamInfo:
         """Change the stream."""
         return await self._ask("STREAM.UPDATE", config, StreamInfo)
 
@@ -185,14 +185,14 @@ class StreamApi:
         except (BusUnavailable, OutcomeUnknown) as problem:
             raise HistoryUnavailable("unavailable", f"DIRECT.GET: {problem}") from problem
 
-    async def _ask(self, operation: str, query: Json | None, kind: type[_Answer]) -> _Answer:
+    async def _ask(self, operation: str, query: JsonObject | None, kind: type[_Answer]) -> _Answer:
         """Call where it does not matter whether something was done without an answer."""
         try:
             return await self._call(operation, query, kind)
         except OutcomeUnknown as problem:
             raise HistoryUnavailable("unavailable", f"{operation}: {problem}") from problem
 
-    async def _call(self, operation: str, query: Json | None, kind: type[_Answer]) -> _Answer:
+    async def _call(self, operation: str, query: JsonObject | None, kind: type[_Answer]) -> _Answer:
         subject = f"$JS.API.{operation}.{self._name}"
         body = b"" if query is None else msgspec.json.encode(query)
         try:

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.history.clock import ServerClock
+from gateway.history.jetstream.stream import ServerClock
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Storing messages in a stream: sent many at a time, each acknowledged by the stream's leader."""
+"""Stores messages in a stream: many are under way at a time, each acknowledged by the stream's leader."""
 
 import asyncio
 import hashlib
@@ -11,11 +11,10 @@ from gateway.bus.remote import RemoteBus
 from gateway.bus.requests import NO_RESPONDERS
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, HistoryUnavailable, OutcomeUnknown
-from gateway.history.api import ApiError
 from gateway.history.base import ID_SECONDS, Receipt
-from gateway.history.clock import ServerClock
-from gateway.history.keeper import StreamKeeper
-from gateway.history.reader import StreamReader
+from gateway.history.jetstream.api import ApiError
+from gateway.history.jetstream.reader import StreamReader
+from gateway.history.jetstream.stream import ServerClock, StreamKeeper
 
 ACKNOWLEDGE_SECONDS: Final = 5.0
 """How long an acknowledgement may take; servers that replicate need the consent of others."""
@@ -62,7 +61,7 @@ class Appender:
         self._reader = reader
 
     async def append(self, topic: str, body: bytes, id: str | None) -> Receipt:  # noqa: A002
-        """See :meth:`gateway.history.base.History.append`."""
+        """See :meth:`gateway.history.base.MessageHistory.append`."""
         self._keeper.require()
         subject = self._subjects.stored(topic)
         headers = b"" if id is None else b"NATS/1.0\r\nNats-Msg-Id: %b\r\n\r\n" % _name(topic, id)
