@@ -1,6 +1,9 @@
 """One client connection: its frames, its timers, and how it ends."""
 
-from typing import TYPE_CHECKING, Final, Protocol
+import asyncio
+import types
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.auth.claims import Claims
 from gateway.device import Device
@@ -13,11 +16,8 @@ from gateway.transport import joins
 from gateway.transport.effects import perform
 from gateway.transport.encoding import SocketEncoding
 from gateway.transport.endpoint import Endpoint
-from gateway.transport.framing import PONG, frame
 
 if TYPE_CHECKING:
-    import asyncio
-
     from gateway.history.position import Position
     from gateway.transport.lane import Lane
     from gateway.transport.membership import Joining, Membership
@@ -125,8 +125,17 @@ class Connection:
         self._token_ends_at = endpoint.token_end(claims)
         endpoint.wheel.add(self, self._next_look())
 
-    async def receive(self, data: str | bytes) -> None:
-        """A text or binary frame came."""
+    def receive(self, data: str | bytes) -> asyncio.Task[None] | None:
+        """Handle a message; returns the task that goes on with it, None when it is done with."""
+        # temporary: the first step is made here, and only what waits becomes a task
+        handling = self._receive(data)
+        try:
+            waits_for = handling.send(None)
+        except StopIteration:
+            return None
+        return asyncio.create_task(_rest(handling, waits_for))
+
+    async def _receive(self, data: str | bytes) -> None:
         known = self.encoding.serializer
         try:
             message = known.decode(data) if isinstance(data, str) else known.decode_binary(data)
@@ -213,10 +222,6 @@ class Connection:
         self.endpoint.metrics.slow_consumers.inc()
         self.close(CloseCode.TRY_AGAIN_LATER)
 
-    def pong(self, data: bytes) -> None:
-        """Answer a ping (RFC 6455 section 5.5.3)."""
-        self.send(frame(PONG, data))
-
     def abort(self) -> None:
         """Cut the TCP connection now, whatever still waits for it."""
         self._wire.abort()
@@ -299,3 +304,13 @@ class _TokenEnd:
         """The wheel's one look."""
         self._connection.end_with_token(now)
         return None
+
+
+async def _rest(handling: Coroutine[Any, Any, None], waits_for: object) -> None:
+    await _from(handling, waits_for)
+
+
+@types.coroutine
+def _from(handling: Coroutine[Any, Any, None], waits_for: object) -> Generator[Any, Any, None]:
+    yield waits_for
+    yield from handling

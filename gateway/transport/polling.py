@@ -127,7 +127,10 @@ class PollSession:
                     return Polled(TOO_LARGE)
                 self._heard()
                 endpoint.metrics.messages_received.inc()
-                await connection.receive(message.data if message.binary else message.data.decode())
+                data = message.data if message.binary else message.data.decode()
+                work = connection.receive(data)
+                if work is not None:
+                    await work
                 if connection.buffered() > endpoint.limits.outbound_buffer_bytes:
                     connection.overflowed()
                 now = self._clock()
