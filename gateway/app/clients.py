@@ -21,7 +21,7 @@ from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
 from gateway.transport.polling import PollSessions
 from gateway.transport.pollrouter import PollRouter
-from gateway.transport.websocket import WebSocketTransport
+from gateway.transport.upgrade import WebSocketTransport
 from gateway.upstream.client import Upstream
 
 if TYPE_CHECKING:

@@ -3,6 +3,11 @@
 import struct
 from typing import Final
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # there is none for this platform
+    from websockets.utils import apply_mask
+
 TEXT: Final = 0x1
 BINARY: Final = 0x2
 CLOSE: Final = 0x8
@@ -17,6 +22,7 @@ _FINAL: Final = 0x80
 _LENGTH_16: Final = 126
 _LENGTH_64: Final = 127
 _MAX_16: Final = 0xFFFF
+_WHOLE: Final = (_FINAL | TEXT, _FINAL | BINARY)
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
@@ -48,6 +54,19 @@ def client_frame_size(data: bytes, at: int) -> int:
     if len(data) < at + 2 + extended:
         return 0
     return header + extended + int.from_bytes(data[at + 2 : at + 2 + extended])
+
+
+def whole_message(frame: bytes) -> bytes | None:
+    """What a client's frame says; None if it is no message by itself, or one with a fault.
+
+    Args:
+        frame: All of it, and no more.
+    """
+    first, second = frame[0], frame[1]
+    if first not in _WHOLE or second < 0x80:
+        return None
+    begin = 6 if second < 0x80 | _LENGTH_16 else 8 if second == 0x80 | _LENGTH_16 else 14
+    return apply_mask(frame[begin:], frame[begin - 4 : begin])
 
 
 class Fragments:
