@@ -116,10 +116,14 @@ class Drain:
 
     async def let_go(self) -> None:
         """Give the clients closed last a moment to answer, then cut."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._connections.empty.wait(), CLOSING_SECONDS)
+        await self._emptied()
         for connection in list(self._connections.open):
             connection.abort()
+        await self._emptied()  # who is cut off ends in one of the next turns
+
+    async def _emptied(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._connections.empty.wait(), CLOSING_SECONDS)
 
     async def _wait(self, seconds: float) -> None:
         if self._hurry.is_set():

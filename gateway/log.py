@@ -25,13 +25,13 @@ client offered, among which phoenix.js sends its token. Nothing else of interest
 gateway counts connects and their refusals itself.
 """
 
-FOREIGN: Final = ("aiohttp", "asyncio", "nats")
+FOREIGN: Final = ("aiohttp", "asyncio", "nats", "websockets")
 """
 Libraries whose messages are withheld.
 
 ``aiohttp.server`` writes the bytes of HTTP it could not read, ``asyncio`` the arguments of callbacks
-that raised, ``nats`` the addresses it connects to. Their warnings and errors are still seen, with the
-exception's type and place; what is below a warning is not.
+that raised, ``nats`` the addresses it connects to, ``websockets`` all frames. Their warnings and errors are
+still seen, with the exception's type and place; what is below a warning is not.
 """
 
 OWN_ERRORS: Final = "gateway.errors"

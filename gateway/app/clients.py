@@ -25,7 +25,8 @@ from gateway.transport.longpoll.router import PollRouter
 from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS, PollSessions
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
-from gateway.transport.websocket import WEBSOCKET_ENCODINGS, WebSocketTransport
+from gateway.transport.upgrade import WebSocketTransport
+from gateway.transport.websocket import WEBSOCKET_ENCODINGS
 from gateway.upstream.client import Upstream
 from gateway.wheel import TimerWheel
 

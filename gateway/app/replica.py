@@ -327,8 +327,13 @@ class Gateway:
             loop.add_signal_handler(number, self._signalled)
 
     async def _let_go(self, _: web.Application) -> None:
-        """Answer the requests that wait for other replicas, before they are cut off."""
+        """Answer the requests that wait for other replicas, and cut off the clients that are left.
+
+        The server knows no WebSockets: once open, they are no connections of its own.
+        """
         self._clients.poll_router.leave()
+        for connection in list(self._connections.open):
+            connection.abort()
 
     def _signalled(self) -> None:
         if self._stop.is_set():

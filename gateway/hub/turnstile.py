@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 
 class Turnstile:
@@ -22,16 +23,30 @@ class Turnstile:
 
     async def passed(self) -> None:
         """Return when it is the caller's turn."""
+        place = self._place()
+        if place is not None:
+            await place
+
+    def when_passed(self, then: Callable[[], None]) -> None:
+        """The same for one who does not wait: call ``then`` when it is its turn, at once if it is."""
+        place = self._place()
+        if place is None:
+            then()
+        else:
+            place.add_done_callback(lambda _: then())
+
+    def _place(self) -> "asyncio.Future[None] | None":
+        """A place in the queue; None for who need not wait."""
         loop = asyncio.get_running_loop()
         if not self._scheduled:
             self._scheduled = True
             loop.call_soon(self._turn)
         if self._room:
             self._room -= 1
-            return
+            return None
         place = loop.create_future()
         self._waiting.append(place)
-        await place
+        return place
 
     def _turn(self) -> None:
         room = self._a_turn

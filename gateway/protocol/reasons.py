@@ -34,6 +34,7 @@ class CloseCode(IntEnum):
     NORMAL = 1000
     GOING_AWAY = 1001
     IDLE = 1002
+    INVALID_TEXT = 1007
     PROTOCOL_ABUSE = 1008
     TOO_BIG = 1009
     INTERNAL_ERROR = 1011

@@ -39,6 +39,7 @@ LAYERS = [
 HOMES = {
     "aiohttp": {"transport", "api", "app", "demo", "cli", "upstream"},
     "yarl": {"upstream"},
+    "websockets": {"transport"},
     "aiohttp_jinja2": {"api", "demo"},
     "nats": {"bus"},
     "prometheus_client": {"metrics"},

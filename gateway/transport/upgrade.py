@@ -1,0 +1,129 @@
+"""The WebSocket transport: answers a handshake, then has a socket take the connection over from aiohttp."""
+
+import asyncio
+import base64
+import hashlib
+from typing import Any, Final
+
+from aiohttp import hdrs, web
+
+from gateway.channels.connection import Connection
+from gateway.channels.connections import Connections
+from gateway.channels.services import Services
+from gateway.hub.turnstile import Turnstile
+from gateway.transport.entrance import Entrance
+from gateway.transport.handshake import Accepted, Handshake, Refused
+from gateway.transport.websocket import ENDS_PER_TURN, NAME, WebSocket
+
+PATH: Final = "/socket/websocket"
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+
+
+class WebSocketTransport:
+    """Serves ``/socket/websocket``."""
+
+    def __init__(
+        self,
+        services: Services,
+        connections: Connections,
+        handshake: Handshake,
+        entrance: Entrance,
+    ) -> None:
+        self._services = services
+        self._connections = connections
+        self._handshake = handshake
+        self._entrance = entrance
+        self._exit = Turnstile(ENDS_PER_TURN)
+
+    def routes(self) -> list[web.RouteDef]:
+        """The transport's routes; with a trailing slash too, as phoenix.js users write it."""
+        return [web.route("*", path, self.serve) for path in (PATH, f"{PATH}/")]
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Answer a handshake; what becomes of the connection then is no matter of aiohttp's."""
+        try:
+            session, accepted = await self._entrance.admit(request, self._handshake.websocket)
+            answer = _switching_protocols(request, accepted)
+            try:
+                await answer.prepare(request)
+            except ConnectionResetError:
+                # The client went away during the handshake. This gets to nobody, and aiohttp takes that
+                # well; of a half-made answer it would complain.
+                return web.Response()
+        except Refused as refused:
+            headers = self._entrance.refused(request, refused)
+            return web.Response(status=refused.status, headers=headers)
+        origin = self._entrance.welcome(request, accepted)
+        transport = request.transport
+        if transport is not None:  # else it went away just now
+            connection = Connection(
+                self._services,
+                transport,
+                accepted.encoding,
+                accepted.claims,
+                origin,
+                id=session,
+                state=accepted.state,
+                idle_seconds=self._services.limits.idle_timeout_seconds,
+            )
+            socket = WebSocket(self._services, self._connections, connection, transport, self._exit)
+            behind = _take_over(request, transport, socket)
+            self._connections.add(connection, NAME)
+            socket.data_received(behind)
+        return answer
+
+
+class _Behind:
+    """Takes from aiohttp the bytes that came right behind a handshake."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """As aiohttp's own reader has it: nothing ends here, and nothing is left."""
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Called at the end."""
+
+
+def _take_over(
+    request: web.Request, transport: asyncio.Transport, socket: asyncio.Protocol
+) -> bytes:
+    """Have a connection serve a socket from now on; returns what came for it already.
+
+    aiohttp frees all it has of it, and its server forgets it: to its handler the connection is lost. There is
+    no call to have the handler let go of the transport, which it would close; so that attribute, which has
+    a public name, is set.
+    """
+    behind: Any = _Behind()
+    handler = request.protocol
+    handler.set_parser(behind)
+    transport.set_protocol(socket)
+    handler.transport = None
+    handler.connection_lost(None)
+    return bytes(behind.data)
+
+
+def _switching_protocols(request: web.Request, accepted: Accepted) -> web.StreamResponse:
+    """The answer to a handshake (RFC 6455 section 4.2.2).
+
+    Raises:
+        Refused: The request is none.
+    """
+    protocols = (accepted.subprotocol,) if accepted.subprotocol else ()
+    if not web.WebSocketResponse(protocols=protocols).can_prepare(request):
+        raise Refused(400, "no_upgrade")
+    key = request.headers[hdrs.SEC_WEBSOCKET_KEY].encode()
+    headers = {
+        hdrs.UPGRADE: "websocket",
+        hdrs.CONNECTION: "upgrade",
+        hdrs.SEC_WEBSOCKET_ACCEPT: base64.b64encode(
+            hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+        ).decode(),
+    }
+    if accepted.subprotocol:
+        headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = accepted.subprotocol
+    return web.StreamResponse(status=101, headers=headers)
