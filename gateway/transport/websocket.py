@@ -282,8 +282,8 @@ class WebSocket(asyncio.Protocol):
             if connection.close_code is None:
                 transport.write(close_frame(CloseCode.NORMAL))
             transport.close()
-            connection.cut_off_later()
         self._end(code)
+        connection.cut_off_later()  # who closes and reads nothing would keep what was written to it
 
     def _end(self, code: int) -> None:
         """The socket is no member any more. Idempotent.
