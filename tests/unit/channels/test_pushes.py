@@ -283,6 +283,25 @@ async def test_too_many_bytes_that_wait_are_refused(scene: Scene) -> None:
     assert client.take() == [refused("1", "two", ORDERS, "rate limited")]
     await client.push(ORDERS, "small", {}, ref="small")
     assert client.take() == [], "a small one fits"
+    scene.backend.last.take()
+    await scene.settled()
+    client.take()
+    await client.push(ORDERS, "three", half, ref="three")
+    assert client.take() == [], "the first one counts no longer"
+
+
+async def test_what_was_dropped_counts_no_longer(scene: Scene) -> None:
+    client = await scene.joined(ORDERS)
+    await client.join("orders:2", "2")
+    most = {"x": "x" * (MAX_WAITING_BYTES - 100)}
+    await client.say(["2", "3", "orders:2", "first", {}])
+    await client.push(ORDERS, "dropped", most, ref="4")
+    client.leave_topic(ORDERS)
+    scene.take_off("42", ORDERS)
+    client.take()
+    await client.say(["2", "5", "orders:2", "second", most])
+
+    assert client.take() == []
 
 
 async def test_one_push_is_taken_however_large(scene: Scene) -> None:
@@ -375,6 +394,7 @@ async def test_what_waits_of_a_user_who_is_taken_off_a_topic_is_dropped(scene: S
     await client.push(ORDERS, "second", ref="4")
     await client.say(["2", "5", "orders:2", "elsewhere", {}])
     await other.push(ORDERS, "theirs")
+    await other.push(ORDERS, "theirs too")
     client.take()
     assert scene.take_off("42", ORDERS) == 1
     assert client.take() == [ended("1", ORDERS)]
@@ -385,7 +405,12 @@ async def test_what_waits_of_a_user_who_is_taken_off_a_topic_is_dropped(scene: S
                 asked.take()
         await scene.settled()
 
-    assert [event for _, event in scene.backend.calls] == ["first", "theirs", "elsewhere"]
+    assert [event for _, event in scene.backend.calls] == [
+        "first",
+        "theirs",
+        "elsewhere",
+        "theirs too",
+    ]
     assert client.take() == [ok("2", "5", "orders:2")]
 
 
