@@ -92,10 +92,12 @@ class Callbacks:
         task.add_done_callback(self._tasks.pop)
         return True
 
-    def drop(self, user: str, topic: str) -> None:
-        """Do not hand over what waits of a user on a topic, closed sockets included."""
+    def drop(self, user: str, topic: str) -> int:
+        """Do not hand over what waits of a user on a topic, closed sockets included; returns how much."""
         theirs = [queue for queue in self._queues.values() if queue.user == user]
-        self.not_handed_over(sum(queue.drop(topic) for queue in theirs))
+        dropped = sum(queue.drop(topic) for queue in theirs)
+        self.not_handed_over(dropped)
+        return dropped
 
     def drop_of(self, session: str, topic: str) -> None:
         """The same of one socket."""

@@ -158,10 +158,6 @@ class Channels:
         if member.rule.presence:
             services.presences.leave(ask.topic, self._socket)
 
-    def abandon(self) -> None:
-        """The socket is gone: joins that wait for the backend come to nothing."""
-        self._joining = _NONE_JOINING
-
     def crash(self, topic: str, member: object) -> list[Effect]:
         """A member cannot go on, so its client joins again; unless that is another member by now."""
         known = self.members.get(topic)
@@ -229,8 +225,6 @@ class Channels:
         if isinstance(answer, JoinAnswer):
             joining.response, joining.presence = answer.response, answer.presence
             effects = self._admitted(ask, rule)
-            if not effects:
-                self._settled(ask.attempt)  # it was taken off the topic meanwhile
         else:
             self._settled(ask.attempt)
             effects = self._socket.core.join_decided(ask.topic, ask.attempt, refused=answer)

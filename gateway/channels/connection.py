@@ -240,7 +240,6 @@ class Connection(Timed):
                 self.perform([effect])
             except Exception:  # noqa: BLE001 -- the other channels, and the session, have to end all the same
                 _log.exception("channel did not end well")
-        self.channels.abandon()
         if self.refreshing is not None:
             self.refreshing.cancel()
         if self.claims is not None:

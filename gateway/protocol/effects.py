@@ -70,9 +70,9 @@ class Resume(msgspec.Struct, frozen=True, gc=False):
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
-    """End what ``Subscribe`` and ``Activate`` began for this attempt.
+    """End what ``Authorize``, ``Subscribe`` and ``Activate`` began for this attempt.
 
-    Sent once for every attempt whose ``Subscribe`` did not fail, at whichever stage it ended.
+    Sent once for every attempt that was not refused, at whichever stage it ended.
     """
 
     topic: str

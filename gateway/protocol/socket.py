@@ -247,9 +247,7 @@ class Socket:
         channel = self._channels.get(topic)
         if channel is None:
             return []
-        effects: list[Effect] = []
-        if channel.state is not ChannelState.JOINING:
-            effects.append(Unsubscribe(topic, channel.attempt))
+        effects: list[Effect] = [Unsubscribe(topic, channel.attempt)]
         late = [late_refusal(channel, m, Reason.UNAUTHORIZED) for m in self._let_go(channel)]
         if channel.state is not ChannelState.JOINED:
             return [*effects, *self._refuse_join(topic, channel, Reason.UNAUTHORIZED), *late]
@@ -280,9 +278,7 @@ class Socket:
     def disconnected(self) -> list[Effect]:
         """The connection is gone: what must be undone."""
         effects: list[Effect] = [
-            Unsubscribe(topic, channel.attempt)
-            for topic, channel in self._channels.items()
-            if channel.state is not ChannelState.JOINING
+            Unsubscribe(topic, channel.attempt) for topic, channel in self._channels.items()
         ]
         self._channels.clear()
         return effects

@@ -18,6 +18,7 @@ from gateway.auth.claims import Claims
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.auth.tokens import TokenVerifier
 from gateway.bus.subjects import Subjects
+from gateway.channels.callback_queue import Work
 from gateway.channels.callbacks import Callbacks
 from gateway.channels.connection import Connection
 from gateway.channels.connections import Connections, Phase
@@ -480,18 +481,23 @@ class Scene:
         """A user is taken off a topic on all her sockets; returns how many it were."""
         return self.connections.leave_topic(user, topic)
 
-    async def finish_callbacks(self, seconds: float) -> int:
-        """Wait so long for what is under way to the backend; returns how many pushes are given up."""
-        return await self._callbacks.finish(seconds)
+    def drop_waiting(self, user: str, topic: str) -> int:
+        """Have what waits of a user on a topic not handed to the backend; returns how many it were."""
+        return self._callbacks.drop(user, topic)
 
-    async def crash_callback(self, client: Client, size: int = 0) -> None:
-        """Among the callbacks of a client comes one that has a bug."""
+    async def finish_callbacks(self, seconds: float) -> "asyncio.Task[int]":
+        """Begin to wait for what is under way to the backend, for so long.
 
-        async def bug() -> None:
-            raise RuntimeError("a bug")
-
-        assert self._callbacks.queue(client._connection, bug, size)
+        Returns:
+            What goes on until then; its result is how many pushes are given up.
+        """
+        finishing = asyncio.create_task(self._callbacks.finish(seconds))
         await self.settled()
+        return finishing
+
+    def queue(self, client: Client, work: Work, size: int = 0, topic: str | None = None) -> bool:
+        """Put work among the callbacks of a client; False if too much waits."""
+        return self._callbacks.queue(client._connection, work, size, topic)
 
     def break_resume(self, problem: Exception) -> None:
         """The next resumes meet a bug."""

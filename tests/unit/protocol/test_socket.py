@@ -41,6 +41,7 @@ class Client:
         self.effects: list[Effect] = []
         self.active: dict[str, int] = {}
         self.subscribed: set[int] = set()
+        self.unsubscribed: set[int] = set()
 
     def receive(self, *frame: Any) -> None:
         """One V2 frame arrives."""
@@ -68,7 +69,9 @@ class Client:
                 case Activate():
                     self.active[effect.topic] = effect.attempt
                 case Unsubscribe():
-                    self.subscribed.remove(effect.attempt)
+                    assert effect.attempt not in self.unsubscribed
+                    self.unsubscribed.add(effect.attempt)
+                    self.subscribed.discard(effect.attempt)
                     self.active.pop(effect.topic, None)
                 case Resume():
                     effects += self.socket.resume(effect.topic, effect.attempt)
