@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from gateway.bus.base import Bus, Unheard
+from gateway.bus.base import Bus
 from gateway.bus.envelope import (
     Control,
     Envelope,
@@ -86,11 +86,9 @@ class Relay:
     Args:
         history: Where messages are kept; None where no topic's are.
         policy: What is kept of a topic; None for nothing.
+        control: Told what gateways say to those who are subscribed to a topic.
         bounded: See :class:`gateway.history.resumer.Resumer`.
         clock: Unix seconds; publish times are compared between replicas.
-
-    Attributes:
-        on_control: Told what gateways say to those who are subscribed to a topic.
     """
 
     def __init__(
@@ -104,6 +102,7 @@ class Relay:
         history: History | None,
         policy: Callable[[str], HistoryPolicy | None],
         bounded: bool,
+        control: Callable[[Control, bytes], None],
         clock: Callable[[], float],
     ) -> None:
         self._bus = bus
@@ -125,7 +124,7 @@ class Relay:
                 metrics=metrics,
             )
             self._resumer = Resumer(history, self._follower, metrics, bounded=bounded)
-        self.on_control: Callable[[Control, bytes], None] = lambda _kind, _message: None
+        self._control = control
         self._interest = Interest(
             bus,
             subjects,
@@ -226,20 +225,6 @@ class Relay:
         """Deliver nothing more of a topic to a socket."""
         self._registry.remove(topic, member)
 
-    async def publish_control(
-        self, topic: str, kind: Control, message: bytes, *, unheard: Unheard | None = None
-    ) -> None:
-        """Send a message to all replicas that are subscribed to a topic.
-
-        Args:
-            unheard: Called if there is none.
-
-        Raises:
-            BusError: Nobody gets it.
-        """
-        data = encode_control(kind, message)
-        await self._bus.publish(self._subjects.topic(topic), data, unheard=unheard)
-
     def send_here(self, topic: str, event: str, payload: bytes) -> None:
         """Send a message of the gateway's own to the members of a topic on this replica."""
         self._fanout.send(Broadcast(topic, event, payload))
@@ -253,7 +238,9 @@ class Relay:
         """
         erased = await self.history.erase(topic)
         with contextlib.suppress(BusError):  # who does not hear of it finds out by the next check
-            await self.publish_control(topic, Control.ERASED, b"")
+            await self._bus.publish(
+                self._subjects.topic(topic), encode_control(Control.ERASED, b"")
+            )
         return erased
 
     def broadcast(self, topic: str, message: Stored, *, live: bool = False) -> Broadcast | None:
@@ -275,7 +262,7 @@ class Relay:
         control = control_in(data)
         if control is not None:
             if control[0] is not Control.ERASED:
-                self.on_control(*control)
+                self._control(*control)
             elif self._follower is not None:
                 self._follower.erased(topic)
         elif (broadcast := self._read(topic, data)) is not None:

@@ -1,4 +1,4 @@
-"""Builds what belongs to clients and connects it: who may come, what they share, how they connect."""
+"""Builds what belongs to clients and connects it: who may come, who has to go, how they connect."""
 
 import time
 from typing import TYPE_CHECKING
@@ -7,11 +7,18 @@ from gateway.app.fetch import fetch
 from gateway.app.users import UserParts
 from gateway.auth.admission import Admission
 from gateway.auth.jwks import FetchedKeys
+from gateway.auth.revocations import Revocations
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.auth.tokens import TokenVerifier
+from gateway.bus.base import Bus
+from gateway.bus.envelope import Control
+from gateway.cluster import Cluster
 from gateway.config import Config
 from gateway.metrics import Metrics
 from gateway.relay import Relay
+from gateway.sessions.commands import Leave, ListRevoked, Revoke
+from gateway.sessions.kept_revocations import KeptRevocations
+from gateway.sessions.revoker import Revoker
 from gateway.transport.callbacks import Callbacks
 from gateway.transport.endpoint import Endpoint
 from gateway.transport.entrance import Entrance
@@ -19,7 +26,7 @@ from gateway.transport.handshake import Handshake
 from gateway.transport.longpoll import LongPollTransport
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
-from gateway.transport.polling import PollSessions
+from gateway.transport.polling import Poll, PollSessions, Push
 from gateway.transport.pollrouter import PollRouter
 from gateway.transport.websocket import WebSocketTransport
 from gateway.upstream.client import Upstream
@@ -34,6 +41,7 @@ class ClientParts:
     Attributes:
         routes: Of the public listener.
         poll_router: The ways to sessions of clients that poll.
+        revoker: Refuses tokens everywhere, and closes the sockets that came with them.
         fetched_keys: The keys of the identity provider; None where none is configured.
     """
 
@@ -41,6 +49,8 @@ class ClientParts:
         self,
         config: Config,
         *,
+        bus: Bus,
+        cluster: Cluster,
         relay: Relay,
         rules: Rules,
         personal: PersonalTopic,
@@ -51,6 +61,11 @@ class ClientParts:
         auth = config.auth
         asks_connect = "connect" in config.upstream.events
         self.fetched_keys = _fetched_keys(auth.jwks_url, metrics)
+        revocations = Revocations(
+            auth.max_token_seconds + auth.leeway_seconds,
+            time.time,
+            metrics.revocations_dropped.inc,
+        )
         self.callbacks = Callbacks(upstream, asks_connect=asks_connect)
         admission = Admission(
             TokenVerifier(
@@ -59,7 +74,7 @@ class ClientParts:
                 max_user_bytes=personal.max_user_bytes,
                 max_presence_bytes=config.presence.max_meta_bytes,
                 fetched=self.fetched_keys,
-                revoked=users.revoker.refused,
+                revoked=revocations.refuses,
             ),
             rules,
             anonymous=auth.allow_anonymous,
@@ -75,21 +90,42 @@ class ClientParts:
             callbacks=self.callbacks,
             limits=config.limits,
             metrics=metrics,
-            revoked=users.revoker.refused,
+            revoked=revocations.refuses,
             max_age_seconds=config.drain.max_connection_age_seconds,
             leeway_seconds=auth.leeway_seconds,
             clock=time.monotonic,
             wall_clock=time.time,
+        )
+        self.revoker = Revoker(
+            revocations,
+            cluster,
+            bus,
+            KeptRevocations(
+                bus,
+                f"{config.bus.prefix}_revocations",
+                # it may lie a leeway ahead of the time it is made
+                keep_seconds=auth.max_token_seconds + 2 * auth.leeway_seconds,
+                undecodable=metrics.bus_dropped.inc,
+            ),
+            close_revoked=self.endpoint.close_revoked,
         )
         origins = OriginPolicy(config.server.allowed_origins)
         handshake = Handshake(admission, origins, self.callbacks)
         entrance = Entrance(self.endpoint, PeerAddress(config.server.trusted_proxies))
         websocket = WebSocketTransport(self.endpoint, handshake, entrance)
         sessions = PollSessions(self.endpoint)
-        peers = users.tracker.peers
-        self.poll_router = PollRouter(sessions, users.cluster, live=lambda: peers)
+        self.poll_router = PollRouter(sessions, cluster)
         longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)
         self.routes: list[web.RouteDef] = [*websocket.routes(), *longpoll.routes()]
+        cluster.listen(Control.REVOCATION, self.revoker.told)
+        cluster.handle(Revoke, self.revoker.revoke_here)
+        cluster.handle(ListRevoked, self.revoker.list_here)
+        cluster.handle(Leave, self._leave_topic)
+        cluster.handle(Poll, sessions.handle)
+        cluster.handle(Push, sessions.handle)
+
+    def _leave_topic(self, command: Leave) -> int:
+        return self.endpoint.leave_topic(command.user, command.topic)
 
 
 def _fetched_keys(url: str, metrics: Metrics) -> FetchedKeys | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import random
 import resource
 import signal
 import time
@@ -22,6 +23,7 @@ from gateway.auth.rules import PersonalTopic, Rules
 from gateway.bus import open_bus
 from gateway.bus.base import Bus
 from gateway.bus.subjects import Subjects
+from gateway.cluster import Cluster
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES
 from gateway.errors import BusError
@@ -32,8 +34,11 @@ from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
 from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters, UpstreamCounters
 from gateway.relay import Relay
+from gateway.sessions.commands import COMMANDS
+from gateway.tracker.core import Tracker
 from gateway.transport.endpoint import Phase
 from gateway.transport.longpoll import MAX_BODY_BYTES
+from gateway.transport.polling import Poll, Push
 from gateway.upstream.client import Upstream
 from gateway.upstream.outbox import Outbox
 
@@ -90,6 +95,20 @@ class Gateway:
         personal = PersonalTopic(config.sessions.personal_topic)
         rules = Rules((*config.channels, personal))
         self._history = _history(config, rules, self._bus, subjects)
+        core = Tracker(
+            config.server.replica,
+            time.time_ns(),
+            down_after_seconds=config.sessions.replica_down_after_seconds,
+            spread=random.random,
+        )
+        self._cluster = Cluster(
+            config.server.replica,
+            self._bus,
+            subjects,
+            (*COMMANDS, Poll, Push),
+            peers=core.peers,
+            undecodable=metrics.bus_dropped.inc,
+        )
         self._relay = Relay(
             bus=self._bus,
             subjects=subjects,
@@ -99,6 +118,7 @@ class Gateway:
             history=self._history,
             policy=rules.history,
             bounded=config.history.max_bytes > 0,
+            control=self._cluster.receive,
             clock=time.time,
         )
         self._upstream = Upstream(
@@ -114,18 +134,19 @@ class Gateway:
         )
         self._users = UserParts(
             config,
+            core=core,
+            cluster=self._cluster,
             bus=self._bus,
-            subjects=subjects,
             relay=self._relay,
             personal=personal,
             metrics=metrics,
             facts=ToldBackend(self._outbox),
-            counts=lambda: (self._users.sessions.count, len(self._endpoint.connections)),
             superseded=self._superseded,
-            close_revoked=self._close_revoked,
         )
         self._clients = ClientParts(
             config,
+            bus=self._bus,
+            cluster=self._cluster,
             relay=self._relay,
             rules=rules,
             personal=personal,
@@ -133,10 +154,11 @@ class Gateway:
             upstream=self._upstream,
             metrics=metrics,
         )
+        self._cluster.check()
         self._endpoint = self._clients.endpoint
-        self._users.directory.on_leave = self._endpoint.leave_topic
+        self._revoker = self._clients.revoker
         self._readiness = Readiness(
-            self._endpoint, self._bus, self._users.revoker.doubt, self._history_doubt
+            self._endpoint, self._bus, self._revoker.doubt, self._history_doubt
         )
         self._drain = Drain(
             self._endpoint,
@@ -156,7 +178,7 @@ class Gateway:
             rules=rules,
             personal=personal,
             directory=self._users.directory,
-            revoker=self._users.revoker,
+            revoker=self._revoker,
             archive=StoredArchive(self._relay),
             keeps=lambda topic: rules.history(topic) is not None,
             replicas=self._replicas,
@@ -185,7 +207,8 @@ class Gateway:
             asyncio.create_task(
                 heartbeat(self._endpoint, self._readiness, self._metrics, self._observe)
             ),
-            asyncio.create_task(self._users.run()),
+            asyncio.create_task(self._users.run(lambda: len(self._endpoint.connections))),
+            asyncio.create_task(self._revoker.run()),
         ]
         if self._clients.fetched_keys is not None:
             tasks.append(asyncio.create_task(self._clients.fetched_keys.run()))
@@ -237,7 +260,7 @@ class Gateway:
         if not connected:
             return
         if self._endpoint.phase is not Phase.STARTING:
-            self._users.revoker.learn_again()
+            self._revoker.learn_again()
             return
         allowed = self._bus.max_envelope_bytes - ENVELOPE_ROOM_BYTES
         if self._config.limits.max_message_bytes > allowed:
@@ -248,19 +271,19 @@ class Gateway:
         if self._joining is None or self._joining.done():
             self._joining = asyncio.create_task(self._join())
         else:
-            self._users.revoker.learn_again()
+            self._revoker.learn_again()
 
     async def _join(self) -> None:
         """Be one of the cluster, then serve."""
         try:
-            await self._users.cluster.join()
+            await self._cluster.join()
         except BusError as problem:
             # if it went down again, its return leads here again
             _log.warning("cannot join the others yet", problem=str(problem))
             return
         self._users.tracker.announce()
         await asyncio.sleep(MEETING_SECONDS)
-        await self._users.revoker.learn()
+        await self._revoker.learn()
         if self._endpoint.phase is Phase.STARTING:
             self._endpoint.phase = Phase.SERVING
             _log.info("serving", replica=self._config.server.replica)
@@ -269,9 +292,6 @@ class Gateway:
         """Why clients cannot resume here now."""
         problem = None if self._history is None else self._history.problem
         return None if problem is None else f"history_{problem}"
-
-    def _close_revoked(self) -> int:
-        return self._endpoint.close_revoked()
 
     def _superseded(self) -> None:
         if self._stop.is_set():
@@ -284,7 +304,7 @@ class Gateway:
         self._stop.set()
 
     def _replicas(self) -> list[ReplicaReport]:
-        sessions, connections = self._users.sessions.count, len(self._endpoint.connections)
+        sessions, connections = self._users.registry.count, len(self._endpoint.connections)
         own = ReplicaReport(self._config.server.replica, True, sessions, connections)
         peers = self._users.tracker.peers
         return [own] + [
@@ -293,7 +313,7 @@ class Gateway:
         ]
 
     def _observe(self) -> None:
-        self._metrics.sessions.set(self._users.sessions.count)
+        self._metrics.sessions.set(self._users.registry.count)
         self._metrics.replicas.labels("live").set(len(self._users.tracker.peers) + 1)
         self._metrics.topics.set(len(self._registry))
         self._metrics.subscriptions.set(self._relay.subscriptions)

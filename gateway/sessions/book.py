@@ -1,17 +1,20 @@
-"""The sessions of this replica, by user: let in, limited, moved, ended."""
+"""Makes sockets sessions of their users at their first join, within the limits on sessions, and ends them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
 
 from gateway.auth.rules import PersonalTopic
+from gateway.cluster import Answers, Command, Subscribers
 from gateway.protocol.reasons import Reason
 from gateway.sessions.client import Client
+from gateway.sessions.commands import Count
 from gateway.sessions.limits import Limits
+from gateway.sessions.registry import SessionRegistry, User, user_of
 from gateway.tracker.entry import Entry
 from gateway.tracker.keys import SESSIONS
 from gateway.tracker.service import TrackerService
-from gateway.tracker.view import Change, View
+from gateway.tracker.view import View
 
 LINGER_SECONDS: Final = 2.0
 """How long a user is kept in mind at least after her last session, so that a reload costs nothing."""
@@ -24,6 +27,8 @@ NEXT_MOMENT: Final = 1e-6
 REPLACED: Final = "session replaced"
 OVER_LIMIT: Final = "session limit reached"
 
+A = TypeVar("A")
+
 
 class Topics(Protocol):
     """Subscriptions on the bus."""
@@ -33,6 +38,13 @@ class Topics(Protocol):
 
     def unsubscribe(self, topic: str, *, linger: bool) -> None:
         """Undo one subscribe."""
+
+
+class Cluster(Protocol):
+    """The way to the other replicas."""
+
+    async def call(self, command: Command[A], to: Subscribers, /) -> Answers[A]:
+        """Have those carry out a command that are subscribed to a topic."""
 
 
 class Observer(Protocol):
@@ -45,122 +57,51 @@ class Observer(Protocol):
         """A session ended; ``moving`` when its client is expected on another replica."""
 
 
-class User:
-    """A user with sessions on this replica, now or a moment ago.
-
-    Attributes:
-        view: What all replicas say of her sessions; None until they can be known.
-        clients: Her sockets here that are sessions, by id.
-        ended_at: When the last of them ended, unix seconds; 0 while there are some.
-    """
-
-    __slots__ = (
-        "_book",
-        "changed",
-        "clients",
-        "ended_at",
-        "farewell",
-        "opening",
-        "topic",
-        "view",
-        "waiting",
-    )
-
-    def __init__(self, topic: str, book: "Sessions") -> None:
-        self.topic = topic
-        self._book = book
-        self.view: View | None = None
-        self.clients: dict[str, Client] = {}
-        self.ended_at = 0.0
-        self.waiting = 0
-        self.opening: asyncio.Task[None] | None = None
-        self.farewell: asyncio.TimerHandle | None = None
-        self.changed: asyncio.Event | None = None
-
-    def notify(self, _: Change) -> None:
-        """Her entries changed. A method, as a closure for each user would be far larger."""
-        self._book.changed(self)
-
-    def entries(self) -> list[Entry]:
-        """Sessions on all replicas that count: moving ones do not."""
-        return [] if self.view is None else [e for e in self.view.shown.values() if not e.moving]
-
-    def others(self) -> list[str]:
-        """Replicas where she has sessions, but for this one."""
-        if self.view is None:
-            return []
-        return [replica for replica, remote in self.view.remotes.items() if remote.entries]
-
-
 class Sessions:
-    """All sessions of this replica.
+    """Lets sockets in as sessions of their users, as far as the limits allow, and sees them end.
 
     Args:
+        registry: Has them.
         offline_after_seconds: Grace before a user without a session counts as offline.
         clock: Unix seconds; sessions of all replicas are put in order by it.
         seen: Told that a user was there, for ``last_seen_at``.
-
-    Attributes:
-        count: How many there are.
-        holders: Asks the other replicas which of them have sessions of a user.
         observer: Told of this replica's sessions.
     """
 
     def __init__(
         self,
+        registry: SessionRegistry,
         *,
         limits: Limits,
         personal: PersonalTopic,
         topics: Topics,
         tracker: TrackerService,
+        cluster: Cluster,
         offline_after_seconds: float,
         clock: Callable[[], float],
         seen: Callable[[str], None],
+        observer: Observer,
     ) -> None:
-        self.count = 0
-        self.holders: Callable[[str], Awaitable[set[str]]] = _nobody
-        self.observer: Observer | None = None
+        self._registry = registry
+        self._users = registry.users
         self._limits = limits
         self._personal = personal
         self._topics = topics
         self._tracker = tracker
+        self._cluster = cluster
         self._offline_after_seconds = offline_after_seconds
         self._clock = clock
         self._seen = seen
-        self._users: dict[str, User] = {}
+        self._observer = observer
+        self._on_change = self._changed  # bound once for all users
 
-    def find(self, user: str) -> User | None:
-        """A user this replica knows about."""
-        known = self._users.get(user)
-        return known if known is not None and known.view is not None else None
+    def has(self, client: Client) -> bool:
+        """Whether a socket is a session."""
+        return self._registry.has(client)
 
     def topic(self, user: str) -> str:
         """A user's personal topic."""
         return self._personal.of(user)
-
-    def has(self, client: Client) -> bool:
-        """Whether a socket is a session."""
-        user = self._users.get(_name(client))
-        return user is not None and client.id in user.clients
-
-    def present(self, name: str) -> bool:
-        """Whether a user has sessions here."""
-        user = self._users.get(name)
-        return user is not None and bool(user.clients)
-
-    def clients(self) -> list[Client]:
-        """All sockets that are sessions."""
-        return [client for user in self._users.values() for client in user.clients.values()]
-
-    def online(self, user: User) -> bool:
-        """Whether she is to be called online."""
-        if user.clients or (user.view is not None and user.view.shown):
-            return True
-        return self._clock() < user.ended_at + self._offline_after_seconds
-
-    def users(self) -> list[str]:
-        """Users with sessions here."""
-        return [name for name, user in self._users.items() if user.clients]
 
     async def enter(self, client: Client) -> Reason | None:
         """Make a socket a session at its first join; returns why not, if so. Idempotent.
@@ -168,10 +109,10 @@ class Sessions:
         Raises:
             BusError: The bus is down, so nobody knows of other sessions and none could be told.
         """
-        name = _name(client)
+        name = user_of(client)
         user = self._users.get(name)
         if user is None:
-            user = self._users[name] = User(self.topic(name), self)
+            user = self._users[name] = User(self.topic(name), self._on_change)
         user.waiting += 1
         self._stay(user)
         try:
@@ -190,31 +131,24 @@ class Sessions:
 
     def leave(self, client: Client) -> None:
         """A socket is gone. Idempotent."""
-        name = _name(client)
+        name = user_of(client)
         user = self._users.get(name)
-        if user is None or user.clients.pop(client.id, None) is None:
+        if user is None or not self._registry.remove(user, client):
             return
-        self.count -= 1
         self._tracker.remove(SESSIONS + user.topic, client.id)
         if not user.clients:
-            user.ended_at = self._clock()
             self._seen(name)
-        if self.observer is not None:
-            self.observer.ended(client, moving=False)
+        self._observer.ended(client, moving=False)
         self._tidy(name, user)
 
     def move(self, client: Client) -> None:
         """A socket is about to be closed by a drain; its client is expected on another replica."""
-        user = self._users.get(_name(client))
-        if user is None or user.view is None or user.clients.pop(client.id, None) is None:
+        user = self._users.get(user_of(client))
+        if user is None or user.view is None or not self._registry.remove(user, client):
             return
-        self.count -= 1
         self._tracker.move(SESSIONS + user.topic, client.id)
-        if not user.clients:
-            user.ended_at = self._clock()
-        if self.observer is not None:
-            self.observer.ended(client, moving=True)
-        self._tidy(_name(client), user)
+        self._observer.ended(client, moving=True)
+        self._tidy(user_of(client), user)
 
     def _admit(self, user: User, client: Client) -> Reason | None:
         if client.id in user.clients:
@@ -225,20 +159,17 @@ class Sessions:
         entry = self._entry(client, max(self._clock(), latest + NEXT_MOMENT))
         if self._limits.refuse(entry, entries):
             return Reason.SESSION_LIMIT
-        user.clients[client.id] = client
-        user.ended_at = 0.0
-        self.count += 1
+        self._registry.add(user, client)
         self._tracker.put(SESSIONS + user.topic, entry)
         self._seen(entry.user)
-        if self.observer is not None:
-            self.observer.started(client)
+        self._observer.started(client)
         return None
 
     def _entry(self, client: Client, now: float) -> Entry:
         claims = client.claims
         return Entry(
             id=client.id,
-            user=_name(client),
+            user=user_of(client),
             ref=client.id,
             connected_at=now,
             online_at=now,
@@ -251,7 +182,7 @@ class Sessions:
         try:
             awaited = set()
             if self._limits.concern(self._entry(client, 0.0)):
-                awaited = await self.holders(_name(client))
+                awaited = await self._elsewhere(user_of(client), user)
             await self._topics.subscribe(user.topic)
             user.changed = asyncio.Event()
             view = self._tracker.hold(SESSIONS + user.topic, user.notify)
@@ -260,10 +191,18 @@ class Sessions:
             user.view = view
         finally:
             user.opening = None
-            self._tidy(_name(client), user)
+            self._tidy(user_of(client), user)
 
-    def changed(self, user: User) -> None:
-        """The sessions of a user on all replicas are others than before."""
+    async def _elsewhere(self, name: str, user: User) -> set[str]:
+        """The other replicas where a user has sessions; this one does not know her yet."""
+        asked = await self._cluster.call(Count((name,)), Subscribers(user.topic))
+        return {
+            replica
+            for replica, found in asked.by_replica.items()
+            if name in found and found[name].sessions
+        }
+
+    def _changed(self, user: User) -> None:
         if user.changed is not None:
             user.changed.set()
         # in the next turn, when whatever brought this about is done
@@ -301,14 +240,6 @@ class Sessions:
         del self._users[name]
         self._tracker.release(SESSIONS + user.topic)
         self._topics.unsubscribe(user.topic, linger=False)
-
-
-async def _nobody(_: str) -> set[str]:
-    return set()
-
-
-def _name(client: Client) -> str:
-    return "" if client.claims is None else client.claims.user
 
 
 async def _told_by(view: View, changed: asyncio.Event, replicas: set[str]) -> None:

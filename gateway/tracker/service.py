@@ -40,7 +40,6 @@ class TrackerService:
 
     Args:
         clock: Monotonic seconds.
-        counts: How many sessions and connections this replica has.
         lost: Called when another replica fell silent, or began anew without a farewell.
         superseded: Called when a later process runs under this replica's id.
     """
@@ -51,14 +50,12 @@ class TrackerService:
         carrier: Carrier,
         *,
         clock: Callable[[], float],
-        counts: Callable[[], tuple[int, int]],
         lost: Callable[[Lost], None],
         superseded: Callable[[], None],
     ) -> None:
         self._core = core
         self._carrier = carrier
         self._clock = clock
-        self._counts = counts
         self._lost = lost
         self._superseded = superseded
         self._watchers: dict[str, Watcher] = {}
@@ -114,10 +111,14 @@ class TrackerService:
         """Say at once that this replica is here; the others answer, so that it knows them."""
         self._perform([self._core.announce()])
 
-    async def run(self) -> None:
-        """Tick and send, for ever."""
+    async def run(self, counts: Callable[[], tuple[int, int]]) -> None:
+        """Tick and send, for ever.
+
+        Args:
+            counts: How many sessions and connections this replica has.
+        """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tick())
+            tasks.create_task(self._tick(counts))
             tasks.create_task(self._send())
 
     async def farewell(self) -> None:
@@ -126,11 +127,11 @@ class TrackerService:
             await self._send_one(self._outbox.get_nowait())
         await self._send_one(self._core.farewell())
 
-    async def _tick(self) -> None:
+    async def _tick(self, counts: Callable[[], tuple[int, int]]) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             try:
-                self._core.sessions, self._core.connections = self._counts()
+                self._core.sessions, self._core.connections = counts()
                 self._perform(self._core.tick(self._clock()))
             except Exception:  # noqa: BLE001 -- a bug with one key must not make this replica look dead
                 _log.exception("tracker failed")

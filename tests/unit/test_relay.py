@@ -57,6 +57,7 @@ async def parts() -> Any:
         history=None,
         policy=lambda _: None,
         bounded=False,
+        control=lambda *_: None,
         clock=lambda: NOW,
     )
     await bus.start()

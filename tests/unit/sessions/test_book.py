@@ -1,16 +1,23 @@
 """The book of sessions: who is told when one begins and when it ends."""
 
+from typing import Any
+
 import pytest
 
 from gateway.auth.rules import PersonalTopic
+from gateway.cluster import Answers, Command, Cover, Subscribers
 from gateway.protocol.reasons import Reason
 from gateway.sessions.book import Sessions
 from gateway.sessions.client import Client
+from gateway.sessions.commands import Count
 from gateway.sessions.limits import Limits
+from gateway.sessions.registry import SessionRegistry
 from gateway.tracker.core import Tracker
 from gateway.tracker.service import TrackerService
 from tests.support.clock import Clock
 from tests.unit.sessions.sockets import Socket
+
+GRACE = 3.0
 
 
 class Carrier:
@@ -43,13 +50,13 @@ class Topics:
 class Observer:
     """Writes down what it is told, and who was present then."""
 
-    def __init__(self, sessions: Sessions) -> None:
-        self.sessions = sessions
+    def __init__(self, registry: SessionRegistry) -> None:
+        self.registry = registry
         self.seen: list[tuple[str, str, bool]] = []
 
     def _see(self, what: str, client: Client) -> None:
         assert client.claims is not None
-        self.seen.append((what, client.id, self.sessions.present(client.claims.user)))
+        self.seen.append((what, client.id, self.registry.present(client.claims.user)))
 
     def started(self, client: Client) -> None:
         self._see("started", client)
@@ -58,75 +65,121 @@ class Observer:
         self._see("moved" if moving else "ended", client)
 
 
-def book(limits: Limits) -> tuple[Sessions, Observer]:
+class Cluster:
+    """The other replicas."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, object]] = []
+
+    async def call(self, command: Command[Any], to: Subscribers) -> Answers[Any]:
+        self.asked.append((command, to))
+        return Answers({}, Cover())
+
+
+class Book:
     """Sessions of a lonely replica, observed; to be made inside a loop."""
-    clock = Clock()
-    tracker = TrackerService(
-        Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
-        Carrier(),
-        clock=lambda: clock.now,
-        counts=lambda: (0, 0),
-        lost=lambda _: None,
-        superseded=lambda: None,
-    )
-    sessions = Sessions(
-        limits=limits,
-        personal=PersonalTopic("user:{sub}"),
-        topics=Topics(),
-        tracker=tracker,
-        offline_after_seconds=3.0,
-        clock=lambda: clock.now,
-        seen=lambda _: None,
-    )
-    observer = sessions.observer = Observer(sessions)
-    return sessions, observer
+
+    def __init__(self, limits: Limits) -> None:
+        self.clock = clock = Clock()
+        self.cluster = Cluster()
+        self.topics = Topics()
+        tracker = TrackerService(
+            Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
+            Carrier(),
+            clock=lambda: clock.now,
+            lost=lambda _: None,
+            superseded=lambda: None,
+        )
+        self.registry = SessionRegistry(offline_after_seconds=GRACE, clock=lambda: clock.now)
+        self.observer = Observer(self.registry)
+        self.sessions = Sessions(
+            self.registry,
+            limits=limits,
+            personal=PersonalTopic("user:{sub}"),
+            topics=self.topics,
+            tracker=tracker,
+            cluster=self.cluster,
+            offline_after_seconds=GRACE,
+            clock=lambda: clock.now,
+            seen=lambda _: None,
+            observer=self.observer,
+        )
 
 
 async def test_each_session_begins_once_and_ends_once() -> None:
-    sessions, observer = book(Limits(0, "refuse", "keep"))
+    book = Book(Limits(0, "refuse", "keep"))
     laptop, phone = Socket("laptop", "42"), Socket("phone", "42")
     for client in (laptop, phone, laptop):  # the last is a second join of the same socket
-        assert await sessions.enter(client) is None
-    assert sessions.clients() == [laptop, phone]
+        assert await book.sessions.enter(client) is None
+    assert book.registry.clients() == [laptop, phone]
     for client in (laptop, phone, phone):
-        sessions.leave(client)
+        book.sessions.leave(client)
 
-    assert observer.seen == [
+    assert book.observer.seen == [
         ("started", "laptop", True),
         ("started", "phone", True),
         ("ended", "laptop", True),
         ("ended", "phone", False),
     ]
-    assert sessions.clients() == []
+    assert book.registry.clients() == []
 
 
 async def test_a_session_that_moves_ends_by_moving_alone() -> None:
-    sessions, observer = book(Limits(0, "refuse", "keep"))
+    book = Book(Limits(0, "refuse", "keep"))
     client = Socket("phone", "42")
-    await sessions.enter(client)
-    sessions.move(client)
-    sessions.leave(client)  # its connection is released after that
+    await book.sessions.enter(client)
+    book.sessions.move(client)
+    book.sessions.leave(client)  # its connection is released after that
 
-    assert observer.seen[1:] == [("moved", "phone", False)]
+    assert book.observer.seen[1:] == [("moved", "phone", False)]
 
 
 async def test_a_session_that_is_refused_never_began() -> None:
-    sessions, observer = book(Limits(1, "refuse", "keep"))
-    await sessions.enter(Socket("laptop", "42"))
+    book = Book(Limits(1, "refuse", "keep"))
+    await book.sessions.enter(Socket("laptop", "42"))
     refused = Socket("phone", "42")
-    assert await sessions.enter(refused) is Reason.SESSION_LIMIT
-    sessions.leave(refused)
+    assert await book.sessions.enter(refused) is Reason.SESSION_LIMIT
+    book.sessions.leave(refused)
 
-    assert observer.seen == [("started", "laptop", True)]
+    assert book.observer.seen == [("started", "laptop", True)]
 
 
 @pytest.mark.parametrize("user", ["42", "43"])
 async def test_a_user_is_present_while_she_has_a_session(user: str) -> None:
-    sessions, _ = book(Limits(0, "refuse", "keep"))
-    assert not sessions.present(user)
+    book = Book(Limits(0, "refuse", "keep"))
+    assert not book.registry.present(user)
     client = Socket("phone", "42")
-    await sessions.enter(client)
+    await book.sessions.enter(client)
 
-    assert sessions.present(user) is (user == "42")
-    sessions.leave(client)
-    assert not sessions.present(user)
+    assert book.registry.present(user) is (user == "42")
+    book.sessions.leave(client)
+    assert not book.registry.present(user)
+
+
+async def test_where_a_limit_depends_on_it_the_others_are_asked_before_the_first_session() -> None:
+    book = Book(Limits(1, "refuse", "keep"))
+    await book.sessions.enter(Socket("laptop", "42"))
+    await book.sessions.enter(Socket("phone", "42"))
+    assert book.cluster.asked == [(Count(("42",)), Subscribers("user:42"))]
+
+    free = Book(Limits(0, "refuse", "keep"))
+    await free.sessions.enter(Socket("laptop", "42"))
+    assert free.cluster.asked == []
+
+
+async def test_a_user_is_known_and_online_for_a_grace_after_her_last_session() -> None:
+    book = Book(Limits(0, "refuse", "keep"))
+    client = Socket("phone", "42")
+    await book.sessions.enter(client)
+    book.sessions.leave(client)
+    known = book.registry.find("42")
+    assert known is not None
+    assert (book.registry.count, book.registry.names()) == (0, [])
+    assert book.registry.online(known)
+    await book.clock.run(GRACE - 0.1)
+    assert book.registry.online(known)
+
+    await book.clock.run(0.2)
+    assert not book.registry.online(known)
+    assert book.registry.find("42") is None
+    assert book.topics.held == []

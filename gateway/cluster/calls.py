@@ -1,22 +1,25 @@
-"""Questions to other replicas: who has to answer, and when to stop waiting."""
+"""One call to other replicas: its messages, who has to answer, and when waiting for them is over."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, Generic, TypeVar
 
 import msgspec
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 ANSWER_SECONDS: Final = 0.5
 """How long anybody waits for a replica that may be dead."""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
-    """A question on its way. MessagePack, like its answer.
+    """A call on its way. MessagePack, like its answer.
 
     Attributes:
-        asker: The replica that wants to know.
-        number: Of the question, on that replica.
-        body: The question itself.
+        asker: The replica that made it.
+        number: Of the call, on that replica.
+        body: The command.
     """
 
     asker: str
@@ -41,22 +44,43 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     more: bool = False
 
 
-class Answers(msgspec.Struct, frozen=True):
-    """What came of a question.
+class Cover(msgspec.Struct, frozen=True):
+    """Who answered a call.
 
     Attributes:
-        bodies: By replica.
         missing: Replicas that should have answered and did not.
         complete: Whether everybody answered who has something to say.
     """
 
-    bodies: dict[str, bytes]
-    missing: tuple[str, ...]
-    complete: bool
+    missing: tuple[str, ...] = ()
+    complete: bool = True
 
 
-class Question:
-    """One question that waits for its answers.
+class Answers(msgspec.Struct, Generic[A], frozen=True):
+    """What came of a call."""
+
+    by_replica: dict[str, A]
+    cover: Cover
+
+    @property
+    def values(self) -> list[A]:
+        """The answers, whosever they are."""
+        return list(self.by_replica.values())
+
+    def decoded(self, decode: Callable[[A], B]) -> "Answers[B]":
+        """These answers, decoded; one that cannot be read counts as missing."""
+        read: dict[str, B] = {}
+        missing = set(self.cover.missing)
+        for replica, body in self.by_replica.items():
+            try:
+                read[replica] = decode(body)
+            except ValueError:
+                missing.add(replica)
+        return Answers(read, Cover(tuple(sorted(missing)), self.cover.complete and not missing))
+
+
+class Call:
+    """One call that waits for its answers.
 
     Args:
         named: The replicas that are known to have an answer.
@@ -82,31 +106,33 @@ class Question:
                 self._open_ended = False
         self._look()
 
-    def unheard(self) -> None:
-        """Nobody at all got the question."""
+    def no_responders(self, replica: str = "") -> None:
+        """There is no such replica; or, where none was named, nobody who could answer."""
         self._open_ended = False
-        self._named.clear()
+        self._named.discard(replica)
         self._look()
 
-    async def wait(self, live: Iterable[str], seconds: float = ANSWER_SECONDS) -> Answers:
-        """Wait for what is missing.
+    def waits_for(self) -> list[str]:
+        """Replicas that are known to have an answer and have not answered yet."""
+        return sorted(self._named - self._bodies.keys())
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for all who have to answer, but not longer than this; returns whether they have."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._decided.wait()
+        except TimeoutError:
+            return False
+
+    def answers(self, live: Iterable[str]) -> Answers[bytes]:
+        """What is known by now.
 
         Args:
             live: All replicas that are alive: each may be the one that did not answer, if nobody did.
-            seconds: For how long, at most.
         """
-        try:
-            async with asyncio.timeout(seconds):
-                await self._decided.wait()
-        except TimeoutError:
-            return self.give_up(live)
-        return Answers(self._bodies, (), complete=True)
-
-    def give_up(self, live: Iterable[str]) -> Answers:
-        """What is known, without waiting any longer."""
-        expected = set(live) if self._open_ended else self._named
-        missing = sorted(expected - self._bodies.keys())
-        return Answers(self._bodies, tuple(missing), complete=False)
+        missing = sorted(live) if self._open_ended else self.waits_for()
+        complete = not self._open_ended and not missing
+        return Answers(self._bodies, Cover(tuple(missing), complete))
 
     def _look(self) -> None:
         if not self._open_ended and self._named <= self._bodies.keys():
@@ -127,29 +153,6 @@ def in_parts(answer: Answer, part_bytes: int) -> list[Answer]:
     ]
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_request = msgspec.msgpack.Decoder(Request).decode
-_decode_answer = msgspec.msgpack.Decoder(Answer).decode
-
-
-def encode(message: Request | Answer) -> bytes:
-    """A request or an answer as bytes."""
-    return _encode(message)
-
-
-def decode_request(data: bytes) -> Request:
-    """A request from its bytes.
-
-    Raises:
-        ValueError: It is none.
-    """
-    return _decode_request(data)
-
-
-def decode_answer(data: bytes) -> Answer:
-    """An answer from its bytes.
-
-    Raises:
-        ValueError: It is none.
-    """
-    return _decode_answer(data)
+encode: Final = msgspec.msgpack.Encoder().encode
+decode_request: Final = msgspec.msgpack.Decoder(Request).decode
+decode_answer: Final = msgspec.msgpack.Decoder(Answer).decode
