@@ -35,6 +35,7 @@ from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
 from gateway.hub.rejoins import Rejoins
+from gateway.leases import Lease
 from gateway.protocol.reserved import is_reserved_event
 
 LINGER_SECONDS = 2.0
@@ -157,7 +158,7 @@ class Relay:
         """Subjects this replica is subscribed to for its members."""
         return self._interest.topics
 
-    async def publish(
+    def send(
         self,
         topic: str,
         event: str,
@@ -165,57 +166,84 @@ class Relay:
         *,
         binary: bool = False,
         audience: Audience | None = None,
-        message_id: str | None = None,
-    ) -> Published:
-        """Send a message to the members of a topic on all replicas; where history is kept, store it first.
+    ) -> None:
+        """Send a message to the members of a topic without history, on all replicas.
 
         Args:
-            topic: A topic that matches a rule.
             event: Not a reserved one.
             payload: A JSON object in UTF-8, passed on byte for byte; any bytes when ``binary``.
             binary: Whether only clients that understand binary frames can get it.
             audience: Which members get it; None for all.
-            message_id: What names it within its topic, where history is kept.
+
+        Raises:
+            BusUnavailable: Certainly nobody gets it.
+            EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
+        """
+        data = encode(Envelope(event, payload, binary, self._clock(), *_filters(audience)))
+        self._bus.publish(self._subjects.topic(topic), data)
+
+    async def store(
+        self,
+        topic: str,
+        event: str,
+        payload: bytes,
+        *,
+        audience: Audience | None = None,
+        message_id: str | None = None,
+    ) -> Published:
+        """Store a message of a topic with history, which sends it to the members as :meth:`send` does.
+
+        Args:
+            message_id: What names it within its topic.
 
         Raises:
             BusUnavailable: Certainly nobody gets it.
             OutcomeUnknown: It was sent to be stored, and nobody knows whether it was.
             EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
         """
-        data = encode(Envelope(event, payload, binary, self._clock(), *_filters(audience)))
-        if self.policy(topic) is None:
-            await self._bus.publish(self._subjects.topic(topic), data)
-            return NOT_KEPT
+        data = encode(Envelope(event, payload, False, self._clock(), *_filters(audience)))
         receipt = await self.history.append(topic, data, id=message_id)
         position = Position(self.history.epoch, receipt.offset, receipt.time)
         return Published(encode_position(position), receipt.duplicate)
 
-    def try_subscribe(self, topic: str) -> bool:
+    async def publish(
+        self,
+        topic: str,
+        event: str,
+        payload: bytes,
+        *,
+        audience: Audience | None = None,
+        message_id: str | None = None,
+    ) -> Published:
+        """:meth:`store` a message where its topic has history, else :meth:`send` it."""
+        if self.policy(topic) is not None:
+            return await self.store(topic, event, payload, audience=audience, message_id=message_id)
+        self.send(topic, event, payload, audience=audience)
+        return NOT_KEPT
+
+    def try_subscribe(self, topic: str) -> Lease | None:
         """:meth:`subscribe`, if it can be done without waiting."""
         if self.policy(topic) is not None and not self.follower.ready(topic):
-            return False
+            return None
         return self._interest.try_acquire(topic)
 
-    async def subscribe(self, topic: str) -> None:
+    async def subscribe(self, topic: str) -> Lease:
         """Have a topic's messages come to this replica: every one published after this returns.
 
-        Each call that succeeds is to be matched by one of :meth:`unsubscribe`.
+        They come until a while after the last lease was closed.
 
         Raises:
             BusError: The bus is down, or does not let this replica listen, or the history does not answer.
         """
-        await self._interest.acquire(topic)
+        lease = await self._interest.acquire(topic)
         policy = self.policy(topic)
         if policy is not None:
             try:
                 await self.follower.follow(topic, policy)
             except BaseException:
-                self._interest.release(topic)
+                lease.close()
                 raise
-
-    def unsubscribe(self, topic: str, *, linger: bool = True) -> None:
-        """Undo one :meth:`subscribe`; the last one ends the subscription, after a while or at once."""
-        self._interest.release(topic, linger=linger)
+        return lease
 
     def add(self, topic: str, member: Member) -> None:
         """Deliver a topic's messages to a socket, from the next to arrive on."""
@@ -238,9 +266,7 @@ class Relay:
         """
         erased = await self.history.erase(topic)
         with contextlib.suppress(BusError):  # who does not hear of it finds out by the next check
-            await self._bus.publish(
-                self._subjects.topic(topic), encode_control(Control.ERASED, b"")
-            )
+            self._bus.publish(self._subjects.topic(topic), encode_control(Control.ERASED, b""))
         return erased
 
     def broadcast(self, topic: str, message: Stored, *, live: bool = False) -> Broadcast | None:

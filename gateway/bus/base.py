@@ -72,8 +72,8 @@ class Bus(Protocol):
             SubscriptionRefused: The server denies the subject.
         """
 
-    async def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
-        """Hand a message to the server; does not wait for anything.
+    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
+        """Hand a message to the server, which gets it from the event loop's next turn on.
 
         Args:
             unheard: Called soon afterwards if nobody at all is subscribed to the subject, this bus

@@ -96,6 +96,12 @@ class NatsClient(Client):
         return str(self._server_info.get("version", ""))
 
     @property
+    def sends(self) -> bool:
+        """Whether it is connected, and what it takes is sent."""
+        flusher = self._flusher_task
+        return self.is_connected and flusher is not None and not flusher.done()
+
+    @property
     def unsent_bytes(self) -> int:
         """Bytes taken and not yet in the kernel's hands."""
         return self._pending_data_size + self._tcp.unsent_bytes
@@ -119,26 +125,39 @@ class NatsClient(Client):
             self._tcp.write(f"SUB {self._unheard.subject}  {self._sid}\r\n".encode())
         return self._unheard.expect(unheard)
 
-    async def ask(self, subject: str, headers: bytes, body: bytes, reply: str) -> None:
-        """Send a request whose answer goes to one of :attr:`requests`' subjects.
+    def send(self, subject: str, reply: str, body: bytes, headers: bytes = b"") -> None:
+        """Send a message in the event loop's next turn.
+
+        nats-py's ``publish`` does the same as a coroutine, which never waits with a ``pending_size`` of 0,
+        and takes headers apart.
 
         Raises:
-            Error: Of nats-py, before anything was sent.
+            Error: Of nats-py; the message is not sent, not even later.
         """
-        if not self.is_connected or self._flush_queue is None:
+        waiting = self._flush_queue
+        if waiting is None or not self.sends:
             raise errors.ConnectionClosedError
-        if not self.requests.sid:
-            self._sid = self.requests.sid = self._sid + 1
-            self._tcp.write(f"SUB {self.requests.inbox}  {self._sid}\r\n".encode())
         size = len(headers) + len(body)
         if headers:
             head = f"HPUB {subject} {reply} {len(headers)} {size}\r\n"
         else:
             head = f"PUB {subject} {reply} {size}\r\n"
-        # as nats-py's publish does it, but for the headers, which it would take apart
-        await self._send_command(b"".join((head.encode(), headers, body, b"\r\n")))
-        if self._flush_queue.empty():
-            await self._flush_pending()
+        command = b"".join((head.encode(), headers, body, b"\r\n"))
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        if waiting.empty():
+            waiting.put_nowait(asyncio.get_running_loop().create_future())
+
+    def ask(self, subject: str, headers: bytes, body: bytes, reply: str) -> None:
+        """Send a request whose answer goes to one of :attr:`requests`' subjects.
+
+        Raises:
+            Error: Of nats-py, before anything was sent.
+        """
+        if not self.requests.sid and self.sends:
+            self._sid = self.requests.sid = self._sid + 1
+            self._tcp.write(f"SUB {self.requests.inbox}  {self._sid}\r\n".encode())
+        self.send(subject, reply, body, headers)
 
     def forget(self, subscription: RemoteSubscription) -> None:
         """Send an UNSUB, if this connection ever heard of the subscription."""

@@ -136,7 +136,7 @@ class MemoryBus:
         self.exchange.add(subject, subscription)
         return subscription
 
-    async def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
+    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
         """See :meth:`gateway.bus.base.Bus.publish`."""
         check(subject)
         self.require_room(body)

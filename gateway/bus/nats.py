@@ -143,7 +143,7 @@ class NatsLink:
         await self._client.connect(**options)
         self._watcher = asyncio.create_task(self._watch(pending), name="nats-bus-watch")
 
-    async def publish(self, subject: str, body: bytes, unheard: Unheard | None) -> None:
+    def publish(self, subject: str, body: bytes, unheard: Unheard | None) -> None:
         """Hand a message to the client, which sends it in the event loop's next turn.
 
         Raises:
@@ -154,8 +154,8 @@ class NatsLink:
         self._require_room(len(body))
         try:
             reply = "" if unheard is None else client.inbox(subject, unheard)
-            await client.publish(subject, body, reply)
-        except errors.Error as problem:  # nats-py raises before it takes anything
+            client.send(subject, reply, body)
+        except errors.Error as problem:
             raise BusUnavailable(str(problem)) from problem
 
     async def request(
@@ -172,7 +172,7 @@ class NatsLink:
         requests = self._client.requests
         number, reply = requests.open(subject, seconds, many=many)
         try:
-            await self._client.ask(subject, headers, body, reply)
+            self._client.ask(subject, headers, body, reply)
             return await requests.wait(number)
         except errors.Error as problem:
             raise BusUnavailable(str(problem)) from problem
@@ -224,7 +224,7 @@ class NatsLink:
             await asyncio.shield(self._client.ping())
 
     async def _watch(self, pending: Callable[[int], None]) -> None:
-        while self._client.is_connected and not self.lost.is_set():
+        while self._client.sends and not self.lost.is_set():
             pending(self._client.unsent_bytes)
             self._client.requests.expire()
             await asyncio.sleep(WATCH_SECONDS)

@@ -112,10 +112,10 @@ class RemoteBus:
             raise
         return subscription
 
-    async def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
+    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
         """See :meth:`gateway.bus.base.Bus.publish`."""
         check(subject)
-        await self._require_link().publish(subject, body, unheard)
+        self._require_link().publish(subject, body, unheard)
 
     async def request(
         self, subject: str, body: bytes, *, headers: bytes = b"", seconds: float

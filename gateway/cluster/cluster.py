@@ -160,37 +160,37 @@ class Cluster:
             own.close()
             raise
 
-    async def to_topic(self, topic: str, message: bytes) -> None:
+    def to_topic(self, topic: str, message: bytes) -> None:
         """A tracker's message to all replicas subscribed to a topic.
 
         Raises:
             BusError: Nobody gets it.
         """
-        await self._send(self._subjects.topic(topic), Control.TRACKER, message)
+        self._send(self._subjects.topic(topic), Control.TRACKER, message)
 
-    async def to_replica(self, replica: str, message: bytes) -> None:
+    def to_replica(self, replica: str, message: bytes) -> None:
         """A tracker's message to one replica.
 
         Raises:
             BusError: It does not get it.
         """
-        await self._send(self._subjects.replica(replica), Control.TRACKER, message)
+        self._send(self._subjects.replica(replica), Control.TRACKER, message)
 
-    async def to_all(self, message: bytes) -> None:
+    def to_all(self, message: bytes) -> None:
         """A tracker's message to all replicas.
 
         Raises:
             BusError: Nobody gets it.
         """
-        await self._send(self._subjects.replicas, Control.TRACKER, message)
+        self._send(self._subjects.replicas, Control.TRACKER, message)
 
-    async def revoke(self, message: bytes) -> None:
+    def revoke(self, message: bytes) -> None:
         """Revocations to all replicas, this one included.
 
         Raises:
             BusError: Nobody gets it.
         """
-        await self._send(self._subjects.replicas, Control.REVOCATION, message)
+        self._send(self._subjects.replicas, Control.REVOCATION, message)
 
     async def call(
         self,
@@ -236,25 +236,25 @@ class Cluster:
     ) -> None:
         if isinstance(to, Subscribers):
             subject = self._subjects.topic(to.topic)
-            await self._send(subject, Control.REQUEST, request, call.no_responders)
+            self._send(subject, Control.REQUEST, request, call.no_responders)
         elif isinstance(command, LongCommand):
-            await self._send_each(call, Control.LONG_REQUEST, request)
+            self._send_each(call, Control.LONG_REQUEST, request)
         else:
             for replica in sorted(to):
-                await self._send(self._subjects.replica(replica), Control.REQUEST, request)
+                self._send(self._subjects.replica(replica), Control.REQUEST, request)
         while not await call.wait(PROBE_SECONDS):
-            await self._send_each(call, Control.PROBE, b"")
+            self._send_each(call, Control.PROBE, b"")
 
-    async def _send_each(self, call: Call, kind: Control, message: bytes) -> None:
+    def _send_each(self, call: Call, kind: Control, message: bytes) -> None:
         """Send to all replicas a call waits for; the call learns who is not there."""
         for replica in call.waits_for():
             no_responders = partial(call.no_responders, replica)
-            await self._send(self._subjects.replica(replica), kind, message, no_responders)
+            self._send(self._subjects.replica(replica), kind, message, no_responders)
 
-    async def _send(
+    def _send(
         self, subject: str, kind: Control, message: bytes, unheard: Unheard | None = None
     ) -> None:
-        await self._bus.publish(subject, encode_control(kind, message), unheard=unheard)
+        self._bus.publish(subject, encode_control(kind, message), unheard=unheard)
 
     def _direct(self, data: bytes, _placement: Placement | None) -> None:
         control = control_in(data)
@@ -295,7 +295,7 @@ class Cluster:
                 Answer(self.replica, request.number, others, body), self.part_bytes
             ):
                 subject = self._subjects.replica(request.asker)
-                await self._send(subject, Control.ANSWER, encode(part))
+                self._send(subject, Control.ANSWER, encode(part))
         except BusError as problem:
             _log.warning("answer not sent", asker=request.asker, problem=type(problem).__name__)
         except Exception:  # noqa: BLE001 -- top of this task: who asked is told of nothing, and says so

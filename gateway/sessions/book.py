@@ -6,6 +6,7 @@ from typing import Final, Protocol, TypeVar
 
 from gateway.auth.rules import PersonalTopic
 from gateway.cluster import Answers, Command, Subscribers
+from gateway.leases import Lease
 from gateway.protocol.reasons import Reason
 from gateway.sessions.client import Client
 from gateway.sessions.commands import Count
@@ -33,11 +34,8 @@ A = TypeVar("A")
 class Topics(Protocol):
     """Subscriptions on the bus."""
 
-    async def subscribe(self, topic: str) -> None:
+    async def subscribe(self, topic: str) -> Lease:
         """Have a topic's messages come to this replica."""
-
-    def unsubscribe(self, topic: str, *, linger: bool) -> None:
-        """Undo one subscribe."""
 
 
 class Cluster(Protocol):
@@ -183,7 +181,7 @@ class Sessions:
             awaited = set()
             if self._limits.concern(self._entry(client, 0.0)):
                 awaited = await self._elsewhere(user_of(client), user)
-            await self._topics.subscribe(user.topic)
+            user.lease = await self._topics.subscribe(user.topic)
             user.changed = asyncio.Event()
             view = self._tracker.hold(SESSIONS + user.topic, user.notify)
             await _told_by(view, user.changed, awaited)
@@ -239,7 +237,8 @@ class Sessions:
     def _forget(self, name: str, user: User) -> None:
         del self._users[name]
         self._tracker.release(SESSIONS + user.topic)
-        self._topics.unsubscribe(user.topic, linger=False)
+        if user.lease is not None:
+            user.lease.close(linger=False)
 
 
 async def _told_by(view: View, changed: asyncio.Event, replicas: set[str]) -> None:

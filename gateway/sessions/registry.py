@@ -10,6 +10,8 @@ from gateway.tracker.view import Change, View
 if TYPE_CHECKING:
     import asyncio
 
+    from gateway.leases import Lease
+
 
 class User:
     """A user with sessions on this replica, now or a moment ago.
@@ -29,6 +31,7 @@ class User:
         "clients",
         "ended_at",
         "farewell",
+        "lease",
         "opening",
         "topic",
         "view",
@@ -41,6 +44,7 @@ class User:
         self.view: View | None = None
         self.clients: dict[str, Client] = {}
         self.ended_at = 0.0
+        self.lease: Lease | None = None
         self.waiting = 0
         self.opening: asyncio.Task[None] | None = None
         self.farewell: asyncio.TimerHandle | None = None

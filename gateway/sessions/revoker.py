@@ -103,7 +103,7 @@ class Revoker:
         asking = self._cluster.call(Revoke(revocation), self._cluster.others)
         others, kept = await asyncio.gather(asking, self._kept.keep(revocation))
         # Last, so that a replica that starts now either hears this or finds it on the bus.
-        told = await self._tell((revocation,))
+        told = self._tell((revocation,))
         self._untold |= not told
         self._unkept |= not kept
         complete = others.cover.complete and kept and told
@@ -120,7 +120,7 @@ class Revoker:
             if cuts != self._cuts:
                 cuts, on_bus = self._cuts, None
                 self._asks.clear()
-            await self._tell_untold()
+            self._tell_untold()
             asked = await self._ask_the_new()
             if on_bus is None:
                 on_bus = await self._read()
@@ -154,7 +154,7 @@ class Revoker:
 
     async def _look(self) -> None:
         self._again.clear()
-        await self._tell_untold()
+        self._tell_untold()
         if self._cuts and not self._known:
             await self.learn()
         if self._known:
@@ -193,17 +193,17 @@ class Revoker:
         _log.info("tokens revoked", revocations=new, closed=closed)
         return closed
 
-    async def _tell_untold(self) -> None:
+    def _tell_untold(self) -> None:
         if self._untold:
             self._untold = False
-            if not await self._tell(self._revocations.all()):
+            if not self._tell(self._revocations.all()):
                 self._untold = True
 
-    async def _tell(self, revocations: Sequence[Revocation]) -> bool:
+    def _tell(self, revocations: Sequence[Revocation]) -> bool:
         """Tell all replicas; False when they could not be told."""
         try:
             for start in range(0, len(revocations), TOLD_AT_ONCE):
-                await self._cluster.revoke(encode(revocations[start : start + TOLD_AT_ONCE]))
+                self._cluster.revoke(encode(revocations[start : start + TOLD_AT_ONCE]))
         except BusError:
             return False
         return True

@@ -25,13 +25,13 @@ Watcher = Callable[[Change], None]
 class Carrier(Protocol):
     """The ways on the bus that a tracker needs."""
 
-    async def to_topic(self, topic: str, message: bytes) -> None:
+    def to_topic(self, topic: str, message: bytes) -> None:
         """Send to all replicas that are subscribed to a topic."""
 
-    async def to_replica(self, replica: str, message: bytes) -> None:
+    def to_replica(self, replica: str, message: bytes) -> None:
         """Send to one replica."""
 
-    async def to_all(self, message: bytes) -> None:
+    def to_all(self, message: bytes) -> None:
         """Send to all replicas."""
 
 
@@ -148,11 +148,11 @@ class TrackerService:
         try:
             match item:
                 case Publish():
-                    await self._carrier.to_topic(topic_of(item.key), encode(item.message))
+                    self._carrier.to_topic(topic_of(item.key), encode(item.message))
                 case Direct():
-                    await self._carrier.to_replica(item.replica, encode(item.message))
+                    self._carrier.to_replica(item.replica, encode(item.message))
                 case Announce():
-                    await self._carrier.to_all(encode(item.message))
+                    self._carrier.to_all(encode(item.message))
         except BusError:
             return  # the bus is down; when it is back, everybody is told everything
 

@@ -14,6 +14,7 @@ from gateway.transport.effects import perform
 from gateway.transport.encoding import SocketEncoding
 from gateway.transport.endpoint import Endpoint
 from gateway.transport.framing import PONG, frame
+from gateway.wheel import Timed
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,7 +43,7 @@ class Wire(Protocol):
         """Drop what was not sent, and end."""
 
 
-class Connection:
+class Connection(Timed):
     """The server's side of one socket.
 
     Args:
@@ -66,7 +67,6 @@ class Connection:
 
     __slots__ = (
         "_ages_at",
-        "_cut_at",
         "_idle_seconds",
         "_token_ends_at",
         "_wire",
@@ -100,6 +100,7 @@ class Connection:
         state: Json = NULL,
         idle_seconds: float,
     ) -> None:
+        super().__init__()
         self.id = id
         self.encoding = encoding
         self.claims = claims
@@ -119,7 +120,6 @@ class Connection:
         self.lane: Lane | None = None
         self.refreshing: asyncio.Task[None] | None = None
         self._wire = wire
-        self._cut_at = 0.0
         self._idle_seconds = idle_seconds
         self._ages_at = endpoint.expiry(self.heard_at)
         self._token_ends_at = endpoint.token_end(claims)
@@ -187,8 +187,7 @@ class Connection:
         self.claims = claims
         self._token_ends_at = self.endpoint.token_end(claims)
         if self._token_ends_at < before:
-            # its own next look may come later than that
-            self.endpoint.wheel.add(_TokenEnd(self), self._token_ends_at)
+            self.endpoint.wheel.add(self, self._token_ends_at)
 
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close from the gateway's side; the client hears nothing after the close frame."""
@@ -203,8 +202,7 @@ class Connection:
 
     def cut_off_later(self) -> None:
         """Cut the TCP connection in a while, if it has not ended by then."""
-        self._cut_at = self.endpoint.clock() + CLOSE_GRACE_SECONDS
-        self.endpoint.wheel.add(self, self._cut_at)
+        self.endpoint.wheel.add(self, self.endpoint.clock() + CLOSE_GRACE_SECONDS)
 
     def overflowed(self) -> None:
         """Close as a slow consumer: more than the outbound bound waits for this client."""
@@ -227,6 +225,7 @@ class Connection:
         Pushes that wait for the backend still go there: who says something and closes the lid has said it.
         Not so those of a client who may not say it any more: see :meth:`Endpoint.leave_topic`.
         """
+        self.endpoint.wheel.discard(self)
         self.carry_out(self.core.disconnected())
         self.joining.clear()
         if self.refreshing is not None:
@@ -237,9 +236,7 @@ class Connection:
     def due(self, now: float) -> float | None:
         """The timer wheel's look: idle, too old, its token expired, or closed and never answered?"""
         if self._wire.is_closing() or self.close_code is not None:
-            # No client of ours, or one that does not take its last bytes: unless this look is an earlier one.
-            if now >= self._cut_at:
-                self._wire.abort()
+            self._wire.abort()  # no client of ours, or one that does not take its last bytes
             return None
         if now >= self._token_ends_at:
             self.close(CloseCode.TOKEN_EXPIRED)
@@ -251,11 +248,6 @@ class Connection:
             self.close(CloseCode.IDLE)
             return None
         return self._next_look()
-
-    def end_with_token(self, now: float) -> None:
-        """Close it if its token has expired by now and was not refreshed."""
-        if now >= self._token_ends_at:
-            self.close(CloseCode.TOKEN_EXPIRED)
 
     def carry_out(self, effects: list[Effect]) -> None:
         """Carry out effects that nothing follows from."""
@@ -285,17 +277,3 @@ class Connection:
 
     def _next_look(self) -> float:
         return min(self._ages_at, self._token_ends_at, self.heard_at + self._idle_seconds)
-
-
-class _TokenEnd:
-    """An entry of the timer wheel for a token that ends sooner than the one before it."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def due(self, now: float) -> float | None:
-        """The wheel's one look."""
-        self._connection.end_with_token(now)
-        return None

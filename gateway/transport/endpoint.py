@@ -17,7 +17,7 @@ from gateway.relay import Relay
 from gateway.sessions.book import Sessions
 from gateway.sessions.presence import Presences
 from gateway.transport.callbacks import Callbacks
-from gateway.transport.wheel import TimerWheel
+from gateway.wheel import TimerWheel
 
 AGE_JITTER = 0.1
 """Share by which connection ages differ, so that clients who came together do not leave together."""

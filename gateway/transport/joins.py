@@ -11,6 +11,7 @@ from gateway.errors import BusError
 from gateway.history.position import decode as decode_position
 from gateway.history.resume import InvalidResume, parse, without_history
 from gateway.history.resume import response as resumed
+from gateway.leases import Lease
 from gateway.protocol.effects import Activate, Authorize, Effect, Subscribe, Unsubscribe
 from gateway.protocol.messages import EMPTY_OBJECT, Json, encode_json, overlay
 from gateway.protocol.reasons import Reason
@@ -61,7 +62,9 @@ def subscribe(connection: "Connection", ask: Subscribe) -> list[Effect]:
     known = connection.claims is None or endpoint.sessions.has(connection)
     joining = connection.joining[ask.attempt]
     resumes = joining.request is not None and joining.rule.history is not None
-    if known and not resumes and endpoint.relay.try_subscribe(ask.topic):
+    if known and not resumes:
+        joining.lease = endpoint.relay.try_subscribe(ask.topic)
+    if joining.lease is not None:
         return _joined(connection, ask)
     if endpoint.joins_full:
         del connection.joining[ask.attempt]
@@ -101,8 +104,7 @@ def unsubscribe(connection: "Connection", ask: Unsubscribe) -> None:
     """Undo what was done for a join, at whichever stage it ended."""
     joining = connection.joining.pop(ask.attempt, None)
     if joining is not None and joining.task is not None:
-        joining.task.cancel()  # what it acquired until then, it gives back itself
-        return
+        joining.task.cancel()
     endpoint = connection.endpoint
     member = connection.members.pop(ask.topic, None)
     if member is not None:
@@ -117,7 +119,9 @@ def unsubscribe(connection: "Connection", ask: Unsubscribe) -> None:
             endpoint.relay.remove(ask.topic, member)
         if member.rule.presence:
             endpoint.presences.leave(ask.topic, connection)
-    endpoint.relay.unsubscribe(ask.topic)
+    for held in (joining, member):
+        if held is not None and held.lease is not None:
+            held.lease.close()
 
 
 async def _ask_backend(connection: "Connection", ask: Authorize, rule: Rule) -> None:
@@ -163,19 +167,26 @@ def _admitted(connection: "Connection", ask: Authorize, rule: Rule) -> list[Effe
 
 
 async def _wait_for_bus(connection: "Connection", ask: Subscribe) -> None:
+    joining = connection.joining[ask.attempt]
+    failed: Reason | None
     try:
-        failed = await prepare(connection.endpoint, connection, ask.topic)
+        prepared = await prepare(connection.endpoint, connection, ask.topic)
+        if isinstance(prepared, Lease):
+            joining.lease = prepared
+            failed = await _recall(connection, ask)
+        else:
+            failed = prepared
     except BusError:
         failed = Reason.BUS_UNAVAILABLE
     except Exception:  # noqa: BLE001 -- top of this task: logged, and the client is told
         _log.exception("join crashed")
         failed = Reason.JOIN_CRASHED
     if failed is None:
-        failed = await _recall(connection, ask)
-    if failed is None:
         await connection.perform(_joined(connection, ask))
         return
     connection.joining.pop(ask.attempt, None)
+    if joining.lease is not None:
+        joining.lease.close()
     await connection.perform(connection.core.subscribe_failed(ask.topic, ask.attempt, failed))
 
 
@@ -187,11 +198,7 @@ async def _recall(connection: "Connection", ask: Subscribe) -> Reason | None:
     try:
         outcome, tail = await relay.resumer.resume(ask.topic, joining.request, joining.sent)
     except BusError:
-        relay.unsubscribe(ask.topic)
         return Reason.BUS_UNAVAILABLE
-    except BaseException:
-        relay.unsubscribe(ask.topic)  # cancelled: what was acquired until then is given back here
-        raise
     joining.recall = Recall(outcome, tail)
     return None
 
@@ -205,7 +212,8 @@ def _joined(connection: "Connection", ask: Subscribe) -> list[Effect]:
     if not joining.rule.admits(ask.topic, claims):
         # what it was admitted with has been refreshed since, and allows less
         del connection.joining[ask.attempt]
-        endpoint.relay.unsubscribe(ask.topic)
+        if joining.lease is not None:
+            joining.lease.close()
         if not connection.topics:
             endpoint.sessions.leave(connection)  # this join has just made it one
         return connection.core.subscribe_failed(ask.topic, ask.attempt, Reason.UNAUTHORIZED)

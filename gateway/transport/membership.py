@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from gateway.auth.rules import Rule
 from gateway.hub.broadcast import Encoding, Outlet
 from gateway.hub.registry import Member
+from gateway.leases import Lease
 from gateway.protocol.messages import EMPTY_OBJECT, Json
 from gateway.protocol.reasons import Reason
 from gateway.sessions.client import Client
@@ -23,10 +24,11 @@ class Membership(Member):
 
     Attributes:
         presence: What the backend wants shown of the client here, beside its token's.
+        lease: On the topic's messages.
         replaying: Sends what was missed; until that is done, it is no member yet.
     """
 
-    __slots__ = ("attempt", "presence", "replaying", "rule")
+    __slots__ = ("attempt", "lease", "presence", "replaying", "rule")
 
     def __init__(
         self, outlet: Outlet, encoding: Encoding, joining: "Joining", attempt: int
@@ -35,6 +37,7 @@ class Membership(Member):
         self.rule = joining.rule
         self.presence = joining.presence
         self.attempt = attempt
+        self.lease = joining.lease
         self.replaying: asyncio.Task[None] | None = None
 
 
@@ -47,10 +50,11 @@ class Joining:
         request: How it wants to resume; None where it does not.
         sent: Position up to which this socket has the topic already, by a channel this join replaces.
         recall: What came of the request.
+        lease: On the topic's messages, once it has one.
         task: What waits for the bus; None while nothing does.
     """
 
-    __slots__ = ("presence", "recall", "request", "response", "rule", "sent", "task")
+    __slots__ = ("lease", "presence", "recall", "request", "response", "rule", "sent", "task")
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -59,20 +63,18 @@ class Joining:
         self.request: Request | None = None
         self.sent: Position | None = None
         self.recall: Recall | None = None
+        self.lease: Lease | None = None
         self.task: asyncio.Task[None] | None = None
 
 
-async def prepare(endpoint: Endpoint, client: Client, topic: str) -> Reason | None:
+async def prepare(endpoint: Endpoint, client: Client, topic: str) -> Lease | Reason:
     """Have a topic subscribed and its joiner made a session; returns why not, if it is refused.
-
-    When this returns None, one ``unsubscribe`` of the relay has to follow in the end.
 
     Raises:
         BusError: The bus is down; nothing is subscribed.
     """
     if client.claims is None:
-        await endpoint.relay.subscribe(topic)
-        return None
+        return await endpoint.relay.subscribe(topic)
     sessions = endpoint.sessions
     # The session first: its limit is asked for at the subject of a topic that may be this very one, and
     # whoever is subscribed to it himself is not told that nobody else is.
@@ -80,18 +82,18 @@ async def prepare(endpoint: Endpoint, client: Client, topic: str) -> Reason | No
     if refused is not None:
         return refused
     try:
-        await endpoint.relay.subscribe(topic)
+        lease = await endpoint.relay.subscribe(topic)
     except BaseException:
         if not client.topics:
             sessions.leave(client)  # a socket is a session from its first successful join on
         raise
     if sessions.has(client):
-        return None
+        return lease
     # another join of this client failed meanwhile, and took the session with it
     refused = Reason.JOIN_CRASHED
     try:
         refused = await sessions.enter(client)
     finally:
         if refused is not None:
-            endpoint.relay.unsubscribe(topic)
-    return refused
+            lease.close()
+    return lease if refused is None else refused

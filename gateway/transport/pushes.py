@@ -110,14 +110,13 @@ async def _publish(
     binary: bool = False,
 ) -> Reason | None:
     """Send a message to the topic; returns why it was not sent."""
+    relay = connection.endpoint.relay
+    audience = None if rule.echo else Audience(frozenset((connection.id,)))
     try:
-        await connection.endpoint.relay.publish(
-            topic,
-            event,
-            payload,
-            binary=binary,
-            audience=None if rule.echo else Audience(frozenset((connection.id,))),
-        )
+        if rule.history is None:
+            relay.send(topic, event, payload, binary=binary, audience=audience)
+        else:
+            await relay.store(topic, event, payload, audience=audience)
     except EnvelopeTooLarge:
         return Reason.PAYLOAD_TOO_LARGE
     except BusError:

@@ -35,9 +35,9 @@ async def test_a_message_reaches_all_subscribers_the_publisher_among_them(
     await here.bus.subscribe("t.a", bodies(lambda body: heard.append(("here", body))))
     await there.bus.subscribe("t.a", bodies(lambda body: heard.append(("there", body))))
     await there.bus.subscribe("t.b", bodies(lambda body: heard.append(("elsewhere", body))))
-    await here.bus.publish("t.a", b"x")
+    here.bus.publish("t.a", b"x")
     await eventually(lambda: len(heard) == 2)
-    await here.bus.publish("t.b", b"y")
+    here.bus.publish("t.b", b"y")
     await eventually(lambda: len(heard) == 3)
     assert sorted(heard) == [("elsewhere", b"y"), ("here", b"x"), ("there", b"x")]
 
@@ -47,10 +47,10 @@ async def test_two_subscriptions_to_one_subject_each_get_a_message(here: Client)
     second: list[bytes] = []
     subscription = await here.bus.subscribe("t", bodies(first.append))
     await here.bus.subscribe("t", bodies(second.append))
-    await here.bus.publish("t", b"1")
+    here.bus.publish("t", b"1")
     await eventually(lambda: first == second == [b"1"])
     subscription.close()
-    await here.bus.publish("t", b"2")
+    here.bus.publish("t", b"2")
     await eventually(lambda: second == [b"1", b"2"])
     assert first == [b"1"]
 
@@ -61,7 +61,7 @@ async def test_one_publishers_messages_arrive_in_their_order(here: Client, there
 
     async def publish(client: Client, name: bytes) -> None:
         for number in range(300):
-            await client.bus.publish("t", name + b"%d" % number)
+            client.bus.publish("t", name + b"%d" % number)
             if number % 7 == 0:
                 await asyncio.sleep(0)
 
@@ -78,9 +78,9 @@ async def test_what_is_published_right_after_a_subscribe_is_never_lost(
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     for number in range(200):
         # the publisher keeps its own connection busy, so that nothing is on time by chance
-        await here.bus.publish("noise", bytes(50_000))
+        here.bus.publish("noise", bytes(50_000))
         subscription = await here.bus.subscribe(f"t.{number}", bodies(heard.put_nowait))
-        await there.bus.publish(f"t.{number}", b"%d" % number)
+        there.bus.publish(f"t.{number}", b"%d" % number)
         async with asyncio.timeout(10):
             assert await heard.get() == b"%d" % number
         subscription.close()
@@ -91,7 +91,7 @@ async def test_concurrent_subscribers_are_all_confirmed(here: Client, there: Cli
 
     async def subscribe_and_publish(number: int) -> None:
         await here.bus.subscribe(f"t.{number}", bodies(heard.append))
-        await there.bus.publish(f"t.{number}", b"%d" % number)
+        there.bus.publish(f"t.{number}", b"%d" % number)
 
     await asyncio.gather(*(subscribe_and_publish(number) for number in range(200)))
     await eventually(lambda: len(heard) == 200)
@@ -102,10 +102,10 @@ async def test_nothing_is_delivered_after_a_close(here: Client, there: Client) -
     open_: list[bytes] = []
     subscription = await here.bus.subscribe("t", bodies(closed.append))
     await here.bus.subscribe("t", bodies(open_.append))
-    await there.bus.publish("t", b"under way")
+    there.bus.publish("t", b"under way")
     subscription.close()
     subscription.close()
-    await there.bus.publish("t", b"last")
+    there.bus.publish("t", b"last")
     await eventually(lambda: open_ == [b"under way", b"last"])
     assert closed == []
 
@@ -120,8 +120,8 @@ async def test_a_handler_may_close_its_subscription(here: Client) -> None:
 
     subscription = await here.bus.subscribe("t", bodies(once))
     await here.bus.subscribe("t", bodies(others.append))
-    await here.bus.publish("t", b"1")
-    await here.bus.publish("t", b"2")
+    here.bus.publish("t", b"1")
+    here.bus.publish("t", b"2")
     await eventually(lambda: len(others) == 2)
     assert heard == [b"1"]
 
@@ -133,7 +133,7 @@ async def test_a_subject_can_be_left_and_taken_again_back_to_back(
     heard: asyncio.Queue[bytes] = asyncio.Queue()
     for number in range(100):
         subscription = await here.bus.subscribe("t", bodies(heard.put_nowait))
-        await there.bus.publish("t", b"%d" % number)
+        there.bus.publish("t", b"%d" % number)
         async with asyncio.timeout(10):
             assert await heard.get() == b"%d" % number
         subscription.close()
@@ -149,8 +149,8 @@ async def test_any_topic_has_a_subject_of_its_own(here: Client, there: Client, t
     others: list[bytes] = []
     await here.bus.subscribe(subjects.topic(topic), bodies(heard.append))
     await here.bus.subscribe(subjects.topic("other"), bodies(others.append))
-    await there.bus.publish(subjects.topic("other"), b"o")
-    await there.bus.publish(subjects.topic(topic), b"x")
+    there.bus.publish(subjects.topic("other"), b"o")
+    there.bus.publish(subjects.topic(topic), b"x")
     await eventually(lambda: heard == [b"x"])
     assert others == [b"o"]
 
@@ -160,14 +160,14 @@ async def test_what_is_no_subject_is_a_mistake(here: Client, subject: str) -> No
     with pytest.raises(ValueError, match="not a subject"):
         await here.bus.subscribe(subject, print)
     with pytest.raises(ValueError, match="not a subject"):
-        await here.bus.publish(subject, b"")
+        here.bus.publish(subject, b"")
 
 
 @pytest.mark.parametrize("body", [b"", b"\r\n", b"PING\r\n", bytes(range(256)) * 40])
 async def test_any_bytes_arrive_as_they_are(here: Client, there: Client, body: bytes) -> None:
     heard: list[bytes] = []
     await here.bus.subscribe("t", bodies(heard.append))
-    await there.bus.publish("t", body)
+    there.bus.publish("t", body)
     await eventually(lambda: heard == [body])
 
 
@@ -178,9 +178,9 @@ async def test_a_body_above_the_limit_is_refused_and_the_bus_still_works(
     await there.bus.subscribe("t", bodies(lambda body: heard.append(len(body))))
     limit = here.bus.max_envelope_bytes
     with pytest.raises(EnvelopeTooLarge) as caught:
-        await here.bus.publish("t", bytes(limit + 1))
+        here.bus.publish("t", bytes(limit + 1))
     assert (caught.value.size, caught.value.limit) == (limit + 1, limit)
-    await here.bus.publish("t", bytes(limit))
+    here.bus.publish("t", bytes(limit))
     await eventually(lambda: heard == [limit])
     assert here.told == [True]
 
@@ -194,7 +194,7 @@ async def test_a_handler_that_raises_harms_nobody(here: Client) -> None:
     await here.bus.subscribe("t", bodies(broken))
     await here.bus.subscribe("t", bodies(heard.append))
     for number in range(3):
-        await here.bus.publish("t", b"%d" % number)
+        here.bus.publish("t", b"%d" % number)
     await eventually(lambda: len(heard) == 3)
     assert here.counters.lost == 3
     assert here.bus.connected
@@ -219,7 +219,7 @@ async def test_what_was_taken_is_delivered_when_the_publisher_closes(
     heard: list[bytes] = []
     await there.bus.subscribe("t", bodies(heard.append))
     for number in range(500):
-        await here.bus.publish("t", b"%d" % number + bytes(1000))
+        here.bus.publish("t", b"%d" % number + bytes(1000))
     await here.bus.close()
     await eventually(lambda: len(heard) == 500)
 
@@ -228,7 +228,7 @@ async def test_nothing_is_taken_before_the_start(make_client: MakeClient) -> Non
     client = make_client()
     assert not client.bus.connected
     with pytest.raises(BusUnavailable):
-        await client.bus.publish("t", b"")
+        client.bus.publish("t", b"")
     with pytest.raises(BusUnavailable):
         await client.bus.subscribe("t", print)
     assert client.told == []
@@ -245,10 +245,10 @@ async def test_nothing_is_taken_or_delivered_after_the_end(here: Client, there: 
     assert not here.counters.up
     assert here.told == [True, False]
     with pytest.raises(BusUnavailable):
-        await here.bus.publish("t", b"")
+        here.bus.publish("t", b"")
     with pytest.raises(BusUnavailable):
         await here.bus.subscribe("t", print)
-    await there.bus.publish("t", b"x")
+    there.bus.publish("t", b"x")
     await eventually(lambda: other == [b"x"])
     assert heard == []
 
@@ -274,7 +274,7 @@ async def test_a_cancelled_subscribe_leaves_no_subscription(here: Client, there:
         if not isinstance(outcome, BaseException):
             outcome.close()  # it was quicker than the cancelling
     await keeper
-    await there.bus.publish("t", b"x")
+    there.bus.publish("t", b"x")
     await eventually(lambda: kept == [b"x"])
     assert heard == []
 
@@ -285,7 +285,7 @@ async def test_a_publisher_learns_that_nobody_is_subscribed(here: Client, there:
     await there.bus.subscribe("t.there", bodies(heard.append))
     await here.bus.subscribe("t.here", bodies(heard.append))
     for subject in ("t.there", "t.here", "t.nowhere", "t.nowhere"):
-        await here.bus.publish(subject, b"x", unheard=partial(unheard.append, subject))
+        here.bus.publish(subject, b"x", unheard=partial(unheard.append, subject))
 
     await eventually(lambda: len(unheard) == 2 and len(heard) == 2)
     assert unheard == ["t.nowhere"] * 2
@@ -297,12 +297,12 @@ async def test_a_publisher_learns_it_again_once_the_subscriber_has_left(
     unheard: list[str] = []
     heard: list[bytes] = []
     subscription = await there.bus.subscribe("t.a", bodies(heard.append))
-    await here.bus.publish("t.a", b"x", unheard=lambda: unheard.append("early"))
+    here.bus.publish("t.a", b"x", unheard=lambda: unheard.append("early"))
     await eventually(lambda: heard == [b"x"])
     subscription.close()
 
     async def told() -> bool:
-        await here.bus.publish("t.a", b"x", unheard=lambda: unheard.append("late"))
+        here.bus.publish("t.a", b"x", unheard=lambda: unheard.append("late"))
         return bool(unheard)
 
     await eventually(told)

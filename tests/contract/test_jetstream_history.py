@@ -366,7 +366,7 @@ async def test_missing_permissions_are_a_reason_and_no_loss_of_the_connection(
     with pytest.raises(HistoryUnavailable):
         await here.history.append("a", b"x")
     live = await here.hear("a")
-    await here.bus.publish("t.topic.a", b"y")
+    here.bus.publish("t.topic.a", b"y")
     await live.until(1)
     nats_server.reload(USERS.format(publish='"t.>", "$JS.API.>"', subscribe='"t.>"'))
 
@@ -481,7 +481,7 @@ async def test_a_stopped_history_no_longer_looks_after_its_stream(
     told = here.told
     await admin.ask("STREAM.DELETE")
     live = await here.hear("a")
-    await here.bus.publish("t.topic.a", b"x")
+    here.bus.publish("t.topic.a", b"x")
     await live.until(1)
     assert here.told == told
 

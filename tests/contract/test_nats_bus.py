@@ -44,7 +44,7 @@ async def publish_until_told(
         assert time.monotonic() < deadline
         number = len(numbers[True]) + len(numbers[False])
         try:
-            await client.bus.publish("t", b"%d" % number)
+            client.bus.publish("t", b"%d" % number)
             numbers[True].add(number)
         except BusUnavailable:
             numbers[False].add(number)
@@ -57,7 +57,7 @@ async def fill(client: Client, body: bytes) -> int:
     taken = 0
     while True:
         try:
-            await client.bus.publish("t", b"%010d" % taken + body)
+            client.bus.publish("t", b"%010d" % taken + body)
         except BusUnavailable:
             return taken
         taken += 1
@@ -102,7 +102,7 @@ async def test_a_server_that_is_not_there_at_the_start_is_found_when_it_comes(
     client = await open_nats(wait=False)
     assert not client.bus.connected
     with pytest.raises(BusUnavailable):
-        await client.bus.publish("t", b"")
+        client.bus.publish("t", b"")
     with pytest.raises(BusUnavailable):
         await client.bus.subscribe("t", print)
     await asyncio.sleep(0.3)
@@ -110,7 +110,7 @@ async def test_a_server_that_is_not_there_at_the_start_is_found_when_it_comes(
     await client.until(up=True)
     heard: list[bytes] = []
     await client.bus.subscribe("t", bodies(heard.append))
-    await client.bus.publish("t", b"x")
+    client.bus.publish("t", b"x")
     await eventually(lambda: heard == [b"x"])
     assert client.told == [True]
     assert client.counters.reconnects == 0
@@ -131,11 +131,11 @@ async def test_a_killed_server_costs_only_the_time_it_is_away(
     assert here.counters.up is False
     for number in range(1000, 1010):
         with pytest.raises(BusUnavailable):
-            await here.bus.publish("t", b"%d" % number)
+            here.bus.publish("t", b"%d" % number)
     nats_server.start()
     later = await publish_until_told(here, up=True)
     await there.until(up=True)
-    await here.bus.publish("t", b"2000")
+    here.bus.publish("t", b"2000")
     await eventually(lambda: heard[-1:] == [2000])
     assert set(heard) <= numbers[True] | later[True] | {2000}
     assert here.told == there.told == [True, False, True]
@@ -158,13 +158,13 @@ async def test_a_hanging_server_is_noticed_and_forgiven(
         async with asyncio.timeout(5):
             await late
     with pytest.raises(BusUnavailable):
-        await here.bus.publish("t", b"100000")
+        here.bus.publish("t", b"100000")
     with pytest.raises(BusUnavailable):
         await here.bus.subscribe("t", print)
     nats_server.resume()
     again = await publish_until_told(here, up=True)
     await there.until(up=True)
-    await here.bus.publish("t", b"200000")
+    here.bus.publish("t", b"200000")
     await eventually(lambda: heard[-1:] == [200000])
     assert set(heard) <= taken[True] | again[True] | {200000}
     assert here.told == [True, False, True]
@@ -199,7 +199,7 @@ async def test_a_short_hang_loses_nothing_and_bounds_what_waits(
     nats_server.resume()
     await eventually(lambda: len(heard) == taken)
     assert heard == list(range(taken))
-    await here.bus.publish("t", b"%010d" % taken)
+    here.bus.publish("t", b"%010d" % taken)
     await eventually(lambda: len(heard) == taken + 1)
     assert here.told == [True]
 
@@ -220,8 +220,8 @@ async def test_a_denied_subject_is_refused_and_no_other(
     )
     refused = [isinstance(outcome, SubscriptionRefused) for outcome in outcomes]
     assert refused == [False, True, True, False]
-    await client.bus.publish("t.one", b"1")
-    await client.bus.publish("t.two", b"2")
+    client.bus.publish("t.one", b"1")
+    client.bus.publish("t.two", b"2")
     await eventually(lambda: heard == [b"1", b"2"])
     assert client.told == [True]
 
@@ -232,7 +232,7 @@ async def test_a_message_the_server_refuses_is_counted(
     nats_server.extra = USERS.format(other="other")
     nats_server.start()
     client = await open_nats(userinfo="plain:secret")
-    await client.bus.publish("t.silent", b"")
+    client.bus.publish("t.silent", b"")
     await eventually(lambda: client.counters.lost == 1)
     assert client.bus.connected
 
@@ -252,7 +252,7 @@ async def test_a_user_whose_rights_end_comes_back_when_they_return(
         await eventually(lambda: any("Authorization" in str(entry) for entry in logs))
         nats_server.reload(USERS.format(other="revoked"))
         await client.until(up=True)
-    await client.bus.publish("t", b"x")
+    client.bus.publish("t", b"x")
     await eventually(lambda: heard == [b"x"])
     assert "secret" not in str(logs)
 
@@ -271,8 +271,8 @@ async def test_a_subscription_a_new_configuration_denies_leaves_the_others_alone
     with structlog.testing.capture_logs() as logs:
         await client.until(up=False)
         await client.until(up=True)
-    await client.bus.publish("t.denied.one", b"0")
-    await client.bus.publish("t.one", b"1")
+    client.bus.publish("t.denied.one", b"0")
+    client.bus.publish("t.one", b"1")
     await eventually(lambda: heard == [b"1"])
     assert [entry["event"] for entry in logs if entry["log_level"] == "warning"].count(
         "bus took a subscription away"
@@ -291,13 +291,13 @@ async def test_a_limit_lowered_under_way_costs_one_message_at_most(
     nats_server.reload("max_payload: 1000")
     while client.told == [True]:  # until the new configuration is read
         with suppress(BusUnavailable):
-            await client.bus.publish("t", bytes(2000))
+            client.bus.publish("t", bytes(2000))
         await asyncio.sleep(0.01)
     await eventually(lambda: client.bus.connected and client.bus.max_envelope_bytes == 1000)
     with pytest.raises(EnvelopeTooLarge):
-        await client.bus.publish("t", bytes(2000))
+        client.bus.publish("t", bytes(2000))
     heard.clear()
-    await client.bus.publish("t", bytes(1000))
+    client.bus.publish("t", bytes(1000))
     await eventually(lambda: heard == [bytes(1000)])
 
 
@@ -318,7 +318,7 @@ async def test_fifteen_thousand_subscriptions_stand_again_after_a_restart(
     await there.until(up=True)
     await here.until(up=True)
     for name in names:
-        await there.bus.publish(f"t.{int(name)}", name)
+        there.bus.publish(f"t.{int(name)}", name)
     await eventually(lambda: len(heard) == len(names))
 
 
@@ -337,7 +337,7 @@ async def test_listeners_are_told_only_after_all_is_confirmed_again(
     await there.until(up=True)
     await here.until(up=True)
     for number in range(50):
-        await there.bus.publish(f"t.{number}", b"%d" % number)
+        there.bus.publish(f"t.{number}", b"%d" % number)
     await eventually(lambda: heard == list(range(50)))
 
 
@@ -368,7 +368,7 @@ cluster {{ name: c, listen: "127.0.0.1:{mine}", routes: ["nats://127.0.0.1:{peer
             """Until the servers have found each other, nothing does."""
             async with asyncio.timeout(15):
                 while heard.empty():
-                    await there.bus.publish("t", body)
+                    there.bus.publish("t", body)
                     await asyncio.sleep(0.05)
 
         await arrives(b"1")
@@ -460,7 +460,7 @@ async def test_a_limit_the_server_tells_of_later_counts() -> None:
     await bus.start()
     await eventually(lambda: bus.max_envelope_bytes == 1000)
     with pytest.raises(EnvelopeTooLarge):
-        await bus.publish("t", bytes(1001))
+        bus.publish("t", bytes(1001))
     await bus.close()
     server.close()
     await server.wait_closed()

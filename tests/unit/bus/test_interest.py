@@ -70,9 +70,7 @@ class FakeBus:
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
-    async def publish(
-        self, subject: str, body: bytes, *, unheard: Unheard | None = None
-    ) -> None: ...
+    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None: ...
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None: ...
     async def get(self, bucket: str, key: str) -> bytes | None: ...
 
@@ -100,13 +98,23 @@ class FakeBus:
 
 
 class Heard(list[tuple[str, bytes, Placement | None]]):
+    def __init__(self) -> None:
+        self.left: list[str] = []
+
     def deliver(self, topic: str, body: bytes, placement: Placement | None) -> None:
         self.append((topic, body, placement))
 
 
 def interest_in(bus: FakeBus, heard: Heard | None = None) -> Interest:
-    deliver = (heard if heard is not None else Heard()).deliver
-    return Interest(bus, Subjects("g"), deliver, linger_seconds=LINGER, wait_seconds=WAIT)
+    heard = heard if heard is not None else Heard()
+    return Interest(
+        bus,
+        Subjects("g"),
+        heard.deliver,
+        linger_seconds=LINGER,
+        wait_seconds=WAIT,
+        left=heard.left.append,
+    )
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
@@ -147,12 +155,13 @@ def test_concurrent_acquirers_share_one_subscription() -> None:
         await settle()
         assert not any(task.done() for task in tasks)
         answer.set()
-        await asyncio.gather(*tasks)
+        leases = await asyncio.gather(*tasks)
         assert bus.asked == ["g.topic.t"]
-        for _ in range(5):
-            interest.release("t")
-        with pytest.raises(KeyError):
-            interest.release("t")
+        for lease in leases[1:]:
+            lease.close(linger=False)
+        assert bus.standing == ["g.topic.t"]
+        leases[0].close(linger=False)
+        assert bus.standing == []
 
     run(main())
 
@@ -177,22 +186,24 @@ def test_nothing_is_acquired_at_once_before_it_is_confirmed() -> None:
     run(main())
 
 
-def test_the_last_release_unsubscribes_after_the_linger_time() -> None:
+def test_the_last_close_unsubscribes_after_the_linger_time() -> None:
     async def main() -> None:
-        bus = FakeBus()
-        interest = interest_in(bus)
-        await interest.acquire("t")
-        await interest.acquire("t")
-        interest.release("t")
+        bus, heard = FakeBus(), Heard()
+        interest = interest_in(bus, heard)
+        first, second = await interest.acquire("t"), await interest.acquire("t")
+        first.close()
+        first.close()
         await asyncio.sleep(LINGER * 2)
         assert bus.standing == ["g.topic.t"]
-        interest.release("t")
+        second.close()
         await asyncio.sleep(LINGER * 0.9)
         assert bus.standing == ["g.topic.t"]
         assert interest.topics == 1
+        assert heard.left == []
         await asyncio.sleep(LINGER * 0.2)
         assert bus.standing == []
         assert interest.topics == 0
+        assert heard.left == ["t"]
 
     run(main())
 
@@ -202,16 +213,13 @@ def test_an_acquire_while_it_lingers_keeps_the_subscription(at_once: bool) -> No
     async def main() -> None:
         bus = FakeBus()
         interest = interest_in(bus)
-        await interest.acquire("t")
-        interest.release("t")
+        (await interest.acquire("t")).close()
         await asyncio.sleep(LINGER / 2)
-        if at_once:
-            assert interest.try_acquire("t")
-        else:
-            await interest.acquire("t")
+        again = interest.try_acquire("t") if at_once else await interest.acquire("t")
         await asyncio.sleep(LINGER * 2)
         assert bus.standing == bus.asked == ["g.topic.t"]
-        interest.release("t")
+        assert again is not None
+        again.close()
         await asyncio.sleep(LINGER * 1.1)
         assert bus.standing == []
 
@@ -223,8 +231,7 @@ def test_an_acquire_after_the_linger_time_subscribes_again() -> None:
         bus = FakeBus()
         interest = interest_in(bus)
         for _ in range(2):
-            await interest.acquire("t")
-            interest.release("t")
+            (await interest.acquire("t")).close()
             await asyncio.sleep(LINGER * 1.1)
         assert bus.asked == ["g.topic.t"] * 2
         assert bus.standing == []
@@ -232,40 +239,20 @@ def test_an_acquire_after_the_linger_time_subscribes_again() -> None:
     run(main())
 
 
-def test_a_wait_for_the_bus_keeps_a_lingering_subscription() -> None:
-    """Else it ends under the waiter, who would then hold a topic nothing arrives for."""
-
+def test_a_subscription_that_ends_while_another_waits_for_the_bus_does_not_end_for_it() -> None:
     async def main() -> None:
         bus = FakeBus()
         interest = interest_in(bus)
-        await interest.acquire("t")
-        interest.release("t")
+        (await interest.acquire("t")).close()
         bus.turn(up=False)
         waiter = asyncio.create_task(interest.acquire("t"))
         await asyncio.sleep(LINGER * 1.5)
         bus.turn(up=True)
-        await waiter
+        lease = await waiter
         assert bus.standing == ["g.topic.t"]
-        interest.release("t")
+        lease.close()
         await asyncio.sleep(LINGER * 1.1)
         assert bus.standing == []
-
-    run(main())
-
-
-def test_a_release_while_another_waits_keeps_the_topic_for_it() -> None:
-    async def main() -> None:
-        bus = FakeBus()
-        interest = interest_in(bus)
-        await interest.acquire("t")
-        bus.turn(up=False)
-        waiter = asyncio.create_task(interest.acquire("t"))
-        await settle()
-        interest.release("t")
-        await asyncio.sleep(LINGER * 1.5)
-        bus.turn(up=True)
-        await waiter
-        assert bus.standing == bus.asked == ["g.topic.t"]
 
     run(main())
 
@@ -281,8 +268,6 @@ def test_a_cancelled_first_acquire_leaves_nothing_behind() -> None:
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-        with pytest.raises(KeyError):
-            interest.release("t")
         answer.set()
         await settle()
         assert bus.standing == ["g.topic.t"]
@@ -304,10 +289,10 @@ def test_a_cancelled_acquirer_does_not_disturb_the_others() -> None:
         await settle()
         first.cancel()
         answer.set()
-        await second
-        interest.release("t")
-        with pytest.raises(KeyError):
-            interest.release("t")
+        lease = await second
+        assert bus.standing == ["g.topic.t"]
+        lease.close(linger=False)
+        assert bus.standing == []
 
     run(main())
 
@@ -344,8 +329,6 @@ def test_a_bus_that_is_down_is_waited_for_so_long_and_no_longer() -> None:
             await interest.acquire("t")
         assert await now() - started == pytest.approx(WAIT, abs=0.5)
         assert bus.asked == []
-        with pytest.raises(KeyError):
-            interest.release("t")
 
     run(main())
 
@@ -442,10 +425,9 @@ def test_topics_are_counted_apart() -> None:
     async def main() -> None:
         bus = FakeBus()
         interest = interest_in(bus)
-        for topic in ("a", "b", "a:b"):
-            await interest.acquire(topic)
+        leases = [await interest.acquire(topic) for topic in ("a", "b", "a:b")]
         assert interest.topics == 3
-        interest.release("b")
+        leases[1].close()
         await asyncio.sleep(LINGER * 1.1)
         assert interest.topics == 2
         assert sorted(bus.standing) == ["g.topic.a", "g.topic.a.b"]

@@ -125,7 +125,7 @@ class DyingBus:
     def __init__(self) -> None:
         self.kinds: list[int] = []
 
-    async def publish(self, _: str, body: bytes, *, unheard: Callable[[], None]) -> None:
+    def publish(self, _: str, body: bytes, *, unheard: Callable[[], None]) -> None:
         self.kinds.append(body[1])
         if len(self.kinds) > 1:
             unheard()
@@ -179,7 +179,7 @@ async def test_without_a_bus_it_is_not_done(replicas: Replicas) -> None:
 async def test_what_cannot_be_read_is_counted_and_not_answered(
     replicas: Replicas, message: bytes
 ) -> None:
-    await replicas.bus.publish(SUBJECTS.replica("b"), message)
+    replicas.bus.publish(SUBJECTS.replica("b"), message)
     assert (await replicas.a.call(Double(1), {"b"})).values == [2]
     assert len(replicas.undecodable) == 1
 

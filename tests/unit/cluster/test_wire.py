@@ -125,7 +125,7 @@ async def test_what_a_caller_sends_and_understands(
     assert sent == [b"\x01%b\x93\xa1a\x00\xc4%c%b" % (kind_of(command), len(body), body)]
 
     reply = b"\x01\x05\x96\xa1b\x00\x90\xc4%c%b\x00\xc2" % (len(answered), answered)
-    await bus.publish("g.replica.a", reply)
+    bus.publish("g.replica.a", reply)
     await clock.run()
     assert call.result() == Answers({"b": answer}, Cover())
 
@@ -145,7 +145,7 @@ async def test_what_a_callee_understands_and_sends(
     cluster.handle(type(command), function, others=lambda _: ("b", "c"))
     sent = await sent_to(bus, "g.replica.b")
     request = b"\x01%b\x93\xa1b\x09\xc4%c%b" % (kind_of(command), len(body), body)
-    await bus.publish("g.replica.a", request)
+    bus.publish("g.replica.a", request)
     await clock.run()
 
     assert asked == [command]
@@ -181,10 +181,10 @@ async def test_what_replicas_tell_each_other(listening: Listening) -> None:
     cluster.listen(Control.REVOCATION, lambda data: told.append(b"revocation " + data))
     subjects = ("g.topic.room.1", "g.replica.b", "g.replicas")
     sent = [await sent_to(bus, subject) for subject in subjects]
-    await cluster.to_topic("room:1", b"x")
-    await cluster.to_replica("b", b"x")
-    await cluster.to_all(b"x")
-    await cluster.revoke(b"y")
+    cluster.to_topic("room:1", b"x")
+    cluster.to_replica("b", b"x")
+    cluster.to_all(b"x")
+    cluster.revoke(b"y")
     await clock.run()
 
     assert sent == [[b"\x01\x03x"], [b"\x01\x03x"], [b"\x01\x03x", b"\x01\x06y"]]

@@ -1,11 +1,13 @@
 """The book of sessions: who is told when one begins and when it ends."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from gateway.auth.rules import PersonalTopic
 from gateway.cluster import Answers, Command, Cover, Subscribers
+from gateway.leases import Lease
 from gateway.protocol.reasons import Reason
 from gateway.sessions.book import Sessions
 from gateway.sessions.client import Client
@@ -23,14 +25,26 @@ GRACE = 3.0
 class Carrier:
     """Nobody else is there."""
 
-    async def to_topic(self, topic: str, message: bytes) -> None:
+    def to_topic(self, topic: str, message: bytes) -> None:
         raise NotImplementedError
 
-    async def to_replica(self, replica: str, message: bytes) -> None:
+    def to_replica(self, replica: str, message: bytes) -> None:
         raise NotImplementedError
 
-    async def to_all(self, message: bytes) -> None:
+    def to_all(self, message: bytes) -> None:
         raise NotImplementedError
+
+
+@dataclass
+class Held:
+    """A topic among those that are held."""
+
+    held: list[str]
+    topic: str
+
+    def released(self, *, linger: bool) -> None:
+        assert not linger
+        self.held.remove(self.topic)
 
 
 class Topics:
@@ -39,12 +53,9 @@ class Topics:
     def __init__(self) -> None:
         self.held: list[str] = []
 
-    async def subscribe(self, topic: str) -> None:
+    async def subscribe(self, topic: str) -> Lease:
         self.held.append(topic)
-
-    def unsubscribe(self, topic: str, *, linger: bool) -> None:
-        assert not linger
-        self.held.remove(topic)
+        return Lease(Held(self.held, topic))
 
 
 class Observer:

@@ -31,13 +31,13 @@ class Carrier:
     def __init__(self) -> None:
         self.said: list[tuple[str, bytes]] = []
 
-    async def to_topic(self, topic: str, message: bytes) -> None:
+    def to_topic(self, topic: str, message: bytes) -> None:
         self.said.append((topic, message))
 
-    async def to_replica(self, replica: str, message: bytes) -> None:
+    def to_replica(self, replica: str, message: bytes) -> None:
         self.said.append((replica, message))
 
-    async def to_all(self, message: bytes) -> None:
+    def to_all(self, message: bytes) -> None:
         self.said.append(("", message))
 
 

@@ -475,7 +475,7 @@ async def test_an_earlier_one_that_is_written_late_undoes_nothing(replicas: Repl
 async def test_what_cannot_be_read_is_counted_and_harms_nothing(replicas: Replicas) -> None:
     a, b = await replicas.two()
     replicas.store.values |= {"bad": b"\xc1", "good": encode((USER,))}
-    await a.bus.publish("g.replicas", encode_control(Control.REVOCATION, b"\xc1"))
+    a.bus.publish("g.replicas", encode_control(Control.REVOCATION, b"\xc1"))
     b.reconnect()
     await replicas.settle()
 

@@ -13,6 +13,7 @@ from gateway.history.position import Position, decode, encode
 from gateway.history.resume import Outcome
 from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.registry import Registry
+from gateway.leases import Lease
 from gateway.protocol.effects import Unsubscribe
 from gateway.transport import joins, replay
 from gateway.transport.membership import Membership
@@ -103,8 +104,8 @@ class Scene:
     def remove(self, topic: str, member: Membership) -> None:
         self.registry.remove(topic, member)
 
-    def unsubscribe(self, topic: str) -> None:
-        assert topic == ROOM
+    def released(self, *, linger: bool) -> None:
+        assert linger
         self.unsubscribed += 1
 
     # the metrics
@@ -131,7 +132,7 @@ class Scene:
     def begin(self, *messages: Stored) -> None:
         """A join was answered."""
         rule: Any = type("Rule", (), {"slow_consumer": "disconnect", "presence": False})
-        joining: Any = type("Joining", (), {"rule": rule, "presence": b"{}"})
+        joining: Any = type("Joining", (), {"rule": rule, "presence": b"{}", "lease": Lease(self)})
         outlet: Any = self
         member = self.members[ROOM] = Membership(outlet, Encoding(), joining, 1)
         self.follower.resuming(ROOM, 1)
