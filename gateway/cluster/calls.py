@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 import msgspec
+
+from gateway.bus.base import NoResponders
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -92,6 +95,7 @@ class Call:
         self._open_ended = open_ended
         self._bodies: dict[str, bytes] = {}
         self._parts: dict[str, list[bytes]] = {}
+        self._unreachable: dict[str, NoResponders] = {}
         self._decided = asyncio.Event()
         self._look()
 
@@ -106,11 +110,17 @@ class Call:
                 self._open_ended = False
         self._look()
 
-    def no_responders(self, replica: str = "") -> None:
-        """There is no such replica; or, where none was named, nobody who could answer."""
-        self._open_ended = False
-        self._named.discard(replica)
-        self._look()
+    def no_responders(self, replica: str = "") -> NoResponders:
+        """To be done when a replica turns out not to be there; without a name, when nobody is."""
+        if replica not in self._unreachable:
+            future = self._unreachable[replica] = asyncio.get_running_loop().create_future()
+            future.add_done_callback(partial(self._not_there, replica))
+        return self._unreachable[replica]
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        for future in self._unreachable.values():
+            future.cancel()
 
     def waits_for(self) -> list[str]:
         """Replicas that are known to have an answer and have not answered yet."""
@@ -133,6 +143,12 @@ class Call:
         missing = sorted(live) if self._open_ended else self.waits_for()
         complete = not self._open_ended and not missing
         return Answers(self._bodies, Cover(tuple(missing), complete))
+
+    def _not_there(self, replica: str, found: NoResponders) -> None:
+        if not found.cancelled():
+            self._open_ended = False
+            self._named.discard(replica)
+            self._look()
 
     def _look(self) -> None:
         if not self._open_ended and self._named <= self._bodies.keys():

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
-from functools import partial
 from inspect import isawaitable
 from itertools import count
 from typing import Any, NamedTuple, TypeVar, Union
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar, Union
 import msgspec
 import structlog
 
-from gateway.bus.base import Bus, Unheard
+from gateway.bus.base import Bus, NoResponders
 from gateway.bus.envelope import Control, control_in, encode_control
 from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
@@ -135,7 +134,7 @@ class Cluster:
         self._listeners[kind] = listener
 
     def check(self) -> None:
-        """Make sure that nothing another replica may send goes unanswered or unheard.
+        """Make sure that nothing another replica may send goes unanswered or unread.
 
         Raises:
             LookupError: Something has no handler or listener.
@@ -226,6 +225,7 @@ class Cluster:
         except (BusError, TimeoutError):
             pass  # whoever has not answered is missing
         finally:
+            call.close()
             del self._calls[number]
         answers = call.answers(self._peers).decoded(self._answer_decoders[type(command)].decode)
         answers.by_replica.update(here)
@@ -236,7 +236,7 @@ class Cluster:
     ) -> None:
         if isinstance(to, Subscribers):
             subject = self._subjects.topic(to.topic)
-            self._send(subject, Control.REQUEST, request, call.no_responders)
+            self._send(subject, Control.REQUEST, request, call.no_responders())
         elif isinstance(command, LongCommand):
             self._send_each(call, Control.LONG_REQUEST, request)
         else:
@@ -248,13 +248,17 @@ class Cluster:
     def _send_each(self, call: Call, kind: Control, message: bytes) -> None:
         """Send to all replicas a call waits for; the call learns who is not there."""
         for replica in call.waits_for():
-            no_responders = partial(call.no_responders, replica)
-            self._send(self._subjects.replica(replica), kind, message, no_responders)
+            subject = self._subjects.replica(replica)
+            self._send(subject, kind, message, call.no_responders(replica))
 
     def _send(
-        self, subject: str, kind: Control, message: bytes, unheard: Unheard | None = None
+        self,
+        subject: str,
+        kind: Control,
+        message: bytes,
+        no_responders: NoResponders | None = None,
     ) -> None:
-        self._bus.publish(subject, encode_control(kind, message), unheard=unheard)
+        self._bus.publish(subject, encode_control(kind, message), no_responders=no_responders)
 
     def _direct(self, data: bytes, _placement: Placement | None) -> None:
         control = control_in(data)

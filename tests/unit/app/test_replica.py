@@ -22,7 +22,11 @@ def all_commands(base: type[Command[Any]]) -> Iterator[type[Command[Any]]]:
 async def built(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Cluster]]:
     """The clusters that were checked while a replica was built."""
     checked: list[Cluster] = []
-    monkeypatch.setattr(Cluster, "check", checked.append)
+
+    def check(cluster: Cluster) -> None:
+        checked.append(cluster)
+
+    monkeypatch.setattr(Cluster, "check", check)
     gateway = Gateway(Config())
     monkeypatch.undo()
     yield checked

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.bus.base import Handler, Listener, Unheard
+from gateway.bus.base import Handler, Listener, NoResponders
 from gateway.bus.interest import Interest
 from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
@@ -70,7 +70,9 @@ class FakeBus:
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
-    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None: ...
+    def publish(
+        self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
+    ) -> None: ...
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None: ...
     async def get(self, bucket: str, key: str) -> bytes | None: ...
 

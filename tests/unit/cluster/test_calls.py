@@ -86,7 +86,8 @@ async def test_an_open_call_nobody_answers_could_be_anybodys() -> None:
 
 async def test_an_open_call_nobody_hears_is_decided_at_once() -> None:
     call = Call((), open_ended=True)
-    call.no_responders()
+    call.no_responders().set_result(None)
+    await asyncio.sleep(0)
 
     assert await decided(call) == Answers({}, Cover())
 
@@ -94,7 +95,8 @@ async def test_an_open_call_nobody_hears_is_decided_at_once() -> None:
 async def test_a_replica_that_is_not_there_is_not_waited_for() -> None:
     call = Call(("a", "b"), open_ended=False)
     call.answered(answer("a"))
-    call.no_responders("b")
+    call.no_responders("b").set_result(None)
+    await asyncio.sleep(0)
 
     assert await decided(call) == Answers(bodies("a"), Cover())
 

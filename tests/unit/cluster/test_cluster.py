@@ -1,15 +1,18 @@
 """Calls between two replicas: carried out, declined, lost; and the table of what each carries out."""
 
-from collections.abc import Callable
+import asyncio
+import weakref
 from typing import Any
 
 import pytest
 
+from gateway.bus.base import NoResponders
 from gateway.bus.envelope import Control, encode_control
 from gateway.bus.memory import MemoryBus
+from gateway.bus.no_responders import NoRespondersInbox
 from gateway.bus.subjects import Subjects
 from gateway.cluster import Answers, Cluster, Command, Cover, LongCommand, Subscribers
-from gateway.cluster.calls import Request, encode
+from gateway.cluster.calls import Call, Request, encode
 from gateway.cluster.cluster import TOLD
 from gateway.metrics import BusCounters, Metrics
 
@@ -33,11 +36,17 @@ class Fetch(LongCommand[bytes], frozen=True, tag=True):
 class Replicas:
     """Two on one bus, ``a`` and ``b``, which carry out the same."""
 
-    def __init__(self) -> None:
-        self.bus = MemoryBus(metrics=BusCounters(Metrics()))
+    def __init__(self, bus: MemoryBus) -> None:
+        self.bus = bus
         self.undecodable: list[None] = []
         self.done: list[str] = []
         self.a, self.b = self.made("a"), self.made("b")
+
+    async def start(self) -> None:
+        """Have them listen."""
+        await self.bus.start()
+        for cluster in (self.a, self.b):
+            await cluster.join()
 
     def made(self, replica: str) -> Cluster:
         """One, not joined yet."""
@@ -65,10 +74,8 @@ class Replicas:
 @pytest.fixture
 async def replicas() -> Replicas:
     """Two that listen."""
-    made = Replicas()
-    await made.bus.start()
-    for cluster in (made.a, made.b):
-        await cluster.join()
+    made = Replicas(MemoryBus(metrics=BusCounters(Metrics())))
+    await made.start()
     return made
 
 
@@ -125,10 +132,10 @@ class DyingBus:
     def __init__(self) -> None:
         self.kinds: list[int] = []
 
-    def publish(self, _: str, body: bytes, *, unheard: Callable[[], None]) -> None:
+    def publish(self, _: str, body: bytes, *, no_responders: NoResponders) -> None:
         self.kinds.append(body[1])
         if len(self.kinds) > 1:
-            unheard()
+            no_responders.set_result(None)
 
 
 async def test_who_goes_away_amid_a_call_is_noticed(
@@ -141,6 +148,42 @@ async def test_who_goes_away_amid_a_call_is_noticed(
 
     assert await replicas.a.call(Fetch(1), {"b"}, seconds=SECONDS) == Answers({}, Cover())
     assert bus.kinds == [Control.LONG_REQUEST, Control.PROBE]
+
+
+class RememberingBus(MemoryBus):
+    """A bus whose memory of the messages that want to know of no responders can be looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(metrics=BusCounters(Metrics()))
+        self.inbox = NoRespondersInbox("test")
+
+    def publish(
+        self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
+    ) -> None:
+        super().publish(subject, body, no_responders=no_responders)
+        if no_responders is not None:
+            self.inbox.expect(no_responders)
+
+
+async def test_nothing_of_a_call_that_is_over_stays() -> None:
+    bus = RememberingBus()
+    replicas = Replicas(bus)
+    await replicas.start()
+    parts = weakref.WeakSet[Call]()
+    for command, to in (
+        (Fetch(1), {"b"}),
+        (Fetch(1), {"c"}),
+        (Double(1), {"b"}),
+        (Double(1), Subscribers("t")),
+    ):
+        asked: Command[Any] = command
+        task = asyncio.ensure_future(replicas.a.call(asked, to))
+        await asyncio.sleep(0)
+        parts.update(replicas.a._calls.values())
+        assert len(parts) == 1
+        await task
+        await asyncio.sleep(0)
+        assert (len(parts), len(bus.inbox), replicas.a._calls) == (0, 0, {})
 
 
 @pytest.mark.parametrize("problem", [ValueError, RuntimeError])
