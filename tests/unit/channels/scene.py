@@ -7,7 +7,8 @@ what it keeps, so it alone changes when that does.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final
@@ -109,7 +110,7 @@ def ok(join_ref: str | None, ref: str, topic: str, response: Any = None) -> Fram
     return [join_ref, ref, topic, "phx_reply", {"status": "ok", "response": response or {}}]
 
 
-def refused(join_ref: str | None, ref: str, topic: str, reason: Any) -> Frame:
+def refused(join_ref: str | None, ref: str, topic: Any, reason: Any) -> Frame:
     """The error reply: with a reason of the gateway's, or a response in the backend's words."""
     response = {"reason": reason} if isinstance(reason, str) else reason
     return [join_ref, ref, topic, "phx_reply", {"status": "error", "response": response}]
@@ -171,6 +172,12 @@ class Client:
         await self._connection.receive(frame)
         await self.go()
 
+    async def refresh_and_go(self, token: str) -> None:
+        """Present a newer token, and go in the same turn of the event loop."""
+        frame = [None, "5", "phoenix", "access_token", {"access_token": token}]
+        await self._connection.receive(json.dumps(frame, separators=(",", ":")))
+        await self.go()
+
     async def leave(self, topic: str, ref: str = "9", join_ref: str = "1") -> None:
         """Leave a topic."""
         await self.say([join_ref, ref, topic, "phx_leave", {}])
@@ -199,6 +206,7 @@ class Client:
         if connection in endpoint.connections:
             connection.release()
             endpoint.remove(connection, "websocket")
+            connection.cut_off_later()
         self.wire.closing = True
         await self._scene.settled()
 
@@ -246,6 +254,10 @@ class Client:
         """Its joins that are admitted and not answered."""
         return len(self._connection.joining)
 
+    def is_cut(self) -> bool:
+        """Whether its TCP connection was cut."""
+        return self.wire.aborted
+
     # what others do to it
 
     def close(self, code: CloseCode) -> None:
@@ -267,6 +279,10 @@ class Client:
     def leave_topic(self, topic: str) -> bool:
         """It is taken off a topic; False if it is not on it."""
         return self._connection.leave_topic(topic)
+
+    def last_seen(self) -> float:
+        """When it was last heard of, unix seconds."""
+        return self._connection.last_seen()
 
     def rejoin(self, topic: str) -> None:
         """It lacks messages of a topic it is a member of."""
@@ -301,6 +317,7 @@ class Scene:
         max_age_seconds: float,
     ) -> None:
         self._clock = Clock()
+        self._clock.now = math.ceil(self._clock.now)  # so that no sum of seconds is ever rounded
         self._began = self._clock.now
         self._tasks = asyncio.all_tasks()
         self.devices = count()
@@ -451,6 +468,24 @@ class Scene:
         """A service of the customer's publishes."""
         await self._relay.publish(topic, event, json.dumps(payload).encode())
         await self.settled()
+
+    async def publish_and(self, topic: str, event: str, then: Callable[[], object]) -> None:
+        """Publish, and do something when the message has come and nobody has been written to."""
+        await self._relay.publish(topic, event, b"{}")
+        self.bus.exchange.deliver()
+        then()
+        await self.settled()
+
+    async def answered(self) -> None:
+        """All that is waited for comes: the bus, the history, and a yes to each question of the backend."""
+        for gate in (*self.bus.subscribing.values(), self.history.reading, self.looking):
+            gate.open()
+        await self.settled()
+        while self.backend.open:
+            for asked in self.backend.asked:
+                if not asked.answer.done():
+                    asked.let_in()
+            await self.settled()
 
     def take_off(self, user: str, topic: str) -> int:
         """A user is taken off a topic on all her sockets; returns how many it were."""

@@ -250,6 +250,9 @@ async def test_finishing_takes_no_longer_than_it_may_and_counts_the_pushes_it_gi
 ) -> None:
     """The one under way is given up as well, and what is no push counts for nothing."""
     other = scene.connect("43")
+    scene.queue(client, steps.work("before"), 1, ORDERS)
+    steps.go_on("before")
+    await scene.settled()
     scene.queue(client, steps.work("a"), 1, ORDERS)
     scene.queue(client, steps.work("b"), 1, None)
     scene.queue(client, steps.work("c"), 1, "orders:2")
@@ -260,7 +263,8 @@ async def test_finishing_takes_no_longer_than_it_may_and_counts_the_pushes_it_gi
     await scene.pass_time(1)
 
     assert finishing.result() == 3
-    assert (steps.begun, steps.done, scene.tasks) == (["a", "d"], [], 0)
+    assert (steps.begun, steps.done) == (["before", "a", "d"], ["before"])
+    assert scene.tasks == 0
 
 
 async def test_finishing_where_nothing_is_under_way_is_done_at_once(scene: Scene) -> None:

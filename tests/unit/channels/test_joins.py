@@ -603,6 +603,24 @@ async def test_a_join_behind_a_leave_is_sent_what_it_asks_for(scene: Scene) -> N
     assert events == ["phx_reply", "first"]
 
 
+@pytest.mark.parametrize("way", ["taken off", "told to join again"])
+async def test_a_join_behind_an_end_from_elsewhere_is_sent_what_it_asks_for(
+    scene: Scene, way: str
+) -> None:
+    """It replaces nothing, however soon it comes."""
+    client = scene.connect()
+    await client.join(KEPT, params={"resume": None})
+    await scene.publish(KEPT, "first", {})
+    if way == "taken off":
+        client.leave_topic(KEPT)
+    else:
+        client.rejoin(KEPT)
+    client.take()
+    await client.join(KEPT, "2", {"resume": {"last": 5}})
+
+    assert [frame[3] for frame in client.take()] == ["phx_reply", "first"]
+
+
 @pytest.mark.xfail(
     strict=True,
     reason="a bug while the history is asked ends the task of the join without an answer or a log line",
