@@ -11,7 +11,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import jwt
 
@@ -28,7 +28,7 @@ from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters
 from gateway.protocol.reasons import CloseCode
-from gateway.relay import Relay
+from gateway.relay import JOIN_WAIT_SECONDS, Relay
 from gateway.sessions.book import Sessions
 from gateway.sessions.client import Origin
 from gateway.sessions.limits import Limits as SessionLimits
@@ -36,10 +36,10 @@ from gateway.sessions.presence import Presences
 from gateway.tracker.core import Tracker
 from gateway.tracker.service import TrackerService
 from gateway.transport.callbacks import Callbacks
-from gateway.transport.connection import Connection
+from gateway.transport.connection import CLOSE_GRACE_SECONDS, Connection
 from gateway.transport.encoding import LONGPOLL_ENCODINGS, WEBSOCKET_ENCODINGS
-from gateway.transport.endpoint import Endpoint, Phase
-from gateway.transport.lane import Work
+from gateway.transport.endpoint import AGE_JITTER, Endpoint, Phase
+from gateway.transport.lane import MAX_WAITING, MAX_WAITING_BYTES, Work
 from tests.support.clock import Clock
 from tests.unit.channels.fakes import (
     Alone,
@@ -59,6 +59,13 @@ SECRET: Final = "a secret of the scene, long enough for HS256"
 LEEWAY: Final = 10
 IDLE: Final = 90.0
 META_BYTES: Final = 64
+GRACE: Final = int(CLOSE_GRACE_SECONDS)
+JITTER: Final = AGE_JITTER
+JOIN_WAIT: Final = int(JOIN_WAIT_SECONDS)
+MOST_WAITING: Final = MAX_WAITING
+"""Callbacks of one client."""
+MOST_WAITING_BYTES: Final = MAX_WAITING_BYTES
+Callback: TypeAlias = Work
 
 ROOM: Final = "room:1"
 """Pushes are broadcast."""
@@ -505,7 +512,9 @@ class Scene:
         await self.settled()
         return finishing
 
-    def queue(self, client: Client, work: Work, size: int = 0, topic: str | None = None) -> bool:
+    def queue(
+        self, client: Client, work: Callback, size: int = 0, topic: str | None = None
+    ) -> bool:
         """Put work among the callbacks of a client; False if too much waits."""
         return self._callbacks.queue(client._connection, work, size, topic)
 

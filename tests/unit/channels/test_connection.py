@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from gateway.protocol.reasons import CloseCode
-from gateway.transport.connection import CLOSE_GRACE_SECONDS
-from gateway.transport.endpoint import AGE_JITTER
 from tests.unit.channels.fakes import Closed, Pong
 from tests.unit.channels.scene import (
     ASKED,
+    GRACE,
     IDLE,
+    JITTER,
     KEPT,
     ORDERS,
     OWN,
@@ -24,9 +24,6 @@ from tests.unit.channels.scene import (
     opened,
     refused,
 )
-
-GRACE = int(CLOSE_GRACE_SECONDS)
-
 
 # codes
 
@@ -325,9 +322,9 @@ async def test_an_old_socket_is_moved_away() -> None:
     age = 50
     async with opened(max_age_seconds=age) as scene:
         client = await scene.joined(ROOM)
-        await scene.pass_time(int(age * (1 - AGE_JITTER)) - 1)
+        await scene.pass_time(int(age * (1 - JITTER)) - 1)
         assert client.close_code is None
-        await scene.pass_time(int(age * 2 * AGE_JITTER) + 3)
+        await scene.pass_time(int(age * 2 * JITTER) + 3)
 
         assert client.take() == [Closed(1012)]
 

@@ -5,9 +5,9 @@ import structlog.testing
 
 from gateway.errors import SubscriptionRefused
 from gateway.protocol.reasons import CloseCode
-from gateway.relay import JOIN_WAIT_SECONDS
 from tests.unit.channels.scene import (
     DENIED,
+    JOIN_WAIT,
     KEPT,
     NAMED,
     OPEN,
@@ -21,9 +21,6 @@ from tests.unit.channels.scene import (
     refused,
     said,
 )
-
-WAIT = int(JOIN_WAIT_SECONDS)
-
 
 # who is let in
 
@@ -154,11 +151,11 @@ async def test_a_join_is_not_answered_before_its_topic_is_subscribed(scene: Scen
 
 
 async def test_a_join_is_refused_when_the_bus_stays_away(scene: Scene) -> None:
-    """It may come back within JOIN_WAIT_SECONDS, so the refusal is not there at once."""
+    """It may come back within JOIN_WAIT seconds, so the refusal is not there at once."""
     client = await scene.joined(QUIET)
     scene.bus.lose()
     await client.join(ROOM, "2")
-    await scene.pass_time(WAIT - 1)
+    await scene.pass_time(JOIN_WAIT - 1)
     assert client.take() == []
     await scene.pass_time(1)
 
