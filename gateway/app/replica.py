@@ -36,7 +36,7 @@ from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
 from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters, UpstreamCounters
 from gateway.relay import Relay
-from gateway.sessions.commands import COMMANDS
+from gateway.sessions import commands
 from gateway.tracker.core import Tracker
 from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.transport.longpoll.sessions import Poll, Push
@@ -118,7 +118,7 @@ class Gateway:
             config.server.replica,
             self._bus,
             subjects,
-            (*COMMANDS, Poll, Push),
+            (*commands.ALL, Poll, Push),
             peers=core.peers,
             undecodable=metrics.bus_dropped.inc,
         )

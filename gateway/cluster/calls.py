@@ -82,7 +82,7 @@ class Answers(msgspec.Struct, Generic[A], frozen=True):
         return Answers(read, Cover(tuple(sorted(missing)), self.cover.complete and not missing))
 
 
-class Call:
+class PendingCall:
     """One call that waits for its answers.
 
     Args:

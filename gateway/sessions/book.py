@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from gateway.auth.rules import PersonalTopic
-from gateway.cluster import Answers, Command, Subscribers
+from gateway.cluster import Caller, Subscribers
 from gateway.leases import Lease, Leases
 from gateway.protocol.reasons import Reason
 from gateway.sessions.client import Client
@@ -28,21 +28,12 @@ NEXT_MOMENT: Final = 1e-6
 REPLACED: Final = "session replaced"
 OVER_LIMIT: Final = "session limit reached"
 
-A = TypeVar("A")
-
 
 class Topics(Protocol):
     """Subscriptions on the bus."""
 
     async def subscribe(self, topic: str) -> Lease:
         """Have a topic's messages come to this replica."""
-
-
-class Cluster(Protocol):
-    """The way to the other replicas."""
-
-    async def call(self, command: Command[A], to: Subscribers, /) -> Answers[A]:
-        """Have those carry out a command that are subscribed to a topic."""
 
 
 class Observer(Protocol):
@@ -74,7 +65,7 @@ class Sessions:
         personal: PersonalTopic,
         topics: Topics,
         tracker: TrackerService,
-        cluster: Cluster,
+        cluster: Caller,
         offline_after_seconds: float,
         clock: Callable[[], float],
         seen: Callable[[str], None],

@@ -123,15 +123,4 @@ class ListRevoked(Command[tuple[Revocation, ...]], frozen=True, tag=10):
     """What do you refuse?"""
 
 
-COMMANDS: Final = (
-    Count,
-    List,
-    Close,
-    Leave,
-    Vouchers,
-    Inherit,
-    Missed,
-    Return,
-    Revoke,
-    ListRevoked,
-)
+ALL: Final = (Count, List, Close, Leave, Vouchers, Inherit, Missed, Return, Revoke, ListRevoked)

@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final, Literal, Protocol, TypeVar
 
-from gateway.cluster import Answers, Command
+from gateway.cluster import Caller, Command
 from gateway.sessions.client import Client
 from gateway.sessions.commands import Inherit, Missed, Return, Standing, Vouchers
 from gateway.sessions.facts import EVENTS, Facts, ReplicaFact, SessionFact, UserFact
@@ -40,17 +40,6 @@ class Sessions(Protocol):
         """Whether a socket is a session."""
 
 
-class Cluster(Protocol):
-    """The way to the other replicas."""
-
-    @property
-    def replica(self) -> str:
-        """Id of this one."""
-
-    async def call(self, command: Command[A], to: AbstractSet[str], /) -> Answers[A]:
-        """Have these replicas carry out a command."""
-
-
 class Reporter:
     """One replica's part in telling the backend.
 
@@ -66,7 +55,7 @@ class Reporter:
         self,
         facts: Facts,
         sessions: Sessions,
-        cluster: Cluster,
+        cluster: Caller,
         transitions: Transitions,
         *,
         events: Iterable[str],

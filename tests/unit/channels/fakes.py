@@ -4,6 +4,7 @@ import asyncio
 import json
 import struct
 from collections import defaultdict
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple, TypeAlias
 
 from gateway.auth.admission import Admission
@@ -300,7 +301,11 @@ class Alone:
     def to_all(self, message: bytes) -> None:
         raise NotImplementedError
 
-    async def call(self, _command: Command[Any], _to: Subscribers) -> Answers[Any]:
+    replica = "a"
+
+    async def call(
+        self, _command: Command[Any], _to: AbstractSet[str] | Subscribers
+    ) -> Answers[Any]:
         return Answers({}, Cover())
 
 

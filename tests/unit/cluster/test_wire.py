@@ -13,7 +13,7 @@ from gateway.cluster import Answers, Cluster, Command, Cover, LongCommand, Subsc
 from gateway.cluster.cluster import PROBE_SECONDS
 from gateway.device import Device
 from gateway.sessions.commands import (
-    COMMANDS,
+    ALL,
     Close,
     Count,
     Inherit,
@@ -82,7 +82,7 @@ CALLS: list[tuple[Command[Any], bytes, Any, bytes]] = [
     ),
 ]
 
-ALL = (*COMMANDS, Poll, Push)
+COMMANDS = (*ALL, Poll, Push)
 
 Listening = tuple[MemoryBus, Cluster]
 
@@ -91,7 +91,7 @@ Listening = tuple[MemoryBus, Cluster]
 async def listening() -> Listening:
     """A bus, and replica "a" on it."""
     bus = MemoryBus(metrics=Ignored())
-    cluster = Cluster("a", bus, Subjects("g"), ALL, peers=(), undecodable=lambda: None)
+    cluster = Cluster("a", bus, Subjects("g"), COMMANDS, peers=(), undecodable=lambda: None)
     await bus.start()
     await cluster.join()
     return bus, cluster
@@ -110,7 +110,7 @@ def kind_of(command: Command[Any]) -> bytes:
 
 
 def test_every_command_is_among_these() -> None:
-    assert {type(command) for command, *_ in CALLS} == set(ALL)
+    assert {type(command) for command, *_ in CALLS} == set(COMMANDS)
 
 
 @pytest.mark.parametrize(("command", "body", "answer", "answered"), CALLS)

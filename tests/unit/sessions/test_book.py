@@ -97,10 +97,12 @@ class Observer:
 class Cluster:
     """The other replicas."""
 
+    replica = "a"
+
     def __init__(self) -> None:
         self.asked: list[tuple[object, object]] = []
 
-    async def call(self, command: Command[Any], to: Subscribers) -> Answers[Any]:
+    async def call(self, command: Command[Any], to: object) -> Answers[Any]:
         self.asked.append((command, to))
         return Answers({}, Cover())
 
