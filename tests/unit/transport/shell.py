@@ -1,6 +1,5 @@
 """A WebSocket's surroundings: a transport, the socket's logic and its replica, all in memory."""
 
-import asyncio
 import struct
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from gateway.protocol.reasons import CloseCode
 from gateway.transport.framing import CLOSE, close_frame
 from gateway.transport.websocket import ENDS_PER_TURN, WebSocket
 
-Answer = Callable[[str | bytes], asyncio.Task[None] | None]
+Answer = Callable[[str | bytes], None]
 
 CONTINUATION: Final = 0x0
 PING: Final = 0x9
@@ -105,9 +104,9 @@ class FakeConnection:
         self.cut_off = False
         self.buffered = transport.get_write_buffer_size
 
-    def receive(self, data: str | bytes) -> asyncio.Task[None] | None:
+    def receive(self, data: str | bytes) -> None:
         self.messages.append(data)
-        return self.answer(data)
+        self.answer(data)
 
     def send(self, data: bytes) -> None:
         if not self.transport.is_closing():
@@ -130,7 +129,7 @@ class FakeConnection:
 
 
 class FakeReplica:
-    """As much of an endpoint as a socket needs."""
+    """As much of a replica as a socket needs: the services and the list of connections."""
 
     def __init__(self, *, messages_per_second: int = 0) -> None:
         self.metrics = Metrics()
@@ -170,10 +169,10 @@ class Shell:
         self.replica = replica or FakeReplica()
         self.transport = FakeTransport()
         self.connection = FakeConnection(self.transport)
-        endpoint: Any = self.replica
+        its: Any = self.replica
         connection: Any = self.connection
         transport: Any = self.transport
-        self.socket = WebSocket(endpoint, connection, transport, self.replica.ends)
+        self.socket = WebSocket(its, its, connection, transport, self.replica.ends)
 
     def feed(self, *data: bytes) -> None:
         """Have bytes arrive."""

@@ -49,9 +49,9 @@ class Server:
         self.open.set()
         monkeypatch.setattr(upgrade, "Connection", self._connection)
         entrance: Any = self
-        endpoint: Any = self.replica
+        replica: Any = self.replica
         handshake: Any = SimpleNamespace(websocket=None)
-        self.transport = upgrade.WebSocketTransport(endpoint, handshake, entrance)
+        self.transport = upgrade.WebSocketTransport(replica, replica, handshake, entrance)
 
     def _connection(self, _: object, transport: Any, *__: object, **___: object) -> FakeConnection:
         connection = FakeConnection(transport)
@@ -75,7 +75,7 @@ class Server:
 
     @property
     def of_aiohttp(self) -> web.Server:
-        """aiohttp's list of connections."""
+        """Aiohttp's list of connections."""
         assert self.runner.server is not None
         return self.runner.server
 
@@ -249,35 +249,6 @@ def test_the_end_of_a_connection_reaches_its_socket(
         await eventually(lambda: server.replica.removed == server.connections)
 
         assert server.replica.disconnects() == {code: 1}
-        client.writer.close()
-
-    perform(play)
-
-
-def test_a_socket_that_has_to_wait_is_not_read_from(perform: Callable[[Play], None]) -> None:
-    async def play(server: Server, connect: Any) -> None:
-        done = asyncio.Event()
-
-        async def wait() -> None:
-            await done.wait()
-
-        client = await connect()
-        client.writer.write(HANDSHAKE)
-        await client.switched()
-        await eventually(lambda: bool(server.connections))
-        connection = server.connections[0]
-        connection.answer = lambda m: asyncio.create_task(wait()) if m == "slow" else None
-        client.writer.write(client_frame(TEXT, b"slow") + client_frame(TEXT, b"x" * 900) * 20)
-        await eventually(lambda: connection.messages == ["slow"])
-        transport: Any = connection.transport
-        assert not transport.is_reading()
-        client.writer.write(client_frame(TEXT, b"x" * 900) * 20_000)
-        for _ in range(100):
-            await asyncio.sleep(0)
-            assert len(transport.get_protocol()._pending) < 1 << 20
-        done.set()
-        await eventually(lambda: len(connection.messages) == 20_021)
-        assert transport.is_reading()
         client.writer.close()
 
     perform(play)

@@ -126,49 +126,6 @@ async def test_what_a_client_had_begun_to_say_when_it_was_closed_is_passed_over(
     assert shell.replica.disconnects() == {"1012": 1}
 
 
-async def test_no_message_is_looked_at_while_the_last_is_not_done_with() -> None:
-    shell = Shell()
-    done = asyncio.Event()
-
-    async def wait() -> None:
-        await done.wait()
-
-    shell.connection.answer = lambda m: asyncio.create_task(wait()) if m == "slow" else None
-    shell.feed(client_frame(TEXT, b"slow"), A_MESSAGE, client_frame(PING))
-    shell.feed(A_MESSAGE)
-    await turn()
-    assert shell.connection.messages == ["slow"]
-    assert not shell.transport.reading
-    done.set()
-    await turn()
-    await turn()
-    await turn()
-
-    assert shell.connection.messages == ["slow", "m", "m"]
-    assert shell.sent == frame(PONG, b"")
-    assert shell.transport.reading
-
-
-async def test_a_client_that_goes_while_its_message_is_handled_ends_at_once() -> None:
-    shell = Shell()
-    work = asyncio.get_running_loop().create_future()
-
-    async def wait() -> None:
-        await work
-
-    shell.connection.answer = lambda _: asyncio.create_task(wait())
-    shell.feed(A_MESSAGE, A_MESSAGE)
-    shell.transport.closed = True
-    shell.socket.connection_lost(None)
-    assert shell.ended
-    work.set_result(None)
-    for _ in range(3):
-        await turn()
-
-    assert len(shell.connection.messages) == 1
-    assert shell.replica.disconnects() == {"1006": 1}
-
-
 async def test_a_client_above_its_rate_waits_and_is_not_idle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -204,17 +161,10 @@ async def test_who_does_not_read_the_answers_is_closed() -> None:
     assert shell.connection.messages == []
 
 
-@pytest.mark.parametrize("later", [False, True], ids=["at once", "in a task"])
-async def test_a_crash_is_logged_and_told_and_the_socket_ends(later: bool) -> None:
+async def test_a_crash_is_logged_and_told_and_the_socket_ends() -> None:
     shell = Shell()
 
-    async def crash_later() -> None:
-        await asyncio.sleep(0)
-        raise LookupError
-
-    def crash(_: object) -> "asyncio.Task[None]":
-        if later:
-            return asyncio.create_task(crash_later())
+    def crash(_: object) -> None:
         raise LookupError
 
     shell.connection.answer = crash
