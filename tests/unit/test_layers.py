@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield (relative.parts[0] if len(relative.parts) > 1 else relative.stem), path
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Dotted names a module imports, at its head or anywhere in it."""
     names = set()

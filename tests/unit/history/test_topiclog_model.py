@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.history.ring import OVERHEAD_BYTES
 from gateway.history.steps import Fetch, Step
 from gateway.history.topiclog import TopicLog
+from tests.support.examples import examples
 from tests.unit.history.model import OTHER, Copy, Policy, Store
 
 INDEX = st.integers(0, 1000)
@@ -187,4 +188,4 @@ class LogMachine(RuleBasedStateMachine):
 
 
 TestLog = LogMachine.TestCase
-TestLog.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestLog.settings = settings(max_examples=examples(2), stateful_step_count=40)
