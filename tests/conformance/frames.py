@@ -5,6 +5,7 @@ in is checked as RFC 6455 section 5 has it for a server's frames.
 """
 
 import base64
+import contextlib
 import os
 import socket
 import struct
@@ -121,14 +122,13 @@ class RawSocket:
 
     def send(self, data: bytes) -> None:
         """Send bytes as they are; a server that has gone is told to :meth:`receive`."""
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._connection.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            return
 
     def end(self) -> None:
-        """Send no more: half-close the TCP connection."""
-        self._connection.shutdown(socket.SHUT_WR)
+        """Send no more: half-close the TCP connection, if it is still there."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
 
     def receive(self) -> Frame | End:
         """The next frame."""

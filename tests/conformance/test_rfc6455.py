@@ -35,6 +35,9 @@ PATH: Final = "/socket/websocket?vsn=2.0.0"
 LIMIT: Final = 0x10000
 """``limits.max_message_bytes``: the smallest for which the 64-bit form of a length is the shortest one."""
 
+FAILURES: Final = {1002, 1007, 1009}
+"""Protocol error, not UTF-8, too big (7.4.1)."""
+
 OK: Final = b'{"status":"ok","response":{}}'
 HEARTBEAT: Final = b'[null,"beat","phoenix","heartbeat",{}]'
 BEATEN: Final = Frame(TEXT, b'[null,"beat","phoenix","phx_reply",%b]' % OK)
@@ -165,7 +168,7 @@ LENGTHS = [
     ends(
         "a message above the limit by a part that is announced",
         1009,
-        [frame(TEXT, beat(LIMIT), fin=False), frame(CONTINUATION, fin=False, claims=1)],
+        [frame(TEXT, beat(LIMIT), fin=False), frame(CONTINUATION, fin=False, claims=LIMIT)],
     ),
     stays(
         "as much as the limit again, in a message of its own",
@@ -596,10 +599,18 @@ def socket(gateway: GatewayProcess) -> Iterator[RawSocket]:
 
 
 def until_the_end(socket: RawSocket) -> list[Frame]:
-    """All frames that come before the TCP connection ends."""
+    """All frames that come before the TCP connection ends.
+
+    Where the server fails the connection it is answered, as a client must (5.5.1), which ends its side
+    besides: the answer may stand within a frame that was never completed. Else the server has to end
+    the TCP connection by itself (7.1.1).
+    """
     frames = []
     while isinstance(received := socket.receive(), Frame):
         frames.append(received)
+        if received.opcode == CLOSE and code_of(received) in FAILURES:
+            socket.send(close(1000))
+            socket.end()
     return frames
 
 
