@@ -1,6 +1,7 @@
 """The OpenAPI document as a page: one file, nothing loaded from anywhere."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,8 +15,9 @@ _TEMPLATE: Final = Path(__file__).with_name("docs.html")
 _BOUNDS: Final = (("minLength", "maxLength", "characters"), ("minItems", "maxItems", "items"))
 
 
+@cache
 def page() -> str:
-    """The page as HTML."""
+    """The page as HTML; it is the same for the life of the process."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"prose": _prose, "kind": _kind, "bounds": _bounds, "pretty": _pretty}
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))

@@ -88,6 +88,18 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
+def test_the_guide_for_contributors_names_every_folder() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    folders = [
+        f"`{top}/{path.name}/`"
+        for top in ("gateway", "tests")
+        for path in sorted((ROOT / top).iterdir())
+        if path.is_dir() and path.name != "__pycache__"
+    ]
+
+    assert [folder for folder in folders if folder not in guide] == []
+
+
 @pytest.mark.parametrize("document", [ROOT / "ARCHITECTURE.md"])
 def test_modules_named_in_the_architecture_exist(document: Path) -> None:
     for name in re.findall(r"`([a-z_]+(?:/[a-z_0-9]+)*\.py)`", document.read_text()):

@@ -61,6 +61,7 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield (relative.parts[0] if len(relative.parts) > 1 else relative.stem), path
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Dotted names a module imports, at its head or anywhere in it."""
     names = set()

@@ -125,7 +125,8 @@ async def test_hurrying_skips_the_window_too() -> None:
     assert all(connection.codes == [CloseCode.SERVICE_RESTART] for connection in sockets)
 
 
-async def test_who_does_not_answer_is_cut_off_at_the_end() -> None:
+async def test_who_does_not_answer_is_cut_off_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.lifecycle.CLOSING_SECONDS", 0.0)
     connections = FakeConnections()
     deaf = FakeConnection(connections, deaf=True)
     connections.open.add(deaf)
