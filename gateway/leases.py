@@ -85,15 +85,6 @@ class Leases(Generic[Value]):
         """How many are open, those that linger among them."""
         return self._open
 
-    def get(self, name: str) -> Value | None:
-        """What the opening of a resource returned; None while it is not open."""
-        resource = self._resources.get(name)
-        return None if resource is None else resource.value
-
-    def items(self) -> list[tuple[str, Value]]:
-        """All that are open, with their names."""
-        return [(r.name, r.value) for r in self._resources.values() if r.value is not None]
-
     def try_acquire(self, name: str) -> Lease | None:
         """A lease on what is open; None where it is not."""
         resource = self._resources.get(name)
@@ -103,8 +94,8 @@ class Leases(Generic[Value]):
         """A lease on a resource, which is opened if it is not open.
 
         Args:
-            opening: Opens it; what it returns is not None. Called unless somebody else's is under way, and
-                not cancelled: when nobody waits for it any more, the resource lingers.
+            opening: Opens it; what it returns is not None. It is called unless another one is under way,
+                and never cancelled: when nobody waits for it any more, the resource lingers.
 
         Raises:
             Exception: What the opening raised, for all who waited for it; the next one tries again.
@@ -115,20 +106,18 @@ class Leases(Generic[Value]):
         lease = resource.lease()
         try:
             if resource.value is None:
-                await self._opened(resource, opening)
+                if resource.opening is None:
+                    resource.opening = asyncio.create_task(self._carry_out(resource, opening))
+                    # if all who waited were cancelled, nobody else would look at what became of it
+                    resource.opening.add_done_callback(
+                        lambda task: task.cancelled() or task.exception()
+                    )
+                # shielded, because others may wait for it too
+                await asyncio.shield(resource.opening)
         except BaseException:
             lease.close()
             raise
         return lease
-
-    async def _opened(
-        self, resource: _Resource[Value], opening: Callable[[], Coroutine[Any, Any, Value]]
-    ) -> None:
-        if resource.opening is None:
-            resource.opening = asyncio.create_task(self._carry_out(resource, opening))
-            # if all who waited were cancelled, nobody else would look at what became of it
-            resource.opening.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(resource.opening)
 
     async def _carry_out(
         self, resource: _Resource[Value], opening: Callable[[], Coroutine[Any, Any, Value]]

@@ -76,7 +76,7 @@ class NatsLink:
     @property
     def usable(self) -> bool:
         """Whether messages can be sent, as far as is known."""
-        return self.up and self._client.is_connected
+        return self.up and self._client.sends
 
     @property
     def max_payload(self) -> int:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from gateway.auth.rules import PersonalTopic
 from gateway.cluster import Caller, Subscribers
-from gateway.leases import Lease
+from gateway.leases import Lease, Leases
 from gateway.protocol.reasons import Reason
 from gateway.sessions.client import Client
 from gateway.sessions.commands import Count
@@ -15,7 +16,6 @@ from gateway.sessions.registry import SessionRegistry, User, user_of
 from gateway.tracker.entry import Entry
 from gateway.tracker.keys import SESSIONS
 from gateway.tracker.service import TrackerService
-from gateway.tracker.view import View
 
 LINGER_SECONDS: Final = 2.0
 """How long a user is kept in mind at least after her last session, so that a reload costs nothing."""
@@ -78,11 +78,14 @@ class Sessions:
         self._topics = topics
         self._tracker = tracker
         self._cluster = cluster
-        self._offline_after_seconds = offline_after_seconds
         self._clock = clock
         self._seen = seen
         self._observer = observer
         self._on_change = self._changed  # bound once for all users
+        self._leases: Leases[User] = Leases(
+            self._close, linger_seconds=max(LINGER_SECONDS, offline_after_seconds)
+        )
+        self._awaiting: dict[User, asyncio.Event] = {}
 
     def has(self, client: Client) -> bool:
         """Whether a socket is a session."""
@@ -99,24 +102,15 @@ class Sessions:
             BusError: The bus is down, so nobody knows of other sessions and none could be told.
         """
         name = user_of(client)
-        user = self._users.get(name)
-        if user is None:
-            user = self._users[name] = User(self.topic(name), self._on_change)
-        user.waiting += 1
-        self._stay(user)
+        lease = await self._leases.acquire(name, partial(self._open, name, client))
+        user = self._users[name]
         try:
-            if user.view is None:
-                if user.opening is None:
-                    user.opening = asyncio.create_task(self._open(user, client))
-                    # if all who waited were cancelled, nobody else would look at what became of it
-                    user.opening.add_done_callback(
-                        lambda task: task.cancelled() or task.exception()
-                    )
-                await asyncio.shield(user.opening)  # shielded, because others wait for it too
             return self._admit(user, client)
         finally:
-            user.waiting -= 1
-            self._tidy(name, user)
+            if user.clients and user.lease is None:
+                user.lease = lease
+            else:
+                lease.close()
 
     def leave(self, client: Client) -> None:
         """A socket is gone. Idempotent."""
@@ -128,16 +122,16 @@ class Sessions:
         if not user.clients:
             self._seen(name)
         self._observer.ended(client, moving=False)
-        self._tidy(name, user)
+        user.release()
 
     def move(self, client: Client) -> None:
         """A socket is about to be closed by a drain; its client is expected on another replica."""
         user = self._users.get(user_of(client))
-        if user is None or user.view is None or not self._registry.remove(user, client):
+        if user is None or not self._registry.remove(user, client):
             return
         self._tracker.move(SESSIONS + user.topic, client.id)
         self._observer.ended(client, moving=True)
-        self._tidy(user_of(client), user)
+        user.release()
 
     def _admit(self, user: User, client: Client) -> Reason | None:
         if client.id in user.clients:
@@ -166,34 +160,43 @@ class Sessions:
             limit=None if claims is None else claims.max_sessions,
         )
 
-    async def _open(self, user: User, client: Client) -> None:
-        """Begin to hold a user's key; where a limit depends on it, wait for what others know."""
-        try:
-            awaited = set()
-            if self._limits.concern(self._entry(client, 0.0)):
-                awaited = await self._elsewhere(user_of(client), user)
-            user.lease = await self._topics.subscribe(user.topic)
-            user.changed = asyncio.Event()
-            view = self._tracker.hold(SESSIONS + user.topic, user.notify)
-            await _told_by(view, user.changed, awaited)
-            user.changed = None
-            user.view = view
-        finally:
-            user.opening = None
-            self._tidy(user_of(client), user)
+    async def _open(self, name: str, client: Client) -> User:
+        """Begin to know a user; where a limit depends on it, wait for what others know."""
+        topic = self.topic(name)
+        awaited: set[str] = set()
+        if self._limits.concern(self._entry(client, 0.0)):
+            asked = await self._cluster.call(Count((name,)), Subscribers(topic))
+            awaited = {
+                r for r, found in asked.by_replica.items() if name in found and found[name].sessions
+            }
+        listening = await self._topics.subscribe(topic)
+        user = User(topic, listening, self._tracker, self._on_change)
+        await self._told_by(user, awaited)
+        self._users[name] = user
+        return user
 
-    async def _elsewhere(self, name: str, user: User) -> set[str]:
-        """The other replicas where a user has sessions; this one does not know her yet."""
-        asked = await self._cluster.call(Count((name,)), Subscribers(user.topic))
-        return {
-            replica
-            for replica, found in asked.by_replica.items()
-            if name in found and found[name].sessions
-        }
+    def _close(self, name: str, user: User) -> None:
+        """Know a user no more, who has had no sessions for a while."""
+        del self._users[name]
+        self._tracker.release(SESSIONS + user.topic)
+        user.listening.close(linger=False)
+
+    async def _told_by(self, user: User, replicas: set[str]) -> None:
+        """Wait until these replicas have said what they know of a user, or take too long."""
+        changed = self._awaiting[user] = asyncio.Event()
+        try:
+            async with asyncio.timeout(SYNC_SECONDS):
+                while not replicas <= user.view.remotes.keys():
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            pass
+        finally:
+            del self._awaiting[user]
 
     def _changed(self, user: User) -> None:
-        if user.changed is not None:
-            user.changed.set()
+        if user in self._awaiting:
+            self._awaiting[user].set()
         # in the next turn, when whatever brought this about is done
         if user.clients and (losers := self._losers(user)):
             asyncio.get_running_loop().call_soon(self._settle, user, losers)
@@ -209,35 +212,3 @@ class Sessions:
                 continue
             again = self._limits.same_device == "replace" and devices.count(entry.device.id) > 1
             client.end_session(REPLACED if again else OVER_LIMIT)
-
-    def _stay(self, user: User) -> None:
-        if user.farewell is not None:
-            user.farewell.cancel()
-            user.farewell = None
-
-    def _tidy(self, name: str, user: User) -> None:
-        """Let go of a user without sessions: at once if nothing is held, else after a while."""
-        if user.clients or user.waiting or user.opening is not None or user.farewell is not None:
-            return
-        if user.view is None:
-            self._users.pop(name, None)
-            return
-        seconds = max(LINGER_SECONDS, self._offline_after_seconds)
-        user.farewell = asyncio.get_running_loop().call_later(seconds, self._forget, name, user)
-
-    def _forget(self, name: str, user: User) -> None:
-        del self._users[name]
-        self._tracker.release(SESSIONS + user.topic)
-        if user.lease is not None:
-            user.lease.close(linger=False)
-
-
-async def _told_by(view: View, changed: asyncio.Event, replicas: set[str]) -> None:
-    """Wait until these replicas have said what they know, or take too long."""
-    try:
-        async with asyncio.timeout(SYNC_SECONDS):
-            while not replicas <= view.remotes.keys():
-                await changed.wait()
-                changed.clear()
-    except TimeoutError:
-        return

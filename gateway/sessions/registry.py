@@ -1,67 +1,62 @@
 """Which sessions this replica has, by user."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from gateway.leases import Lease
 from gateway.sessions.client import Client
 from gateway.tracker.entry import Entry
+from gateway.tracker.keys import SESSIONS
+from gateway.tracker.service import TrackerService
 from gateway.tracker.view import Change, View
-
-if TYPE_CHECKING:
-    import asyncio
-
-    from gateway.leases import Lease
 
 
 class User:
     """A user with sessions on this replica, now or a moment ago.
 
     Args:
-        on_change: Told that the sessions of a user on all replicas are others than before.
+        on_change: Told of each change of her sessions on any replica.
 
     Attributes:
-        view: What all replicas say of her sessions; None until they can be known.
+        listening: On her personal topic.
+        view: What all replicas say of her sessions.
         clients: Her sockets here that are sessions, by id.
         ended_at: When the last of them ended, unix seconds; 0 while there are some.
+        lease: On this object, held while she has sessions here.
     """
 
-    __slots__ = (
-        "_on_change",
-        "changed",
-        "clients",
-        "ended_at",
-        "farewell",
-        "lease",
-        "opening",
-        "topic",
-        "view",
-        "waiting",
-    )
+    __slots__ = ("_on_change", "clients", "ended_at", "lease", "listening", "topic", "view")
 
-    def __init__(self, topic: str, on_change: "Callable[[User], None]") -> None:
+    def __init__(
+        self,
+        topic: str,
+        listening: Lease,
+        tracker: TrackerService,
+        on_change: "Callable[[User], None]",
+    ) -> None:
         self.topic = topic
-        self._on_change = on_change
-        self.view: View | None = None
+        self.listening = listening
         self.clients: dict[str, Client] = {}
         self.ended_at = 0.0
         self.lease: Lease | None = None
-        self.waiting = 0
-        self.opening: asyncio.Task[None] | None = None
-        self.farewell: asyncio.TimerHandle | None = None
-        self.changed: asyncio.Event | None = None
+        self._on_change = on_change
+        self.view: View = tracker.hold(SESSIONS + topic, self.notify)
 
     def notify(self, _: Change) -> None:
         """Her entries changed. A method, as a closure for each user would be far larger."""
         self._on_change(self)
 
+    def release(self) -> None:
+        """Let go of her, if she has no sessions here."""
+        if not self.clients and self.lease is not None:
+            self.lease.close()
+            self.lease = None
+
     def entries(self) -> list[Entry]:
         """Sessions on all replicas that count: moving ones do not."""
-        return [] if self.view is None else [e for e in self.view.shown.values() if not e.moving]
+        return [e for e in self.view.shown.values() if not e.moving]
 
     def others(self) -> list[str]:
         """Replicas where she has sessions, but for this one."""
-        if self.view is None:
-            return []
         return [replica for replica, remote in self.view.remotes.items() if remote.entries]
 
 
@@ -73,7 +68,7 @@ class SessionRegistry:
         clock: Unix seconds.
 
     Attributes:
-        users: All that have sessions here, had some a moment ago, or are about to, by name.
+        users: All that have sessions here, or had some a moment ago, by name.
         count: How many sessions there are.
     """
 
@@ -100,8 +95,7 @@ class SessionRegistry:
 
     def find(self, user: str) -> User | None:
         """A user this replica knows about."""
-        known = self.users.get(user)
-        return known if known is not None and known.view is not None else None
+        return self.users.get(user)
 
     def has(self, client: Client) -> bool:
         """Whether a socket is a session."""
@@ -115,7 +109,7 @@ class SessionRegistry:
 
     def online(self, user: User) -> bool:
         """Whether she is to be called online."""
-        if user.clients or (user.view is not None and user.view.shown):
+        if user.clients or user.view.shown:
             return True
         return self._clock() < user.ended_at + self._offline_after_seconds
 

@@ -116,6 +116,27 @@ async def test_a_server_that_is_not_there_at_the_start_is_found_when_it_comes(
     assert client.counters.reconnects == 0
 
 
+async def test_a_connection_that_sends_nothing_any_more_is_given_up(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    """nats-py goes on without the task that hands its bytes to the kernel."""
+    nats_server.start()
+    client = await open_nats()
+    heard: list[bytes] = []
+    await client.bus.subscribe("t", bodies(heard.append))
+    bus: Any = client.bus
+    bus._link._client._flusher_task.cancel()
+    await asyncio.sleep(0)
+    assert not client.bus.connected
+    with pytest.raises(BusUnavailable):
+        client.bus.publish("t", b"refused")
+
+    await client.until(up=False)
+    await client.until(up=True)
+    client.bus.publish("t", b"x")
+    await eventually(lambda: heard == [b"x"])
+
+
 async def test_a_killed_server_costs_only_the_time_it_is_away(
     nats_server: ChangingServer, open_nats: OpenClient
 ) -> None:

@@ -1,15 +1,20 @@
 import asyncio
 import selectors
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.bus.base import Handler, Listener, NoResponders
 from gateway.bus.interest import Interest
 from gateway.bus.placement import Placement
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusUnavailable, SubscriptionRefused
+
+if TYPE_CHECKING:
+    from gateway.leases import Lease
 
 LINGER = 2.0
 WAIT = 5.0
@@ -423,6 +428,26 @@ def test_a_subscription_stands_through_a_reconnect_and_is_waited_for() -> None:
     run(main())
 
 
+def test_who_waits_for_the_bus_holds_nothing_meanwhile() -> None:
+    """``connected`` may be false a moment before the listeners hear of it."""
+
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        lease = await interest.acquire("t")
+        bus.turn(up=False, tell=False)
+        waiter = asyncio.create_task(interest.acquire("t"))
+        await settle()
+        assert not waiter.done()
+        lease.close(linger=False)
+        assert bus.standing == []
+        bus.turn(up=True)
+        await waiter
+        assert bus.standing == ["g.topic.t"]
+
+    run(main())
+
+
 def test_topics_are_counted_apart() -> None:
     async def main() -> None:
         bus = FakeBus()
@@ -435,3 +460,84 @@ def test_topics_are_counted_apart() -> None:
         assert sorted(bus.standing) == ["g.topic.a", "g.topic.a.b"]
 
     run(main())
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["acquire", "try", "answer", "cancel", "close", "up", "down", "wait"]),
+            st.integers(0, 3),
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_the_bus_does_who_holds_a_topic_hears_it_and_nothing_is_left(
+    moves: list[tuple[str, int]],
+) -> None:
+    async def main() -> None:
+        crowd = Crowd()
+        for what, number in moves:
+            crowd.move(what, number)
+            if what == "wait":
+                await asyncio.sleep(number * LINGER / 3)
+            elif number:  # else the next one moves in the same turn of the loop
+                await settle()
+            crowd.look()
+        await crowd.go_home()
+        assert crowd.bus.standing == []
+        assert crowd.interest.topics == 0
+
+    run(main())
+
+
+class Crowd:
+    """Many who acquire one topic on a bus that answers late, and comes and goes."""
+
+    def __init__(self) -> None:
+        self.bus = FakeBus()
+        self.interest = interest_in(self.bus)
+        self.answered = asyncio.Event()
+        self.waiting: list[asyncio.Task[Lease]] = []
+        self.held: list[Lease] = []
+        self.bus.gate = self._gate
+
+    async def _gate(self) -> None:
+        await self.answered.wait()
+        if not self.bus.connected:
+            raise BusUnavailable("lost")
+
+    def move(self, what: str, number: int) -> None:
+        """One of them does something, or the bus does."""
+        match what:
+            case "acquire":
+                self.waiting.append(asyncio.create_task(self.interest.acquire("t")))
+            case "try" if (lease := self.interest.try_acquire("t")) is not None:
+                self.held.append(lease)
+            case "answer":
+                self.answered.set()
+            case "cancel" if self.waiting:
+                self.waiting[number % len(self.waiting)].cancel()
+            case "close" if self.held:
+                self.held.pop().close(linger=number > 1)
+            case "up" | "down":
+                self.bus.turn(up=what == "up", tell=number > 1)
+                self.answered.clear()
+
+    def look(self) -> None:
+        """Who has a lease has a subscription, and there is never more than one."""
+        for task in [task for task in self.waiting if task.done()]:
+            self.waiting.remove(task)
+            if not task.cancelled() and task.exception() is None:
+                self.held.append(task.result())
+        assert len(self.bus.standing) == self.interest.topics <= 1
+        assert self.interest.topics or not self.held
+
+    async def go_home(self) -> None:
+        """The bus is well again; everybody gets what he waits for, and gives it back."""
+        self.answered.set()
+        self.bus.turn(up=True)
+        await asyncio.wait([asyncio.create_task(settle()), *self.waiting])
+        self.look()
+        for lease in self.held:
+            lease.close()
+        await asyncio.sleep(LINGER * 1.1)
