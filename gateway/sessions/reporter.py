@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, TypeVar
 
 import structlog
 
@@ -14,6 +14,7 @@ from gateway.sessions.client import Client
 from gateway.sessions.commands import Inherit, Missed, Return, Standing, Vouchers
 from gateway.sessions.facts import EVENTS, Facts, ReplicaFact, SessionFact, UserFact
 from gateway.sessions.losses import Losses
+from gateway.sessions.registry import SessionRegistry
 from gateway.sessions.transitions import Transitions
 from gateway.tracker.effects import Lost
 from gateway.tracker.peers import Peers
@@ -34,16 +35,6 @@ A = TypeVar("A")
 _log = structlog.get_logger(__name__)
 
 
-class Sessions(Protocol):
-    """This replica's sessions."""
-
-    def clients(self) -> list[Client]:
-        """All sockets that are sessions."""
-
-    def has(self, client: Client) -> bool:
-        """Whether a socket is a session."""
-
-
 class Reporter:
     """One replica's part in telling the backend.
 
@@ -58,7 +49,7 @@ class Reporter:
     def __init__(
         self,
         facts: Facts,
-        sessions: Sessions,
+        registry: SessionRegistry,
         cluster: Caller,
         transitions: Transitions,
         *,
@@ -67,7 +58,7 @@ class Reporter:
         clock: Callable[[], float],
     ) -> None:
         self._facts = facts
-        self._sessions = sessions
+        self._registry = registry
         self._cluster = cluster
         self._transitions = transitions
         self.events = EVENTS.intersection(events)
@@ -180,10 +171,10 @@ class Reporter:
         self._transitions.again(self._clock())
         if "replica.lost" not in self.events:
             return
-        clients = iter(self._sessions.clients())
+        clients = iter(self._registry.clients())
         while some := list(islice(clients, USERS_AT_ONCE)):
             for client in some:
-                if self._sessions.has(client):
+                if self._registry.has(client):
                     self._tell_session("session.started", client)
             await asyncio.sleep(0)
 
