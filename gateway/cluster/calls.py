@@ -106,7 +106,7 @@ class PendingCall:
         if answer.part == len(parts):
             parts.append(answer.body)
             if not answer.more:
-                self._bodies[answer.replica] = b"".join(parts)
+                self._bodies[answer.replica] = b"".join(self._parts.pop(answer.replica))
                 self._open_ended = False
         self._look()
 

@@ -165,7 +165,10 @@ class Sessions:
         topic = self.topic(name)
         awaited: set[str] = set()
         if self._limits.concern(self._entry(client, 0.0)):
-            awaited = await self._elsewhere(name, topic)
+            asked = await self._cluster.call(Count((name,)), Subscribers(topic))
+            awaited = {
+                r for r, found in asked.by_replica.items() if name in found and found[name].sessions
+            }
         listening = await self._topics.subscribe(topic)
         user = User(topic, listening, self._tracker, self._on_change)
         await self._told_by(user, awaited)
@@ -190,15 +193,6 @@ class Sessions:
             pass
         finally:
             del self._awaiting[user]
-
-    async def _elsewhere(self, name: str, topic: str) -> set[str]:
-        """The other replicas where a user has sessions; this one does not know her yet."""
-        asked = await self._cluster.call(Count((name,)), Subscribers(topic))
-        return {
-            replica
-            for replica, found in asked.by_replica.items()
-            if name in found and found[name].sessions
-        }
 
     def _changed(self, user: User) -> None:
         if user in self._awaiting:

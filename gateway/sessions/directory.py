@@ -6,7 +6,7 @@ from gateway.cluster import Cluster, Cover
 from gateway.sessions.client import Client
 from gateway.sessions.commands import Close, Count, Leave, List, Presence, Session
 from gateway.sessions.last_seen import LastSeen
-from gateway.sessions.registry import SessionRegistry, User
+from gateway.sessions.registry import SessionRegistry, User, user_of
 
 
 class Directory:
@@ -93,7 +93,7 @@ class Directory:
         entry = user.view.own.get(client.id)
         return Session(
             id=client.id,
-            user="" if client.claims is None else client.claims.user,
+            user=user_of(client),
             device=origin.device,
             replica=self._cluster.replica,
             transport=origin.transport,

@@ -43,9 +43,10 @@ class Replica:
         transitions = Transitions(
             self.present, offline_after_seconds=GRACE, spread=iter([0.3, 0.7] * 1000).__next__
         )
+        registry: Any = self  # it has what a reporter looks at
         self.reporter = Reporter(
             self,
-            self,
+            registry,
             self,
             transitions,
             events=events,
