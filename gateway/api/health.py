@@ -8,7 +8,7 @@ from aiohttp import web
 from gateway.api.types import Liveness, ReadinessReport
 
 
-class Readiness(Protocol):
+class HealthState(Protocol):
     """What the replica knows about itself."""
 
     def reasons(self) -> list[str]:
@@ -28,7 +28,7 @@ class Exposition(Protocol):
 class Health:
     """``/livez``, ``/readyz`` and ``/metrics``."""
 
-    def __init__(self, readiness: Readiness, metrics: Exposition) -> None:
+    def __init__(self, readiness: HealthState, metrics: Exposition) -> None:
         self._readiness = readiness
         self._metrics = metrics
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.api.history import Erased, HistoryPage
-from gateway.api.operation import KEY_PROBLEMS, Answer, Operation
+from gateway.api.operation import KEY_PROBLEMS, Operation, Response
 from gateway.api.problem import BUS_UNAVAILABLE, INTERNAL, INVALID, NOT_FOUND, OUTCOME_UNKNOWN
 
 _TOPIC: Final = {"topic": "The topic; one percent-encoded segment."}
@@ -23,7 +23,7 @@ READ_HISTORY: Final = Operation(
         "cursor": "`next` of the page before, or any position: what comes after it.",
     },
     answers={
-        200: Answer(
+        200: Response(
             "A page.",
             HistoryPage,
             example='{"items": [{"position": "@18c5.2a.19b2", "time": "2026-01-02T03:04:05.678Z", '
@@ -44,7 +44,7 @@ ERASE_HISTORY: Final = Operation(
     "is published afterwards.",
     scope="manage",
     segments=_TOPIC,
-    answers={200: Answer("How many messages it was.", Erased, example='{"erased": 12}')},
+    answers={200: Response("How many messages it was.", Erased, example='{"erased": 12}')},
     problems=(*_PROBLEMS, OUTCOME_UNKNOWN),
 )
 

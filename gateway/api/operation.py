@@ -23,7 +23,7 @@ KEY_PROBLEMS: Final = (UNAUTHORIZED, FORBIDDEN)
 BODY_PROBLEMS: Final = (UNREADABLE, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID)
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True):
     """One answer that is no problem.
 
     Attributes:
@@ -66,5 +66,5 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     segments: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, Response]
     problems: tuple[Kind, ...] = (INTERNAL,)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.api.history_operations import HISTORY_OPERATIONS
-from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Answer, Operation
+from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Operation, Response
 from gateway.api.problem import BUS_UNAVAILABLE, INTERNAL, OUTCOME_UNKNOWN, RESERVED, UNMATCHED
 from gateway.api.token_operations import TOKEN_OPERATIONS
 from gateway.api.types import (
@@ -33,7 +33,7 @@ PUBLISH: Final = Operation(
         "Idempotency-Key": "The same as `id` in the body. When both are there they must be equal."
     },
     answers={
-        202: Answer(
+        202: Response(
             "At least one topic took the message.",
             PublishResponse,
             example='{"id": "5f0c6fb1", "results": [{"topic": "room:42", "position": null}]}',
@@ -63,7 +63,7 @@ PUBLISH_BATCH: Final = Operation(
     example='{"messages": [{"topic": "room:42", "event": "new_message", "payload": {"text": "hi"}}, '
     '{"topics": ["room:1", "room:2"], "event": "moved", "payload": {"to": "room:42"}}]}',
     answers={
-        202: Answer(
+        202: Response(
             "The batch was read; each message has its own outcome.",
             BatchResponse,
             example='{"results": [{"id": "5f0c6fb1", "results": [{"topic": "room:42", '
@@ -81,8 +81,8 @@ LIVEZ: Final = Operation(
     tag="Operate",
     summary="Whether the process works",
     answers={
-        200: Answer("It works.", Liveness, example='{"live": true}'),
-        503: Answer("It is stuck and should be restarted.", Liveness, example='{"live": false}'),
+        200: Response("It works.", Liveness, example='{"live": true}'),
+        503: Response("It is stuck and should be restarted.", Liveness, example='{"live": false}'),
     },
 )
 
@@ -93,8 +93,8 @@ READYZ: Final = Operation(
     tag="Operate",
     summary="Whether new clients should be sent here",
     answers={
-        200: Answer("Ready.", ReadinessReport, example='{"ready": true, "reasons": []}'),
-        503: Answer(
+        200: Response("Ready.", ReadinessReport, example='{"ready": true, "reasons": []}'),
+        503: Response(
             "Not ready, with the reasons.",
             ReadinessReport,
             example='{"ready": false, "reasons": ["bus_down"]}',
@@ -108,7 +108,7 @@ METRICS: Final = Operation(
     name="metrics",
     tag="Operate",
     summary="Figures for Prometheus",
-    answers={200: Answer("Prometheus' text format.", media="text/plain")},
+    answers={200: Response("Prometheus' text format.", media="text/plain")},
 )
 
 OPENAPI: Final = Operation(
@@ -117,7 +117,7 @@ OPENAPI: Final = Operation(
     name="openapi",
     tag="Describe",
     summary="This description as OpenAPI 3.1",
-    answers={200: Answer("The document.")},
+    answers={200: Response("The document.")},
 )
 
 DOCS: Final = Operation(
@@ -126,7 +126,7 @@ DOCS: Final = Operation(
     name="docs",
     tag="Describe",
     summary="This description as a page",
-    answers={200: Answer("The page.", media="text/html")},
+    answers={200: Response("The page.", media="text/html")},
 )
 
 OPERATIONS: Final = (

@@ -92,7 +92,7 @@ class Rules(Protocol):
         """The topic's rule; None when no client could ever join it."""
 
 
-class Publisher:
+class PublishCalls:
     """The two publish calls.
 
     Args:

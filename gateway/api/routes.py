@@ -14,15 +14,15 @@ from gateway.api import token_operations as of_tokens
 from gateway.api import user_operations as of_users
 from gateway.api.body import MAX_BODY_BYTES
 from gateway.api.docs import page
-from gateway.api.health import Exposition, Health, Readiness
+from gateway.api.health import Exposition, Health, HealthState
 from gateway.api.history import Archive, HistoryCalls
 from gateway.api.keys import ApiKey, Keys, authentication
 from gateway.api.openapi import document
 from gateway.api.problem import problems
-from gateway.api.publish import Publisher, Relay, Rules
-from gateway.api.tokens import Revoker, Tokens
+from gateway.api.publish import PublishCalls, Relay, Rules
+from gateway.api.tokens import TokenCalls, TokenRevoker
 from gateway.api.user_types import ReplicaReport
-from gateway.api.users import Directory, Users
+from gateway.api.users import UserCalls, UserDirectory
 from gateway.auth.rules import PersonalTopic
 
 _PAGE_POLICY: Final = (
@@ -82,18 +82,20 @@ def build_api(
     relay: Relay,
     rules: Rules,
     personal: PersonalTopic,
-    directory: Directory,
-    revoker: Revoker,
+    directory: UserDirectory,
+    revoker: TokenRevoker,
     archive: Archive,
     keeps: Callable[[str], bool],
     replicas: Callable[[], list[ReplicaReport]],
-    readiness: Readiness,
+    readiness: HealthState,
     metrics: Metrics,
 ) -> web.Application:
     """The application of the internal listener."""
-    publisher = Publisher(relay, rules, personal, max_payload_bytes=config.limits.max_message_bytes)
-    users = Users(directory, replicas)
-    tokens = Tokens(revoker, leeway_seconds=config.auth.leeway_seconds, clock=time.time)
+    publisher = PublishCalls(
+        relay, rules, personal, max_payload_bytes=config.limits.max_message_bytes
+    )
+    users = UserCalls(directory, replicas)
+    tokens = TokenCalls(revoker, leeway_seconds=config.auth.leeway_seconds, clock=time.time)
     history = HistoryCalls(archive, keeps)
     health = Health(readiness, metrics)
     table = (

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
-from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Answer, Operation
+from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Operation, Response
 from gateway.api.problem import BUS_UNAVAILABLE, INTERNAL
 from gateway.api.tokens import RevokeRequest
 from gateway.api.user_types import Disconnected
@@ -26,7 +26,7 @@ REVOKE: Final = Operation(
     ],
     example='{"user": "42"}',
     answers={
-        200: Answer(
+        200: Response(
             "How many sockets were really closed.",
             Disconnected,
             example='{"disconnected": 2, "complete": true, "missing_replicas": []}',

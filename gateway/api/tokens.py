@@ -82,7 +82,7 @@ class RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
 _decoder: Final = msgspec.json.Decoder(RevokeRequest)
 
 
-class Revoker(Protocol):
+class TokenRevoker(Protocol):
     """Revokes on all replicas."""
 
     async def revoke(self, revocation: Revocation, /) -> tuple[int, Cover]:
@@ -93,7 +93,7 @@ class Revoker(Protocol):
         """
 
 
-class Tokens:
+class TokenCalls:
     """The call.
 
     Args:
@@ -102,7 +102,7 @@ class Tokens:
     """
 
     def __init__(
-        self, revoker: Revoker, *, leeway_seconds: float, clock: Callable[[], float]
+        self, revoker: TokenRevoker, *, leeway_seconds: float, clock: Callable[[], float]
     ) -> None:
         self._revoker = revoker
         self._leeway_seconds = leeway_seconds

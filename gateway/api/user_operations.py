@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Answer, Operation
+from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Operation, Response
 from gateway.api.problem import INTERNAL, INVALID
 from gateway.api.user_types import (
     Disconnected,
@@ -28,7 +28,7 @@ USER: Final = Operation(
     scope="read",
     segments=_USER,
     answers={
-        200: Answer(
+        200: Response(
             "What is known.",
             UserReport,
             example='{"user": "42", "online": true, "sessions": 2, '
@@ -48,7 +48,7 @@ USERS_STATUS: Final = Operation(
     body=StatusRequest,
     example='{"users": ["42", "43"]}',
     answers={
-        200: Answer(
+        200: Response(
             "By user.",
             StatusReport,
             example='{"users": {"42": {"online": true, "sessions": 2}, '
@@ -67,7 +67,7 @@ SESSIONS: Final = Operation(
     scope="read",
     segments=_USER,
     answers={
-        200: Answer(
+        200: Response(
             "The oldest first.",
             SessionList,
             example='{"items": [{"id": "kJ2x-1f", "user": "42", "device": {"id": "d1", "name": null, '
@@ -80,7 +80,7 @@ SESSIONS: Final = Operation(
     problems=_PATH_PROBLEMS,
 )
 
-_DISCONNECTED: Final = Answer(
+_DISCONNECTED: Final = Response(
     "How many were really closed.",
     Disconnected,
     example='{"disconnected": 1, "complete": true, "missing_replicas": []}',
@@ -125,7 +125,7 @@ LEAVE_TOPIC: Final = Operation(
     scope="manage",
     segments=_USER | {"topic": "The topic; one percent-encoded segment."},
     answers={
-        200: Answer(
+        200: Response(
             "How many channels were really ended.",
             Removed,
             example='{"removed": 2, "complete": true, "missing_replicas": []}',
@@ -142,7 +142,7 @@ REPLICAS: Final = Operation(
     summary="The replicas that are alive",
     scope="read",
     answers={
-        200: Answer(
+        200: Response(
             "As this replica sees it.",
             ReplicaList,
             example='{"items": [{"id": "a", "self": true, "sessions": 210, "connections": 214}]}',

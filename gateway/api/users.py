@@ -35,7 +35,7 @@ _status_decoder = msgspec.json.Decoder(StatusRequest)
 _encode = msgspec.json.Encoder().encode
 
 
-class Directory(Protocol):
+class UserDirectory(Protocol):
     """The users of the whole cluster."""
 
     async def presences(self, users: list[str], /) -> tuple[dict[str, Presence], Cover]:
@@ -56,14 +56,16 @@ class Directory(Protocol):
         """Take a user off a topic; returns how many channels ended."""
 
 
-class Users:
+class UserCalls:
     """The calls.
 
     Args:
         replicas: All replicas that are alive.
     """
 
-    def __init__(self, directory: Directory, replicas: Callable[[], list[ReplicaReport]]) -> None:
+    def __init__(
+        self, directory: UserDirectory, replicas: Callable[[], list[ReplicaReport]]
+    ) -> None:
         self._directory = directory
         self._replicas = replicas
 

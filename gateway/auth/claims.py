@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.auth.refusal import Refusal
+from gateway.auth.refusal import TokenRefusal
 from gateway.device import Device, parse_device
 from gateway.errors import TokenError
 from gateway.protocol.reserved import MAX_NAME_BYTES
@@ -76,7 +76,7 @@ def time_of(value: object) -> float:
         TokenError: It is something else.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _MAX_TIME:
-        raise TokenError(Refusal.CLAIMS)
+        raise TokenError(TokenRefusal.CLAIMS)
     return float(value)
 
 
@@ -89,7 +89,7 @@ def id_of(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARACTERS:
-        raise TokenError(Refusal.CLAIMS)
+        raise TokenError(TokenRefusal.CLAIMS)
     return value
 
 
@@ -104,7 +104,7 @@ def device_of(value: object) -> Device | None:
     try:
         return parse_device(value)
     except ValueError:
-        raise TokenError(Refusal.CLAIMS) from None
+        raise TokenError(TokenRefusal.CLAIMS) from None
 
 
 def max_sessions_of(value: object) -> int | None:
@@ -116,7 +116,7 @@ def max_sessions_of(value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SESSIONS:
-        raise TokenError(Refusal.CLAIMS)
+        raise TokenError(TokenRefusal.CLAIMS)
     return value
 
 
@@ -130,7 +130,7 @@ def presence_of(value: object, max_bytes: int) -> bytes:
         return NO_PRESENCE
     encoded = msgspec.json.encode(value) if isinstance(value, dict) else b""
     if not encoded or len(encoded) > max_bytes:
-        raise TokenError(Refusal.CLAIMS)
+        raise TokenError(TokenRefusal.CLAIMS)
     return encoded
 
 
@@ -143,7 +143,7 @@ def topics_of(value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or len(value) > MAX_TOPICS or not all(map(_is_pattern, value)):
-        raise TokenError(Refusal.CLAIMS)
+        raise TokenError(TokenRefusal.CLAIMS)
     return tuple(value)
 
 

@@ -10,10 +10,10 @@ import msgspec
 from gateway.protocol.reserved import MAX_NAME_BYTES
 from gateway.retention import Retention
 
-Join: TypeAlias = Literal["anyone", "authenticated", "token", "upstream"]
-Push: TypeAlias = Literal["deny", "broadcast", "upstream"]
+JoinMode: TypeAlias = Literal["anyone", "authenticated", "token", "upstream"]
+PushMode: TypeAlias = Literal["deny", "broadcast", "upstream"]
 SlowConsumer: TypeAlias = Literal["disconnect", "drop"]
-Presence: TypeAlias = bool | Literal["count"]
+PresenceMode: TypeAlias = bool | Literal["count"]
 
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _MATCH_CACHE: Final = 16_384  # topics in use on a replica are matched over and over
@@ -25,13 +25,13 @@ class ChannelPolicy(Protocol):
     @property
     def pattern(self) -> str: ...
     @property
-    def join(self) -> Join: ...
+    def join(self) -> JoinMode: ...
     @property
-    def push(self) -> Push: ...
+    def push(self) -> PushMode: ...
     @property
     def echo(self) -> bool: ...
     @property
-    def presence(self) -> Presence: ...
+    def presence(self) -> PresenceMode: ...
     @property
     def history(self) -> Retention | None: ...
     @property
@@ -48,10 +48,10 @@ class PersonalTopic(msgspec.Struct, frozen=True):
     """
 
     pattern: str
-    join: Join = "authenticated"
-    push: Push = "deny"
+    join: JoinMode = "authenticated"
+    push: PushMode = "deny"
     echo: bool = True
-    presence: Presence = False
+    presence: PresenceMode = False
     history: Retention | None = None
     slow_consumer: SlowConsumer = "disconnect"
     upstream_url: str = ""
@@ -95,10 +95,10 @@ class Rule(msgspec.Struct, frozen=True):
     pattern: str
     matcher: re.Pattern[str]
     claims: tuple[str, ...]
-    join: Join
-    push: Push
+    join: JoinMode
+    push: PushMode
     echo: bool
-    presence: Presence
+    presence: PresenceMode
     history: Retention | None
     slow_consumer: SlowConsumer
     upstream_url: str

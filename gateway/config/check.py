@@ -8,8 +8,7 @@ from typing import Final
 import msgspec
 
 from gateway.config.address import is_loopback, parse_address
-from gateway.config.channel import Channel
-from gateway.config.sections import Config
+from gateway.config.sections import ChannelSettings, Config
 from gateway.config.syntax import PLACEHOLDER
 
 GRACE_SECONDS: Final = 30
@@ -240,7 +239,7 @@ def _personal(config: Config) -> Iterator[str]:
             )
 
 
-def _shadowed(channels: Sequence[Channel]) -> Iterator[str]:
+def _shadowed(channels: Sequence[ChannelSettings]) -> Iterator[str]:
     for index, channel in enumerate(channels):
         for earlier, other in enumerate(channels[:index]):
             if _covers(other.pattern, channel.pattern):

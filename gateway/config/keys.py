@@ -7,9 +7,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from gateway.config.channel import Channel
 from gateway.config.fields import SECRET, SYNTAX
-from gateway.config.sections import CHANNELS, SECTIONS
+from gateway.config.sections import CHANNELS, SECTIONS, ChannelSettings
 from gateway.config.syntax import Syntax
 
 REQUIRED: Final = msgspec.NODEFAULT
@@ -96,7 +95,7 @@ class Shape(msgspec.Struct, frozen=True):
         return "".join(texts)
 
 
-class Key(msgspec.Struct, frozen=True):
+class ConfigKey(msgspec.Struct, frozen=True):
     """One key.
 
     Attributes:
@@ -146,10 +145,10 @@ def shape_of(annotated: Any) -> Shape:  # noqa: ANN401 -- types with bounds have
     )
 
 
-def keys_of(table: type[msgspec.Struct], prefix: str = "") -> Iterator[Key]:
+def keys_of(table: type[msgspec.Struct], prefix: str = "") -> Iterator[ConfigKey]:
     """The keys of a table, in order."""
     for field in msgspec.structs.fields(table):
-        yield Key(
+        yield ConfigKey(
             path=prefix + field.name,
             name=field.name,
             shape=shape_of(field.type),
@@ -157,11 +156,13 @@ def keys_of(table: type[msgspec.Struct], prefix: str = "") -> Iterator[Key]:
         )
 
 
-def _channels() -> Key:
-    return Key(path=CHANNELS, name=CHANNELS, shape=shape_of(tuple[Channel, ...]), default=())
+def _channels() -> ConfigKey:
+    return ConfigKey(
+        path=CHANNELS, name=CHANNELS, shape=shape_of(tuple[ChannelSettings, ...]), default=()
+    )
 
 
-def _all() -> Iterator[Key]:
+def _all() -> Iterator[ConfigKey]:
     for section, table in SECTIONS.items():
         if (
             section == "sessions"

@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +12,7 @@ from gateway.config.check import impossible
 from gateway.config.convert import Converter, Invalid
 from gateway.config.dev import dev_overrides
 from gateway.config.keys import KEYS
+from gateway.config.masking import masked
 from gateway.config.sections import SECTIONS, Config
 from gateway.config.sources import FILE_VARIABLE, Written, from_environment, from_file, from_flags
 from gateway.errors import ConfigError
@@ -82,6 +83,15 @@ def load_with_origins(
         raise ConfigError(*problems)
     origins = {key: written[key].origin if key in written else DEFAULT for key in KEYS}
     return Loaded(config, file, origins)
+
+
+def effective(loaded: Loaded) -> Iterator[tuple[str, Any, str]]:
+    """Each key with its value, secrets masked, and where it comes from."""
+    sections = msgspec.to_builtins(loaded.config)
+    for path, key in KEYS.items():
+        section, _, name = path.partition(".")
+        value = sections[section][name] if name else sections[section]
+        yield path, masked(value, key.shape), loaded.origins[path]
 
 
 def resolve_replica(config: Config) -> Config:

@@ -22,7 +22,7 @@ _EMPTY: Final = b"{}"
 _ABSENT: Final = msgspec.Raw(b"")
 
 
-class Refused(msgspec.Struct, frozen=True, gc=False):
+class RefusalAnswer(msgspec.Struct, frozen=True, gc=False):
     """The backend said no.
 
     Attributes:
@@ -60,7 +60,7 @@ class JoinAnswer(msgspec.Struct, frozen=True, gc=False):
     state: bytes | None = None
 
 
-class Outgoing(msgspec.Struct, frozen=True, gc=False):
+class TopicMessage(msgspec.Struct, frozen=True, gc=False):
     """A message for the members of the topic.
 
     Attributes:
@@ -83,7 +83,7 @@ class PushAnswer(msgspec.Struct, frozen=True, gc=False):
 
     response: bytes = _EMPTY
     state: bytes | None = None
-    broadcast: tuple[Outgoing, ...] = ()
+    broadcast: tuple[TopicMessage, ...] = ()
 
 
 class _Connect(msgspec.Struct, gc=False):
@@ -123,7 +123,7 @@ T = TypeVar("T")
 
 def connect_answer(
     status: int, body: bytes, *, max_state_bytes: int, max_user_bytes: int
-) -> ConnectAnswer | Refused:
+) -> ConnectAnswer | RefusalAnswer:
     """The answer to ``gateway.connect``.
 
     Args:
@@ -133,21 +133,21 @@ def connect_answer(
         UpstreamUnavailable: The status is no answer, or the body is of another shape.
     """
     answer = _read(_connect, status, body)
-    if isinstance(answer, Refused):
+    if isinstance(answer, RefusalAnswer):
         return answer
     if answer.user is not None and not 0 < len(answer.user.encode()) <= max_user_bytes:
         raise _unusable(f"user is not 1 to {max_user_bytes} bytes")
     return ConnectAnswer(answer.user, answer.device, _state(answer.state, max_state_bytes))
 
 
-def join_answer(status: int, body: bytes, *, max_state_bytes: int) -> JoinAnswer | Refused:
+def join_answer(status: int, body: bytes, *, max_state_bytes: int) -> JoinAnswer | RefusalAnswer:
     """The answer to ``gateway.join``.
 
     Raises:
         UpstreamUnavailable: The status is no answer, or the body is of another shape.
     """
     answer = _read(_join, status, body)
-    if isinstance(answer, Refused):
+    if isinstance(answer, RefusalAnswer):
         return answer
     return JoinAnswer(
         _optional_object("response", answer.response),
@@ -156,14 +156,14 @@ def join_answer(status: int, body: bytes, *, max_state_bytes: int) -> JoinAnswer
     )
 
 
-def push_answer(status: int, body: bytes, *, max_state_bytes: int) -> PushAnswer | Refused:
+def push_answer(status: int, body: bytes, *, max_state_bytes: int) -> PushAnswer | RefusalAnswer:
     """The answer to ``gateway.push``.
 
     Raises:
         UpstreamUnavailable: The status is no answer, or the body is of another shape.
     """
     answer = _read(_push, status, body)
-    if isinstance(answer, Refused):
+    if isinstance(answer, RefusalAnswer):
         return answer
     broadcast = answer.broadcast or ()
     if len(broadcast) > MAX_BROADCASTS:
@@ -175,21 +175,21 @@ def push_answer(status: int, body: bytes, *, max_state_bytes: int) -> PushAnswer
     )
 
 
-def event_answer(status: int, _: bytes) -> Refused | None:
+def event_answer(status: int, _: bytes) -> RefusalAnswer | None:
     """The answer to what the backend is only told: its status is all that counts.
 
     Raises:
         UpstreamUnavailable: The status is no answer.
     """
     if 400 <= status < 500:
-        return Refused(status, _EMPTY)
+        return RefusalAnswer(status, _EMPTY)
     _need_success(status)
     return None
 
 
-def _read(decoder: msgspec.json.Decoder[T], status: int, body: bytes) -> T | Refused:
+def _read(decoder: msgspec.json.Decoder[T], status: int, body: bytes) -> T | RefusalAnswer:
     if 400 <= status < 500:
-        return Refused(status, _refusal(body))
+        return RefusalAnswer(status, _refusal(body))
     _need_success(status)
     try:
         return _decode(decoder, body.strip() or _EMPTY)
@@ -253,10 +253,12 @@ def _state(raw: msgspec.Raw, most: int) -> bytes | None:
     return state or None
 
 
-def _outgoing(message: _Message) -> Outgoing:
+def _outgoing(message: _Message) -> TopicMessage:
     if not message.event or not name_fits(message.event):
         raise _unusable(f"an event to broadcast is not 1 to {MAX_NAME_BYTES} bytes")
-    return Outgoing(message.event, _need_object("a payload to broadcast", bytes(message.payload)))
+    return TopicMessage(
+        message.event, _need_object("a payload to broadcast", bytes(message.payload))
+    )
 
 
 def _unusable(detail: str) -> UpstreamUnavailable:

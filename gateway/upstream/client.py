@@ -14,7 +14,7 @@ from gateway.upstream.answers import (
     ConnectAnswer,
     JoinAnswer,
     PushAnswer,
-    Refused,
+    RefusalAnswer,
     connect_answer,
     event_answer,
     join_answer,
@@ -22,13 +22,13 @@ from gateway.upstream.answers import (
 )
 from gateway.upstream.backend import Backend
 from gateway.upstream.call import Call, body, headers, source
-from gateway.upstream.exchange import Exchange
+from gateway.upstream.exchange import HttpExchange
 from gateway.upstream.slots import Slots
 
 T = TypeVar("T")
 
 
-class UpstreamSettings(Protocol):
+class CallbackSettings(Protocol):
     """The ``[upstream]`` section, as far as requests are concerned."""
 
     @property
@@ -69,7 +69,7 @@ class Upstream:
 
     def __init__(
         self,
-        settings: UpstreamSettings,
+        settings: CallbackSettings,
         *,
         replica: str,
         max_user_bytes: int,
@@ -82,7 +82,7 @@ class Upstream:
         self._metrics = metrics
         self._clock = clock
         self._wall_clock = wall_clock
-        self._exchange = Exchange(settings.max_in_flight)
+        self._exchange = HttpExchange(settings.max_in_flight)
         self._slots = Slots(settings.max_in_flight, metrics.in_flight)
         self._backends: dict[str, Backend] = {}
         bound = settings.max_state_bytes
@@ -129,14 +129,16 @@ class Upstream:
         """Close all connections; callbacks under way and later ones fail as ``unreachable``."""
         await self._exchange.close()
 
-    async def _ask(self, call: Call, url: str, read: Callable[[int, bytes], T | Refused]) -> T:
+    async def _ask(
+        self, call: Call, url: str, read: Callable[[int, bytes], T | RefusalAnswer]
+    ) -> T:
         return await self._call(call, url, read, secrets.token_hex(16), self._wall_clock())
 
     async def _call(
         self,
         call: Call,
         url: str,
-        read: Callable[[int, bytes], T | Refused],
+        read: Callable[[int, bytes], T | RefusalAnswer],
         call_id: str,
         born: float,
     ) -> T:
@@ -163,7 +165,7 @@ class Upstream:
             raise
         self._metrics.request(call.type, str(status), self._clock() - started)
         backend.answered(ticket, call)
-        if isinstance(answer, Refused):
+        if isinstance(answer, RefusalAnswer):
             raise UpstreamRefused(answer.status, answer.body)
         return answer
 
@@ -171,10 +173,10 @@ class Upstream:
         self,
         url: URL,
         call: Call,
-        read: Callable[[int, bytes], T | Refused],
+        read: Callable[[int, bytes], T | RefusalAnswer],
         call_id: str,
         born: float,
-    ) -> tuple[int, T | Refused]:
+    ) -> tuple[int, T | RefusalAnswer]:
         content = body(call)
         fields = headers(
             call,

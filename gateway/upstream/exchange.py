@@ -41,7 +41,7 @@ _FIXED_HEADERS: Final = {
 }
 
 
-class Exchange:
+class HttpExchange:
     """Posts callbacks; to be made within a running event loop.
 
     Nothing comes from the environment (proxies, .netrc), no cookie is kept and no redirect followed:

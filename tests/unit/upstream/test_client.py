@@ -17,7 +17,7 @@ from gateway.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, Upst
 from gateway.metrics import Metrics, UpstreamCounters
 from gateway.upstream import call as calls
 from gateway.upstream import exchange
-from gateway.upstream.answers import ConnectAnswer, JoinAnswer, Outgoing, PushAnswer
+from gateway.upstream.answers import ConnectAnswer, JoinAnswer, PushAnswer, TopicMessage
 from gateway.upstream.breaker import FAILURES
 from gateway.upstream.call import Call
 from gateway.upstream.client import Upstream
@@ -120,7 +120,7 @@ async def test_answers_come_back_as_they_are() -> None:
     async with serving(script) as backend, upstream(backend.url) as client:
         assert await client.connect(Call(calls.CONNECT)) == ConnectAnswer("7")
         assert await client.join(JOIN) == JoinAnswer(b'{"a": 1}')
-        assert await client.push(PUSH) == PushAnswer(broadcast=(Outgoing("e", b"{ }"),))
+        assert await client.push(PUSH) == PushAnswer(broadcast=(TopicMessage("e", b"{ }"),))
 
 
 async def test_the_request_is_what_the_documents_say() -> None:
