@@ -1,11 +1,15 @@
 """Names on the bus: which subject carries what."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _PLAIN_TOPIC: Final = re.compile(r"[A-Za-z0-9_-]+(?::[A-Za-z0-9_-]+)*").fullmatch
 _PLAIN_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 _SUBJECT: Final = re.compile(r"[^\s.*>]+(?:\.[^\s.*>]+)*").fullmatch
+
+_IN_USE: Final = 16_384
+"""Subjects kept at hand: those in use are named with every message."""
 
 _ENCODED: Final = tuple(
     chr(byte) if _PLAIN_TOKEN(chr(byte)) else f"%{byte:02X}" for byte in range(256)
@@ -52,6 +56,7 @@ class Subjects:
         return self._replica + _token(replica)
 
 
+@lru_cache(_IN_USE)
 def check(subject: str) -> None:
     """Refuse what is not the concrete name of a subject.
 
@@ -64,6 +69,7 @@ def check(subject: str) -> None:
         raise ValueError(f"not a subject: {subject!r}")
 
 
+@lru_cache(_IN_USE)
 def _tokens(topic: str) -> str:
     if _PLAIN_TOPIC(topic):
         return topic.replace(":", ".")

@@ -1,7 +1,7 @@
 """Writes what a client missed before it becomes a member: as fast as it reads, and no faster."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -39,7 +39,7 @@ class Replays:
         delivered: Counts messages handed to sockets.
     """
 
-    def __init__(self, relay: Relay, delivered: "Delivered") -> None:
+    def __init__(self, relay: Relay, delivered: Callable[[int], None]) -> None:
         self._relay = relay
         self._delivered = delivered
 
@@ -117,12 +117,6 @@ class Replays:
             socket.send(b"".join(parts))
             self._delivered(len(parts))
         return messages[taken:]
-
-
-class Delivered(Protocol):
-    """Counts messages handed to sockets."""
-
-    def __call__(self, messages: float, /) -> None: ...
 
 
 def _after(messages: Sequence[Stored], position: Position) -> Position:

@@ -66,10 +66,11 @@ def test_every_metric_is_explained_with_its_labels() -> None:
     metrics = Metrics()
     exported = {}
     for metric in vars(metrics).values():
-        name = getattr(metric, "_name", None)
-        if name is not None:
-            suffix = "_total" if metric._type == "counter" else ""
-            exported[name.removeprefix("gateway_") + suffix] = set(metric._labelnames)
+        if hasattr(metric, "collect") and metric is not metrics.registry:
+            [family] = metric.collect()
+            suffix = "_total" if family.type == "counter" else ""
+            labels = getattr(metric, "_labelnames", ())
+            exported[family.name.removeprefix("gateway_") + suffix] = set(labels)
     exported["build_info"] = {"version"}
 
     assert documented == exported

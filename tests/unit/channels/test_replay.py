@@ -79,7 +79,7 @@ class Scene:
         self.registry = Registry()
         self.written: list[bytes] = []
         self.unread = 0
-        self.delivered = 0.0
+        self.delivered = 0
         self.errors = 0
         self.unsubscribed = 0
         self.excluded: set[int] = set()
@@ -110,7 +110,7 @@ class Scene:
         self.unsubscribed += 1
 
     # the metrics
-    def _delivered(self, count: float) -> None:
+    def _delivered(self, count: int) -> None:
         self.delivered += count
 
     # the connection
