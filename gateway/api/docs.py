@@ -1,4 +1,4 @@
-"""The OpenAPI document as a page: one file, nothing loaded from anywhere."""
+"""Renders the OpenAPI document as one HTML page that loads nothing from elsewhere."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The API's description, OpenAPI 3.1, generated from the types that validate and the table of operations."""
+"""Generates the OpenAPI 3.1 document from the table of operations and the types that validate bodies."""
 
 import json
 from collections import defaultdict

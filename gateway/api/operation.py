@@ -5,7 +5,6 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.api.keys import Scope
 from gateway.api.problem import (
     FORBIDDEN,
     INTERNAL,
@@ -16,6 +15,7 @@ from gateway.api.problem import (
     UNSUPPORTED_MEDIA_TYPE,
     Kind,
 )
+from gateway.config.fields import Scope
 
 JSON: Final = "application/json"
 

@@ -1,4 +1,4 @@
-"""The call that revokes tokens."""
+"""Revokes tokens: ``POST /v1/tokens/revoke``."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -129,11 +129,8 @@ class TokenCalls:
                 "learn of it when the bus is back, if this replica lives until then."
             )
             raise refusal(BUS_UNAVAILABLE, text) from None
-        return web.Response(
-            body=msgspec.json.encode(
-                Disconnected(
-                    disconnected=closed, complete=cover.complete, missing_replicas=cover.missing
-                )
-            ),
-            content_type="application/json",
+        return body.answer(
+            Disconnected(
+                disconnected=closed, complete=cover.complete, missing_replicas=cover.missing
+            )
         )

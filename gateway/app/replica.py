@@ -169,13 +169,12 @@ class Gateway:
         self._public.on_shutdown.append(self._let_go)
         self._internal = api.build_api(
             config=config,
-            relay=self._relay,
+            publisher=self._relay,
             rules=rules,
             personal=personal,
             directory=self._users.directory,
             revoker=self._users.revoker,
             archive=StoredArchive(self._relay),
-            keeps=lambda topic: rules.history(topic) is not None,
             replicas=self._replicas,
             readiness=self._readiness,
             metrics=metrics,
