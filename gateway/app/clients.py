@@ -1,4 +1,4 @@
-"""Builds what belongs to clients and connects it: who may come, what they share, how they connect."""
+"""Builds and connects the parts that serve clients: admission, connections, WebSocket and long-poll."""
 
 import time
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""A replica: all its parts, built, started and stopped."""
+"""Builds, starts and stops a replica: all parts of one gateway process."""
 
 import asyncio
 import gc
@@ -14,12 +14,12 @@ from aiohttp import web
 
 from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
-from gateway.app import leaving
+from gateway.app import shutdown
 from gateway.app.archive import StoredArchive
+from gateway.app.backend_facts import BackendFacts
 from gateway.app.clients import ClientParts
 from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
 from gateway.app.supervisor import Supervisor
-from gateway.app.telling import ToldBackend
 from gateway.app.users import UserParts
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.bus import open_bus
@@ -132,10 +132,10 @@ class Gateway:
             relay=self._relay,
             personal=personal,
             metrics=metrics,
-            facts=ToldBackend(self._outbox),
+            facts=BackendFacts(self._outbox),
             counts=lambda: (self._users.sessions.count, len(self._connections.open)),
             superseded=self._superseded,
-            close_revoked=self._close_revoked,
+            close_revoked=lambda: self._connections.close_revoked(),  # noqa: PLW0108 -- made below
         )
         self._clients = ClientParts(
             config,
@@ -150,7 +150,7 @@ class Gateway:
         self._users.directory.on_leave = self._connections.leave_topic
         self._readiness = Readiness(
             self._connections,
-            self._bus,
+            lambda: None if self._bus.connected else "bus_down",
             self._supervisor.doubt,
             self._users.revoker.doubt,
             self._history_doubt,
@@ -210,11 +210,11 @@ class Gateway:
             await public.cleanup()  # nobody is moved by a process that must not go on
         else:
             await self._drain.run()
-        await leaving.finish(
+        await shutdown.finish(
             sockets=self._end_sockets(public),
-            callbacks=self._clients.callbacks,
+            finish_callbacks=self._clients.callbacks.finish,
             hand_over=self._hand_over(),
-            outbox=self._outbox,
+            close_outbox=self._outbox.close,
             pushes_dropped=self._metrics.messages_dropped.labels("closing").inc,
         )
         await self._supervisor.stop()
@@ -291,9 +291,6 @@ class Gateway:
         """Why clients cannot resume here now."""
         problem = self._history.problem
         return None if problem is None else f"history_{problem}"
-
-    def _close_revoked(self) -> int:
-        return self._connections.close_revoked()
 
     def _superseded(self) -> None:
         if self._stop.is_set():

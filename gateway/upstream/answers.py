@@ -1,4 +1,4 @@
-"""What a backend answers, read without believing it: any other shape is no answer at all.
+"""Parses the backend's answers to callbacks; one of another shape counts as no answer.
 
 Payloads stay the bytes they were. Unknown keys are ignored, as the backend may be newer; ``null`` is the
 same as an absent key, but for ``state``, where it is a value like any other.
@@ -245,9 +245,8 @@ def _need_object(key: str, value: bytes) -> bytes:
 
 
 def _state(raw: msgspec.Raw, most: int) -> bytes | None:
-    state = bytes(
-        raw
-    )  # a copy: a slice would keep the whole answer in memory as long as the session
+    # a copy: a slice would keep the whole answer in memory as long as the session
+    state = bytes(raw)
     if len(state) > most:
         raise _unusable(f"state is above {most} bytes")
     return state or None

@@ -1,4 +1,4 @@
-"""A circuit breaker: a backend that fails is left alone for a while, then tried with one call.
+"""A circuit breaker: stops calling a backend that fails, and tries it with one call after a pause.
 
 ::
 
@@ -55,11 +55,10 @@ class Breaker:
         self._clock = clock
         self._failures = 0
         self._suspect = ""  # of the last failure
-        self._proofs: list[
-            tuple[str, float]
-        ] = []  # the last two clients that were answered, and when
+        # the last two clients that were answered, and when
+        self._proofs: list[tuple[str, float]] = []
         self._open_until = 0.0
-        self._era = 0
+        self._generation = 0
         self.state = BreakerState.CLOSED
         self.seconds = 0.0
 
@@ -83,7 +82,7 @@ class Breaker:
             return None
         if self.state is BreakerState.OPEN:
             self._change(BreakerState.HALF_OPEN)
-        return self._era
+        return self._generation
 
     def succeeded(self, ticket: int, client: str = "") -> bool:
         """The backend answered; returns whether that closed it.
@@ -91,7 +90,7 @@ class Breaker:
         Args:
             client: Whom it was about.
         """
-        if ticket != self._era:
+        if ticket != self._generation:
             return False
         self._failures = 0
         others = [proof for proof in self._proofs if proof[0] != client]
@@ -108,7 +107,7 @@ class Breaker:
         Args:
             suspect: The client whose input may be the reason; empty where it cannot be.
         """
-        if ticket != self._era:
+        if ticket != self._generation:
             return False
         again, self._suspect = suspect == self._suspect, suspect
         if self.state is BreakerState.CLOSED and suspect and again and self._works_without(suspect):
@@ -123,7 +122,7 @@ class Breaker:
 
     def given_up(self, ticket: int) -> None:
         """Nobody waited for the answer, so it says nothing."""
-        if ticket == self._era and self.state is BreakerState.HALF_OPEN:
+        if ticket == self._generation and self.state is BreakerState.HALF_OPEN:
             self._open_until = self._clock()
             self._change(BreakerState.OPEN)
 
@@ -134,4 +133,4 @@ class Breaker:
 
     def _change(self, state: BreakerState) -> None:
         self.state = state
-        self._era += 1
+        self._generation += 1

@@ -1,4 +1,4 @@
-"""Asks the backend and waits for its answer, within bounds that keep a dying backend from doing harm."""
+"""Sends callbacks to the backend and waits for its answers, within bounds of time and number."""
 
 import asyncio
 import secrets
@@ -113,17 +113,17 @@ class Upstream:
         """Hand over a client's push; arguments and errors as for :meth:`connect`."""
         return await self._ask(call, url, self._push_answer)
 
-    async def tell(self, call: Call, call_id: str, born: float) -> None:
+    async def tell(self, call: Call, call_id: str, occurred_at: float) -> None:
         """Tell of an event, once.
 
         Args:
             call_id: The same when it is told again.
-            born: When it happened, unix seconds.
+            occurred_at: When it happened, unix seconds.
 
         Raises:
             UpstreamError: As for :meth:`connect`: the backend has not taken it.
         """
-        await self._call(call, "", event_answer, call_id, born)
+        await self._call(call, "", event_answer, call_id, occurred_at)
 
     async def close(self) -> None:
         """Close all connections; callbacks under way and later ones fail as ``unreachable``."""
@@ -140,7 +140,7 @@ class Upstream:
         url: str,
         read: Callable[[int, bytes], T | RefusalAnswer],
         call_id: str,
-        born: float,
+        occurred_at: float,
     ) -> T:
         backend = self._backend(url)
         ticket: int | None = None
@@ -150,7 +150,7 @@ class Upstream:
                 backend.check()
                 async with self._slots:
                     ticket = backend.admit()
-                    status, answer = await self._send(backend.url, call, read, call_id, born)
+                    status, answer = await self._send(backend.url, call, read, call_id, occurred_at)
         except (TimeoutError, UpstreamUnavailable) as problem:
             word, detail = _describe(problem)
             self._metrics.request(call.type, word, self._clock() - started)
@@ -175,7 +175,7 @@ class Upstream:
         call: Call,
         read: Callable[[int, bytes], T | RefusalAnswer],
         call_id: str,
-        born: float,
+        occurred_at: float,
     ) -> tuple[int, T | RefusalAnswer]:
         content = body(call)
         fields = headers(
@@ -183,7 +183,7 @@ class Upstream:
             content,
             call_id=call_id,
             source=self._source,
-            born=born,
+            occurred_at=occurred_at,
             now=self._wall_clock(),
             secrets=self._settings.secrets,
         )

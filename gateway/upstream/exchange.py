@@ -1,4 +1,4 @@
-"""One HTTP exchange with a backend, over connections that are kept; the one module that knows aiohttp."""
+"""Posts requests to a backend over kept connections; here alone do callbacks touch aiohttp."""
 
 import io
 from collections.abc import Mapping

@@ -27,7 +27,7 @@ def headers_of(call: Call, **others: Any) -> dict[str, str]:
     defaults: dict[str, Any] = {
         "call_id": "id",
         "source": source("a"),
-        "born": 0.0,
+        "occurred_at": 0.0,
         "now": 0.0,
         "secrets": [],
     }
@@ -138,7 +138,8 @@ def test_a_cloudevents_library_reads_the_event(user: str) -> None:
     call = Call(calls.JOIN, session="s", user=user, topic="room:1")
 
     event = from_http(
-        headers_of(call, call_id="abc", source=source("gw 1/ü"), born=1_700_000_000.25), body(call)
+        headers_of(call, call_id="abc", source=source("gw 1/ü"), occurred_at=1_700_000_000.25),
+        body(call),
     )
 
     assert event.get_attributes() == {

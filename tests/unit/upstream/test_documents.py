@@ -44,7 +44,7 @@ def fields(call: Call, now: float) -> dict[str, str]:
         body(call),
         call_id="5f0c1e0f5b2b4b6f9d3c8a7e6d5c4b3a",
         source=source("gw-1"),
-        born=now,
+        occurred_at=now,
         now=now,
         secrets=[SECRET],
     )

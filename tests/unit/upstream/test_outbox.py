@@ -44,9 +44,9 @@ class Backend:
         self.gate.set()
         self.active = 0
 
-    async def tell(self, call: Call, call_id: str, born: float) -> None:
+    async def tell(self, call: Call, call_id: str, occurred_at: float) -> None:
         now = asyncio.get_running_loop().time()
-        self.tries.append((now, call.user, call.type, call_id, born))
+        self.tries.append((now, call.user, call.type, call_id, occurred_at))
         self.active += 1
         try:
             await self.gate.wait()
@@ -124,7 +124,7 @@ async def test_an_event_is_told_once_and_forgotten() -> None:
 
         assert at.backend.told("1") == [calls.USER_ONLINE]
         assert (at.counts.waiting, at.counts.dropped) == (0, {})
-        assert at.outbox._lines == {}
+        assert at.outbox._queues == {}
 
 
 async def test_events_wait_until_somebody_runs() -> None:
@@ -181,7 +181,7 @@ async def test_an_event_is_told_again_unchanged_after_longer_and_longer_pauses()
         pauses = [after - before for before, after in pairwise(times)]
         assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
         assert len({call_id for _, _, _, call_id, _ in at.backend.tries}) == 1
-        assert {born for *_, born in at.backend.tries} == {8.0}
+        assert {occurred_at for *_, occurred_at in at.backend.tries} == {8.0}
 
 
 async def test_chance_shortens_pauses_by_up_to_half() -> None:
