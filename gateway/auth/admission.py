@@ -1,4 +1,4 @@
-"""Who may connect and who may join: tokens and rules put together."""
+"""Decides who may connect and who may join which topic, by tokens and channel rules."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The keys of an identity provider: fetched, kept, and fetched again when they change.
+"""Fetches the keys of an identity provider, keeps them, and fetches them again when they change.
 
 How an address is fetched is the caller's business, who bounds the size and the time of it.
 """
@@ -105,9 +105,8 @@ class FetchedKeys:
 
     async def _refresh(self) -> None:
         """Fetch once, together with whoever else is waiting for that."""
-        with contextlib.suppress(
-            CallCancelled
-        ):  # then there are the keys there were before, if any
+        # cancelled, there are the keys there were before, if any
+        with contextlib.suppress(CallCancelled):
             await self._fetches.share(None, self._fetch_keys)
 
     async def _fetch_keys(self) -> None:

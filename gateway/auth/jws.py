@@ -1,4 +1,4 @@
-"""A token as it is signed: the compact form of a JSON Web Signature (RFC 7515, section 7.1).
+"""Parses a token's signed form, the compact JSON Web Signature (RFC 7515, section 7.1).
 
 A token is read once and then tried with as many keys as may have signed it. Nothing in it is believed here.
 """

@@ -1,4 +1,4 @@
-"""Why a token is refused."""
+"""The reasons for which a token is refused."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""Channel rules: the configured policy for topics matching a pattern."""
+"""Channel rules: what clients may do on the topics that match a pattern."""
 
 import re
 from collections.abc import Iterable
@@ -7,6 +7,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from gateway.auth.claims import Claims
 from gateway.protocol.reserved import MAX_NAME_BYTES
 from gateway.retention import Retention
 
@@ -66,30 +67,13 @@ class PersonalTopic(msgspec.Struct, frozen=True):
         return self.pattern.replace("{sub}", user)
 
 
-class NamedClaims(Protocol):
-    """The claims of a token."""
-
-    def admits_topic(self, topic: str, /) -> bool:
-        """Whether the claim ``topics`` names a topic."""
-
-    def get(self, name: str, /) -> str | None:
-        """A claim that is a string; None where there is none."""
-
-
 class Rule(msgspec.Struct, frozen=True):
-    """A channel rule.
+    """A channel rule; what is not explained here is a key of ``[[channels]]``.
 
     Attributes:
         pattern: Exact, ``prefix*``, or with placeholders such as ``user:{sub}``.
         matcher: The pattern compiled; its groups are the placeholders.
         claims: Names of the placeholders, in order.
-        join: Who may join, before a backend is asked.
-        push: What a client's push does.
-        echo: Whether the pusher gets its own broadcast.
-        presence: Whether members see who else is there, or how many.
-        history: What is kept of its topics; None for nothing.
-        slow_consumer: What happens to a socket that is behind.
-        upstream_url: The backend of these topics; empty for the one of all.
     """
 
     pattern: str
@@ -103,7 +87,7 @@ class Rule(msgspec.Struct, frozen=True):
     slow_consumer: SlowConsumer
     upstream_url: str
 
-    def admits(self, topic: str, claims: NamedClaims | None) -> bool:
+    def admits(self, topic: str, claims: Claims | None) -> bool:
         """Whether a socket with these claims may join a topic this rule matches, or ask a backend to.
 
         Args:

@@ -1,4 +1,4 @@
-"""Tokens: JSON Web Tokens (RFC 7519) that say who a client is."""
+"""Verifies and mints tokens: JSON Web Tokens (RFC 7519) that say who a client is."""
 
 import time
 import warnings

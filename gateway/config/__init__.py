@@ -1,6 +1,6 @@
-"""What the operator configured: read from a file, the environment and flags, checked, explained."""
+"""The configuration: read from a file, the environment and flags, checked, and documented."""
 
-from gateway.config.load import Loaded, load_config, load_with_origins, resolve_replica
+from gateway.config.load import Loaded, load_config, resolve_replica
 from gateway.config.sections import AuthSettings, ChannelSettings, Config, LimitsSettings
 
 __all__ = [
@@ -10,6 +10,5 @@ __all__ = [
     "LimitsSettings",
     "Loaded",
     "load_config",
-    "load_with_origins",
     "resolve_replica",
 ]

@@ -1,4 +1,4 @@
-"""From what was written to the Structs, collecting everything that is wrong on the way."""
+"""Converts written values to the types of their keys, and collects everything that is wrong."""
 
 import difflib
 from collections.abc import Collection, Iterable

@@ -1,4 +1,4 @@
-"""What the keys of the configuration are made of: types of values, their bounds, and marks on them."""
+"""Types that the keys of the configuration share: values with their bounds, and marks on them."""
 
 from typing import Annotated, Final, Literal, TypeAlias
 

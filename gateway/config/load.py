@@ -1,4 +1,4 @@
-"""Reading the configuration: defaults, under a TOML file, under the environment, under flags."""
+"""Loads the configuration: flags come before the environment, that before a TOML file and defaults."""
 
 import os
 import secrets
@@ -40,19 +40,8 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     assignments: Sequence[str] = (),
     dev: bool = False,
-) -> Config:
-    """The configuration; see :func:`load_with_origins`."""
-    return load_with_origins(path, environ=environ, assignments=assignments, dev=dev).config
-
-
-def load_with_origins(
-    path: str | os.PathLike[str] | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    assignments: Sequence[str] = (),
-    dev: bool = False,
 ) -> Loaded:
-    """Read the configuration and check it.
+    """Read the configuration, and check it.
 
     Args:
         path: The TOML file; None for the one that ``GATEWAY_CONFIG`` names, if any.

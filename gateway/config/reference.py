@@ -1,4 +1,4 @@
-"""The documentation of all keys, made from their definition.
+"""Generates the documentation of all keys from their definition.
 
 ``config/gateway.toml`` is :func:`toml_reference`, and ``docs/configuration.md`` ends in
 :func:`markdown_reference`; tests fail when they are not.

@@ -1,4 +1,4 @@
-"""Where values are written: a TOML file, the environment, and ``section.key=value`` flags."""
+"""Reads values from a TOML file, the environment, and ``section.key=value`` flags."""
 
 import tomllib
 from collections.abc import Iterable, Mapping

@@ -15,11 +15,6 @@ from gateway.device import UNKNOWN, Device
 CONNECT: Final = "gateway.connect"
 JOIN: Final = "gateway.join"
 PUSH: Final = "gateway.push"
-SESSION_STARTED: Final = "gateway.session.started"
-SESSION_ENDED: Final = "gateway.session.ended"
-USER_ONLINE: Final = "gateway.user.online"
-USER_OFFLINE: Final = "gateway.user.offline"
-REPLICA_LOST: Final = "gateway.replica.lost"
 
 STRANGERS: Final = "\0"
 """All who connect and have not said who they are: each try has a session of its own, so that says nothing."""
@@ -40,7 +35,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     """What a callback says; what is absent is left away.
 
     Attributes:
-        type: One of the types above; also a label of metrics, so never anything else.
+        type: One of the types above, or an event such as ``gateway.user.online``; a label of metrics too.
         session: The socket it is about; empty for what is about no single one.
         user: None for an anonymous client.
         state: What the backend keeps with the session, as JSON; goes where a session goes.

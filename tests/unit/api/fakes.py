@@ -10,6 +10,7 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
 from yarl import URL
 
+from gateway.api import problem
 from gateway.api.history import HistoryItem
 from gateway.api.user_types import ReplicaReport
 from gateway.auth.revocations import Revocation
@@ -34,6 +35,9 @@ CONFIG = Config(
     ),
     limits=LimitsSettings(max_message_bytes=1000),
 )
+
+KINDS = tuple(value for value in vars(problem).values() if isinstance(value, problem.Kind))
+"""All kinds of problems, in the order of the module."""
 
 PERSONAL = PersonalTopic("user:{sub}")
 

@@ -7,8 +7,8 @@ import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from gateway.api.problem import KINDS, problems
-from tests.unit.api.fakes import Gateway
+from gateway.api.problem import problems
+from tests.unit.api.fakes import KINDS, Gateway
 
 DOCS = Path(__file__).parents[3] / "docs" / "api.md"
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import ChannelSettings, Config, load_config, load_with_origins
+from gateway.config import ChannelSettings, Config
+from gateway.config import load_config as load_with_origins
 from gateway.config.dev import SECRET
 from gateway.errors import ConfigError
+from tests.unit.config.loading import load_config
 
 
 def dev(*assignments: str, **environ: str) -> Config:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, load_config
+from gateway.config import Config
 from gateway.config.keys import KEYS, keys_of
 from gateway.config.reference import markdown_reference, toml_reference, toml_value
 from gateway.config.sections import ChannelSettings
+from tests.unit.config.loading import load_config
 
 ROOT = Path(__file__).parents[3]
 

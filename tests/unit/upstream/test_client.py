@@ -160,7 +160,7 @@ async def test_an_event_that_is_told_again_keeps_id_and_time_and_is_signed_afres
             wall_clock=wall,
         )
         async with closing(client):
-            online = Call(calls.USER_ONLINE, user="42")
+            online = Call("gateway.user.online", user="42")
             with pytest.raises(UpstreamRefused):
                 await client.tell(online, "abc", 1000.0)
             wall.now += 60
@@ -509,7 +509,7 @@ async def test_refusals_are_answers_to_the_breaker() -> None:
         await fail(client, 2 * FAILURES)
         for _ in range(2 * FAILURES):
             with pytest.raises(UpstreamRefused):
-                await client.tell(Call(calls.USER_ONLINE, user="1"), "abc", 0.0)
+                await client.tell(Call("gateway.user.online", user="1"), "abc", 0.0)
 
     assert len(backend.requests) == 4 * FAILURES
 

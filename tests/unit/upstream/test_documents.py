@@ -18,11 +18,11 @@ TYPES = {
     calls.CONNECT,
     calls.JOIN,
     calls.PUSH,
-    calls.SESSION_STARTED,
-    calls.SESSION_ENDED,
-    calls.USER_ONLINE,
-    calls.USER_OFFLINE,
-    calls.REPLICA_LOST,
+    "gateway.session.started",
+    "gateway.session.ended",
+    "gateway.user.online",
+    "gateway.user.offline",
+    "gateway.replica.lost",
 }
 SECRET = "whsec_" + base64.b64encode(b"01234567890123456789012345678901").decode()
 EXAMPLE = Call(
