@@ -15,6 +15,7 @@ from gateway.api.history import HistoryItem
 from gateway.api.user_types import ReplicaReport
 from gateway.auth.revocations import Revocation
 from gateway.auth.rules import PersonalTopic, Rules
+from gateway.cluster import Cover
 from gateway.config import ChannelSettings, Config, LimitsSettings
 from gateway.config.sections import ApiKeySettings, ApiSettings
 from gateway.hub.broadcast import Audience
@@ -22,7 +23,6 @@ from gateway.metrics import Metrics
 from gateway.relay import NOT_KEPT, Published
 from gateway.retention import Retention
 from gateway.sessions.commands import Presence, Session
-from gateway.sessions.directory import Cover
 
 CONFIG = Config(
     api=ApiSettings(
