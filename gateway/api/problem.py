@@ -29,8 +29,6 @@ class Kind(msgspec.Struct, frozen=True):
 
     Attributes:
         slug: Stable name, the end of the problem's ``type``.
-        status: HTTP status it is answered with.
-        title: The same text for every problem of the kind.
         headers: Sent with every answer of the kind.
     """
 
@@ -101,12 +99,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Refusal(Exception):
-    """Ends a request with a problem.
-
-    Attributes:
-        problem: What the client is told.
-        headers: Sent beside it.
-    """
+    """Ends a request with a problem, and headers beside it."""
 
     def __init__(self, problem: Problem, headers: Mapping[str, str]) -> None:
         super().__init__(problem.title)

@@ -29,9 +29,7 @@ class Jws(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         algorithm: What the header says of it: to find keys by, never to verify with.
         key_id: ``kid``, which of the signer's keys it is; None where the header does not say.
-        payload: JSON that claims something.
         signed: What the signature is of.
-        signature: As bytes.
     """
 
     algorithm: str

@@ -1,4 +1,4 @@
-"""What the commands share that talk to the API of a running gateway."""
+"""Calls the HTTP API of a running gateway, for the commands that need one."""
 
 import asyncio
 from collections.abc import Mapping

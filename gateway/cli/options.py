@@ -1,4 +1,4 @@
-"""What the commands share: options, reading the configuration, errors, and output."""
+"""Options, reading of the configuration, errors and output, as all commands have them."""
 
 import sys
 from typing import Annotated, Any, Final, TypeAlias

@@ -1,7 +1,7 @@
 """Checks the configuration as a whole: what cannot work is an error, what was hardly meant a warning."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +41,15 @@ class Finding(msgspec.Struct, frozen=True):
 
 def impossible(config: Config) -> Iterator[Finding]:
     """What cannot work."""
-    for check in _CHECKS:
-        yield from check(config)
+    yield from _tls(config)
+    yield from _listeners(config)
+    yield from _credentials(config)
+    yield from _api_keys(config)
+    yield from _patterns(config)
+    yield from _history(config)
+    yield from _upstream(config)
+    yield from _buffers(config)
+    yield from _drain(config)
 
 
 def _tls(config: Config) -> Iterator[Finding]:
@@ -152,19 +159,6 @@ def _drain(config: Config) -> Iterator[Finding]:
             f"drain.window_seconds: {drain.window_seconds:g} is not allowed; with drain.delay_seconds"
             f" it makes {total:g}, allowed: {MAX_DRAIN_SECONDS}",
         )
-
-
-_CHECKS: Final[Sequence[Callable[[Config], Iterator[Finding]]]] = (
-    _tls,
-    _listeners,
-    _credentials,
-    _api_keys,
-    _patterns,
-    _history,
-    _upstream,
-    _buffers,
-    _drain,
-)
 
 
 def missing_files(config: Config) -> Iterator[str]:

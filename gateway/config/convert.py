@@ -18,11 +18,7 @@ class Invalid(Exception):
 
 
 class Converter:
-    """Converts values one by one.
-
-    Attributes:
-        problems: What was wrong so far, one line each.
-    """
+    """Converts values one by one; ``problems`` has what was wrong so far, one line each."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []

@@ -27,9 +27,7 @@ class Shape(msgspec.Struct, frozen=True):
         optional: Whether the table may be absent.
         syntax: A further check of a string, else None.
         secret: ``"all"``, ``"userinfo"``, ``"pem"``, or empty for what may be shown.
-        description: One sentence.
         example: A value for the documentation of a key without default.
-        bounds: The annotations the bounds stand in.
     """
 
     bounded: Any
@@ -96,13 +94,7 @@ class Shape(msgspec.Struct, frozen=True):
 
 
 class ConfigKey(msgspec.Struct, frozen=True):
-    """One key.
-
-    Attributes:
-        path: ``server.public``, ``channels``; within lists ``api.keys[].name``.
-        name: Its last part.
-        default: :data:`REQUIRED` when there is none.
-    """
+    """One key: ``path`` is ``server.public`` or ``channels``, within lists ``api.keys[].name``."""
 
     path: str
     name: str
@@ -156,18 +148,13 @@ def keys_of(table: type[msgspec.Struct], prefix: str = "") -> Iterator[ConfigKey
         )
 
 
-def _channels() -> ConfigKey:
-    return ConfigKey(
-        path=CHANNELS, name=CHANNELS, shape=shape_of(tuple[ChannelSettings, ...]), default=()
-    )
-
-
 def _all() -> Iterator[ConfigKey]:
     for section, table in SECTIONS.items():
         if (
             section == "sessions"
         ):  # the file reads best with the rules of channels before their limits
-            yield _channels()
+            shape = shape_of(tuple[ChannelSettings, ...])
+            yield ConfigKey(path=CHANNELS, name=CHANNELS, shape=shape, default=())
         yield from keys_of(table, f"{section}.")
 
 

@@ -377,19 +377,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     dev: bool = False
 
 
+CHANNELS: Final = "channels"
+
 SECTIONS: Final[dict[str, type[Section]]] = {
-    "server": ServerSettings,
-    "bus": BusSettings,
-    "auth": AuthSettings,
-    "api": ApiSettings,
-    "sessions": SessionsSettings,
-    "history": HistorySettings,
-    "presence": PresenceSettings,
-    "upstream": UpstreamSettings,
-    "limits": LimitsSettings,
-    "drain": DrainSettings,
-    "log": LogSettings,
+    field.name: field.type
+    for field in msgspec.structs.fields(Config)
+    if isinstance(field.type, type) and issubclass(field.type, Section)
 }
 """The sections that are tables; ``channels`` is a list of tables."""
-
-CHANNELS: Final = "channels"

@@ -22,12 +22,7 @@ _SECRET_FILE: Final = "_FILE"  # noqa: S105 -- the end of a name
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A value somebody wrote.
-
-    Attributes:
-        origin: Where: the file, a variable's name, or a flag.
-        value: As TOML or JSON has it.
-    """
+    """A value as TOML or JSON has it, and where it was written: the file, the variable or the flag."""
 
     value: Any
     origin: str

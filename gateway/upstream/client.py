@@ -14,7 +14,6 @@ from gateway.upstream.answers import (
     ConnectAnswer,
     JoinAnswer,
     PushAnswer,
-    RefusalAnswer,
     connect_answer,
     event_answer,
     join_answer,
@@ -129,16 +128,14 @@ class Upstream:
         """Close all connections; callbacks under way and later ones fail as ``unreachable``."""
         await self._exchange.close()
 
-    async def _ask(
-        self, call: Call, url: str, read: Callable[[int, bytes], T | RefusalAnswer]
-    ) -> T:
+    async def _ask(self, call: Call, url: str, read: Callable[[int, bytes], T]) -> T:
         return await self._call(call, url, read, secrets.token_hex(16), self._wall_clock())
 
     async def _call(
         self,
         call: Call,
         url: str,
-        read: Callable[[int, bytes], T | RefusalAnswer],
+        read: Callable[[int, bytes], T],
         call_id: str,
         occurred_at: float,
     ) -> T:
@@ -159,24 +156,27 @@ class Upstream:
             if isinstance(problem, UpstreamUnavailable):
                 raise
             raise UpstreamTimeout("no answer in time") from None
+        except UpstreamRefused as refused:
+            self._metrics.request(call.type, str(refused.status), self._clock() - started)
+            if ticket is not None:
+                backend.answered(ticket, call)
+            raise
         except BaseException:
             if ticket is not None:
                 backend.given_up(ticket)
             raise
         self._metrics.request(call.type, str(status), self._clock() - started)
         backend.answered(ticket, call)
-        if isinstance(answer, RefusalAnswer):
-            raise UpstreamRefused(answer.status, answer.body)
         return answer
 
     async def _send(
         self,
         url: URL,
         call: Call,
-        read: Callable[[int, bytes], T | RefusalAnswer],
+        read: Callable[[int, bytes], T],
         call_id: str,
         occurred_at: float,
-    ) -> tuple[int, T | RefusalAnswer]:
+    ) -> tuple[int, T]:
         content = body(call)
         fields = headers(
             call,
