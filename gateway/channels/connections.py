@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gateway.auth.claims import Claims
 from gateway.channels.callbacks import Callbacks
-from gateway.config import Limits
+from gateway.config import LimitsSettings
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
 from gateway.wheel import TimerWheel
@@ -67,7 +67,7 @@ class Connections:
         self,
         *,
         callbacks: Callbacks,
-        limits: Limits,
+        limits: LimitsSettings,
         metrics: Metrics,
         wheel: TimerWheel,
         revoked: Callable[[Claims], bool],

@@ -1,6 +1,7 @@
 """The architecture as a test: who may import whom, and which library is known where."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -166,6 +167,29 @@ def test_nats_is_known_to_the_bus_alone() -> None:
     }
 
     assert knowing <= {"nats.py", "client.py", "buckets.py"}
+
+
+def public_types(path: Path) -> Iterator[str]:
+    """Names of the classes and type aliases a module defines for others."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            name = node.name
+        elif isinstance(node, ast.AnnAssign) and "TypeAlias" in ast.unparse(node.annotation):
+            name = ast.unparse(node.target)
+        else:
+            continue
+        if not name.startswith("_"):
+            yield name
+
+
+def test_a_public_type_has_a_name_of_its_own() -> None:
+    homes = defaultdict(list)
+    for _, path in modules():
+        for name in public_types(path):
+            homes[name].append(str(path.relative_to(ROOT)))
+
+    assert len(homes) > 100
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
 def test_no_module_is_a_grab_bag() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,12 +55,6 @@ class FakeConnections:
         return None if self.phase is Phase.SERVING else self.phase.value
 
 
-class BusState(msgspec.Struct):
-    """A bus that is up or down."""
-
-    connected: bool = True
-
-
 def drain_of(connections: FakeConnections, *, delay: float = 0, window: float = 0) -> Drain:
     """A drain of a fake connections."""
     return Drain(as_connections(connections), Metrics(), delay_seconds=delay, window_seconds=window)
@@ -72,31 +65,17 @@ def as_connections(fake: FakeConnections) -> Connections:
     return fake  # type: ignore[return-value]  # it has what lifecycle uses
 
 
-def readiness_of(connections: FakeConnections, bus: BusState) -> Readiness:
-    """The readiness of a fake connections."""
-    return Readiness(as_connections(connections), bus)
-
-
-async def test_ready_is_serving_on_a_connected_bus() -> None:
-    connections, bus = FakeConnections(), BusState()
-    readiness = readiness_of(connections, bus)
-    assert readiness.reasons() == []
-
-    bus.connected = False
-    assert readiness.reasons() == ["bus_down"]
-    connections.phase = Phase.DRAINING
-    assert readiness.reasons() == ["draining", "bus_down"]
-
-
-async def test_a_part_that_has_doubts_keeps_it_from_being_ready() -> None:
+async def test_ready_is_serving_and_no_doubt_of_any_part() -> None:
+    connections = FakeConnections()
     doubts: list[str | None] = [None, None]
-    readiness = Readiness(
-        as_connections(FakeConnections()), BusState(), lambda: doubts[0], lambda: doubts[1]
-    )
+    readiness = Readiness(as_connections(connections), lambda: doubts[0], lambda: doubts[1])
     assert readiness.reasons() == []
 
     doubts[1] = "unsure"
     assert readiness.reasons() == ["unsure"]
+    doubts[0] = "bus_down"
+    connections.phase = Phase.DRAINING
+    assert readiness.reasons() == ["draining", "bus_down", "unsure"]
 
 
 async def test_a_drain_turns_new_clients_away_before_it_closes_anybody() -> None:

@@ -17,7 +17,7 @@ from gateway.history.base import Receipt, Tip
 from gateway.history.memory import MemoryHistory
 from gateway.protocol.messages import encode_json
 from gateway.sessions.client import Client
-from gateway.upstream.answers import ConnectAnswer, JoinAnswer, Outgoing, PushAnswer
+from gateway.upstream.answers import ConnectAnswer, JoinAnswer, PushAnswer, TopicMessage
 from gateway.upstream.call import Call
 
 Frame: TypeAlias = list[Any]
@@ -226,7 +226,7 @@ class Asked:
 
     def take(self, response: Any = None, state: Any = None, *broadcast: tuple[str, Any]) -> None:
         """Take a push, and have messages broadcast."""
-        messages = tuple(Outgoing(event, encode_json(payload)) for event, payload in broadcast)
+        messages = tuple(TopicMessage(event, encode_json(payload)) for event, payload in broadcast)
         self.answer.set_result(PushAnswer(encode_json(response or {}), _state(state), messages))
 
     def refuse(self, body: Any) -> None:
