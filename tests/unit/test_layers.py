@@ -156,6 +156,37 @@ def test_nothing_in_a_folder_imports_in_a_circle(folder: Path) -> None:
     assert circle(graph) == []
 
 
+def drawn() -> str:
+    """The parts and who imports whom, as Mermaid: without leaves, and without arrows that follow from others."""
+    leaves = LAYERS[-1]
+    graph: dict[str, set[str]] = {}
+    part_of = {path: part for part, path in modules()}
+    for path, targets in edges().items():
+        part = part_of[path]
+        if part not in leaves | {"__main__"}:
+            there = {part_of[target] for target in targets} - leaves - {part}
+            graph.setdefault(part, set()).update(there)
+
+    def below(part: str) -> set[str]:
+        """All that a part leads to."""
+        return graph[part].union(*map(below, graph[part]))
+
+    arrows = [
+        f"  {part} --> {target}"
+        for part in sorted(graph, key=lambda part: (layer(part), part))
+        for target in sorted(graph[part])
+        if not any(target in below(other) for other in graph[part] - {target})
+    ]
+    return "\n".join(["```mermaid", "graph TD", *arrows, "```"])
+
+
+def test_the_architecture_shows_who_imports_whom() -> None:
+    document = (ROOT.parent / "ARCHITECTURE.md").read_text()
+    shown = document.split("<!-- imports: begin -->")[1].split("<!-- imports: end -->")[0]
+
+    assert shown.strip() == drawn()
+
+
 def test_a_circle_is_found() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) != []
     assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
