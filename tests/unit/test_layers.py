@@ -157,7 +157,7 @@ def test_nothing_in_a_folder_imports_in_a_circle(folder: Path) -> None:
 
 
 def drawn() -> str:
-    """The parts and who imports whom, as Mermaid: without leaves, and without arrows that follow from others."""
+    """Who imports whom, as Mermaid: without leaves, and arrows that follow from others."""
     leaves = LAYERS[-1]
     graph: dict[str, set[str]] = {}
     part_of = {path: part for part, path in modules()}
