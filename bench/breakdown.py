@@ -1,61 +1,24 @@
 """The part ``breakdown``: what the memory of a joined connection consists of, by type and by line."""
 
-import json
-import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from bench.builds import Build
 from bench.load import Load
 from bench.options import Options
 from bench.proc import Cores, ServerProcess
+from bench.servers.counted import CountedGateway, Sizes
 from bench.servers.gateway import EquippedGateway
-from bench.servers.rivals import RIVALS
 
 CLIENTS: Final = 1000
 """Counted are those that come after as many others."""
 
 SETTLE_SECONDS: Final = 3.0
-ANSWER_SECONDS: Final = 120.0
-ROWS: Final = 30
+ROWS: Final = 25
 LEAST_BYTES: Final = 8
 """Of a connection, in a row."""
-
-Sizes = Mapping[str, tuple[float, float]]
-"""Number and bytes by name."""
-
-
-class CountedGateway(EquippedGateway):
-    """A replica that can be asked what its memory consists of.
-
-    Args:
-        traced: Whether it keeps which line allocated what. That takes memory of its own.
-    """
-
-    def __init__(self, build: Build, *, traced: bool = False) -> None:
-        super().__init__(build)
-        self._traced = traced
-        self._socket = ""
-
-    def program(self, directory: Path) -> list[str]:
-        self._socket = str(directory / "census")
-        traced = ["traced"] if self._traced else []
-        return [str(RIVALS / "census.py"), self._socket, *traced]
-
-    def ask(self, question: str) -> Sizes:
-        """``types`` or ``lines``."""
-        with closing(socket.socket(socket.AF_UNIX)) as asking:
-            asking.settimeout(ANSWER_SECONDS)
-            asking.connect(self._socket)
-            with asking.makefile("rw") as lines:
-                lines.write(f"{question}\n")
-                lines.flush()
-                found: dict[str, tuple[float, float]] = json.loads(lines.readline())
-                return found
 
 
 def run(cores: Cores, options: Options, builds: Sequence[Build]) -> str:
@@ -105,15 +68,15 @@ def _types(
     """What a connection consists of, by type; and what is there when all are gone."""
     server = CountedGateway(build)
     with ServerProcess(server, cores), Load(server) as load:
-        before = server.ask("types")
+        before = server.types()
         found = []
         for joined in (clients, 2 * clients):
             load.join(joined)
             time.sleep(SETTLE_SECONDS)
-            found.append(server.ask("types"))
+            found.append(server.types())
         load.leave(2 * clients)
         time.sleep(SETTLE_SECONDS)
-        left = _difference(before, server.ask("types"), 1)
+        left = _difference(before, server.types(), 1)
     print(f"{build.name}  types counted", file=sys.stderr, flush=True)
     return _difference(found[0], found[1], clients), left
 
@@ -126,7 +89,7 @@ def _lines(build: Build, cores: Cores, clients: int) -> dict[str, tuple[float, f
         for joined in (clients, 2 * clients):
             load.join(joined)
             time.sleep(SETTLE_SECONDS)
-            found.append(server.ask("lines"))
+            found.append(server.lines())
     print(f"{build.name}  lines counted", file=sys.stderr, flush=True)
     return _difference(found[0], found[1], clients)
 

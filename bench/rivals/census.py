@@ -1,7 +1,8 @@
 """A gateway that can be asked what its memory consists of; the gateway itself knows nothing of it.
 
 It runs ``python -m gateway`` with the arguments that follow, and a thread beside it that answers on a
-Unix socket: each line ``types`` or ``lines`` with a line of JSON.
+Unix socket: each line ``types``, ``lines`` or
+``blocks`` with a line of JSON.
 
     python census.py SOCKET [traced] serve --config FILE
 """
@@ -78,6 +79,12 @@ def by_line() -> Sizes:
     return found | {"total": (0, sum(each.size for each in statistics))}
 
 
+def blocks() -> int:
+    """Pieces of memory in use, garbage not included."""
+    gc.collect()
+    return sys.getallocatedblocks()
+
+
 def _name(kind: type) -> str:
     return (
         kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -107,7 +114,7 @@ def _inline_values(samples: dict[str, Any]) -> dict[str, int]:
 
 def answer(listener: socket.socket) -> None:
     """Answer whoever asks, for as long as the process lives."""
-    asked = {"types": by_type, "lines": by_line}
+    asked = {"types": by_type, "lines": by_line, "blocks": blocks}
     while True:
         connection, _ = listener.accept()
         with connection, connection.makefile("rw") as lines:
