@@ -1,6 +1,7 @@
 """``python -m bench``: measure, print the tables, and with ``--write`` put them into the README."""
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -62,6 +63,8 @@ def main() -> None:
     options = parse(list(PARTS | COMPARABLE), list(COMPARABLE))
     # so that a SIGTERM, too, ends the servers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each client has a descriptor
     cores = Cores.choose()
     os.sched_setaffinity(0, {cores.load})
     with builds(options.beside) as found:
