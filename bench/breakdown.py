@@ -36,8 +36,8 @@ def _tables(build: Build, cores: Cores, clients: int) -> str:
     shown = [(name, *sizes) for name, sizes in _largest(types)]
     rest = counted - sum(size for _, _, size in shown)
     return (
-        f"**{build.name}**: {resident / 1024:.1f} KiB resident, {traced / 1024:.1f} of it allocated by "
-        f"Python's own functions, {counted / 1024:.1f} in objects that can be counted\n\n"
+        f"**{build.name}**: {resident / 1024:.1f} KiB resident; allocated by Python's own functions are "
+        f"{traced / 1024:.1f}, in objects that can be counted {counted / 1024:.1f}\n\n"
         "| type | of a connection | bytes |\n|---|--:|--:|\n"
         + "".join(f"| `{name}` | {count:.2f} | {size:,.0f} |\n" for name, count, size in shown)
         + f"| all others | | {rest:,.0f} |\n\n"
