@@ -37,7 +37,8 @@ quick: setup ## Run the unit tests, with fewer examples of each property
 	$(BIN)/pytest -n 2 --hypothesis-profile=quick tests/unit
 
 test: setup ## Run the whole test suite, with a real nats-server, real clients and a real browser
-	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered tests/unit tests/contract
+	$(BIN)/pytest -n 4 --dist worksteal --ignore=tests/unit --ignore=tests/contract
 
 soak: setup ## Let everything go wrong for a minute, and count what 200 clients get; SEED=n plays it again
 	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED))
