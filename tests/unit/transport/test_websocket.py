@@ -204,6 +204,21 @@ async def test_who_does_not_read_the_answers_is_closed() -> None:
     assert shell.connection.messages == []
 
 
+async def test_the_bound_on_what_waits_holds_for_answers_that_come_later() -> None:
+    shell = Shell()
+
+    async def answer() -> None:
+        shell.transport.waiting = OUTBOUND_BYTES + 1
+
+    shell.connection.answer = lambda _: asyncio.create_task(answer())
+    shell.feed(A_MESSAGE, A_MESSAGE)
+    for _ in range(3):
+        await turn()
+
+    assert shell.connection.close_code is CloseCode.TRY_AGAIN_LATER
+    assert shell.connection.messages == ["m"]
+
+
 @pytest.mark.parametrize("later", [False, True], ids=["at once", "in a task"])
 async def test_a_crash_is_logged_and_told_and_the_socket_ends(later: bool) -> None:
     shell = Shell()
