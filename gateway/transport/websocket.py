@@ -20,6 +20,7 @@ from gateway.hub.turnstile import Turnstile
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.framing import (
     BINARY,
+    CLOSE,
     MAX_CONTROL_BYTES,
     TEXT,
     Fragments,
@@ -174,7 +175,7 @@ class WebSocket(asyncio.Protocol):
         if self._ended or self._connection.close_code is not None:
             go_on = self._skip()
         elif self._whole and self._fragments is None and (data := whole_message(piece)) is not None:
-            go_on = self._message(data, is_text=self._opcode == Opcode.TEXT)
+            go_on = self._message(data, is_text=self._opcode == TEXT)
         else:
             go_on = self._feed(piece)
         if self._missing:
@@ -187,7 +188,7 @@ class WebSocket(asyncio.Protocol):
 
     def _skip(self) -> bool:
         """After a close frame of ours, only that of the client matters."""
-        if self._missing or self._opcode != Opcode.CLOSE:
+        if self._missing or self._opcode != CLOSE:
             return True
         self._ends.when_passed(partial(self._part, _NO_CODE))
         return False

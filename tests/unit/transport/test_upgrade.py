@@ -75,7 +75,7 @@ class Server:
 
     @property
     def of_aiohttp(self) -> web.Server:
-        """Aiohttp's list of connections."""
+        """What aiohttp knows of its connections."""
         assert self.runner.server is not None
         return self.runner.server
 
