@@ -120,7 +120,7 @@ async def test_who_does_not_answer_is_cut_off_at_the_end(monkeypatch: pytest.Mon
 
 async def test_who_is_cut_off_has_ended_before_the_rest_is_stopped() -> None:
     """What follows from its end, a fact for the backend say, is otherwise lost."""
-    endpoint = FakeEndpoint()
+    connections = FakeConnections()
 
     class EndsLater(FakeConnection):
         """A connection whose loss is heard of in a later turn of the event loop."""
@@ -128,10 +128,10 @@ async def test_who_is_cut_off_has_ended_before_the_rest_is_stopped() -> None:
         def abort(self) -> None:
             asyncio.get_running_loop().call_soon(super().abort)
 
-    endpoint.connections.add(EndsLater(endpoint, deaf=True))
-    await drain_of(endpoint).let_go()
+    connections.open.add(EndsLater(connections, deaf=True))
+    await drain_of(connections).let_go()
 
-    assert not endpoint.connections
+    assert not connections.open
 
 
 async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> None:
