@@ -226,7 +226,7 @@ class NatsLink:
 
     async def _watch(self, pending: Callable[[int], None]) -> None:
         try:
-            while self._client.sends and not self.lost.is_set():
+            while self._client.works and not self.lost.is_set():
                 pending(self._client.unsent_bytes)
                 self._client.requests.expire()
                 await asyncio.sleep(WATCH_SECONDS)
