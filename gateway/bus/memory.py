@@ -36,7 +36,7 @@ class MemorySubscription:
             self._bus.delivery.message(self._subject, self._handler, body, position)
 
 
-class Exchange:
+class MemoryExchange:
     """Where memory buses meet: one order of messages for all of them."""
 
     def __init__(self) -> None:
@@ -94,10 +94,10 @@ class MemoryBus:
         self,
         *,
         metrics: BusMetrics,
-        exchange: Exchange | None = None,
+        exchange: MemoryExchange | None = None,
         max_envelope_bytes: int = MAX_ENVELOPE_BYTES,
     ) -> None:
-        self.exchange = exchange or Exchange()
+        self.exchange = exchange or MemoryExchange()
         self.delivery = Delivery(metrics)
         self._max_envelope_bytes = max_envelope_bytes
         self._listeners: list[Listener] = []

@@ -6,8 +6,8 @@ from gateway.errors import HistoryUnavailable
 from gateway.history.base import MessageHistory, Stored, Tip
 from gateway.history.follower import FollowedTopic, Follower
 from gateway.history.position import Position
-from gateway.history.resume import NeedMissed, NeedNewest, Outcome, Request, examine
-from gateway.hub.turnstile import Turnstile
+from gateway.history.resume import NeedMissed, NeedNewest, Outcome, ResumeRequest, examine
+from gateway.pacer import Pacer
 from gateway.singleflight import SingleFlight
 
 TRIES: Final = 5
@@ -44,13 +44,13 @@ class Resumer:
         self._metrics = metrics
         self._bounded = bounded
         self._reads: SingleFlight[tuple[str, int, int], tuple[list[Stored], int]] = SingleFlight()
-        self._turnstile = Turnstile(RESUMES_PER_TURN)
+        self._pacer = Pacer(RESUMES_PER_TURN)
         self._lookups: SingleFlight[tuple[int, int], float | None] = SingleFlight()
         # (epochs, offset) -> when it was looked up, and what was found
         self._times: dict[tuple[int, int], tuple[float, float | None]] = {}
 
     async def resume(
-        self, topic: str, request: Request, sent: Position | None
+        self, topic: str, request: ResumeRequest, sent: Position | None
     ) -> tuple[Outcome, list[Stored]]:
         """Answer a join of a topic that is followed, as of the moment this returns.
 
@@ -65,7 +65,7 @@ class Resumer:
             known = self._follower[topic]
             tip = await self._follower.settled_tip(known)
             generation = known.generation
-            await self._turnstile.passed()
+            await self._pacer.wait()
             if not self._follower.goes_on(topic, generation):
                 continue
             outcome = await self._outcome(known, request, sent, tip)
@@ -76,7 +76,7 @@ class Resumer:
         raise HistoryUnavailable("unavailable", "the topic moves faster than it can be read")
 
     async def _outcome(
-        self, known: FollowedTopic, request: Request, sent: Position | None, tip: Tip
+        self, known: FollowedTopic, request: ResumeRequest, sent: Position | None, tip: Tip
     ) -> Outcome:
         log = known.log
         offset, time = log.standing(tip.time)

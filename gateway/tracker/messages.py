@@ -82,20 +82,20 @@ class Farewell(_Message, frozen=True, array_like=True, tag=7):
     """To all replicas: I am gone; keep my moving entries until their time is over, drop the rest."""
 
 
-Message: TypeAlias = Hello | State | Delta | Digest | Ask | Beat | Farewell
+TrackerMessage: TypeAlias = Hello | State | Delta | Digest | Ask | Beat | Farewell
 
 encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(Message)
+_decoder = msgspec.msgpack.Decoder(TrackerMessage)
 
 
-def decode(data: bytes) -> Message:
+def decode(data: bytes) -> TrackerMessage:
     """A message from its bytes.
 
     Raises:
         ValueError: It is none this release knows.
     """
     try:
-        message: Message = _decoder.decode(data)
+        message: TrackerMessage = _decoder.decode(data)
     except RecursionError as problem:
         raise ValueError("nested too deep") from problem
     return message

@@ -7,7 +7,7 @@ from typing import Final, Protocol, assert_never
 from gateway.errors import BusError
 from gateway.log import background_error
 from gateway.tracker.core import Tracker
-from gateway.tracker.effects import Announce, Direct, Effect, Lost, Publish, Superseded
+from gateway.tracker.effects import Announce, Direct, Lost, Publish, Superseded, TrackerEffect
 from gateway.tracker.entry import Entry
 from gateway.tracker.keys import topic_of
 from gateway.tracker.messages import decode, encode
@@ -19,7 +19,7 @@ TICK_SECONDS: Final = 0.25
 Watcher = Callable[[Change], None]
 
 
-class Carrier(Protocol):
+class TrackerCarrier(Protocol):
     """The ways on the bus that a tracker needs."""
 
     async def to_topic(self, topic: str, message: bytes) -> None:
@@ -45,7 +45,7 @@ class TrackerService:
     def __init__(
         self,
         core: Tracker,
-        carrier: Carrier,
+        carrier: TrackerCarrier,
         *,
         clock: Callable[[], float],
         counts: Callable[[], tuple[int, int]],
@@ -144,7 +144,7 @@ class TrackerService:
         except BusError:
             return  # the bus is down; when it is back, everybody is told everything
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: list[TrackerEffect]) -> None:
         for effect in effects:
             match effect:
                 case Publish() if not self._core.peers:

@@ -7,8 +7,8 @@ import structlog
 from aiohttp import hdrs, web
 
 from gateway.channels.connections import Connections
-from gateway.hub.turnstile import Turnstile
 from gateway.metrics import Metrics
+from gateway.pacer import Pacer
 from gateway.sessions.client import Origin
 from gateway.transport.handshake import Accepted, Refused, describe
 from gateway.transport.peer import PeerAddress
@@ -31,7 +31,7 @@ class Entrance:
         self._connections = connections
         self._connects = metrics.connects
         self._peers = peers
-        self._turnstile = Turnstile(HANDSHAKES_PER_TURN)
+        self._pacer = Pacer(HANDSHAKES_PER_TURN)
 
     async def admit(self, request: web.Request, check: Check) -> tuple[str, Accepted]:
         """Let a client in; returns the id of its socket and what the handshake settled.
@@ -39,7 +39,7 @@ class Entrance:
         Raises:
             Refused: There is no room, or the handshake failed.
         """
-        await self._turnstile.passed()
+        await self._pacer.wait()
         # HTTP methods first: whatever the state of the gateway, a POST is no handshake.
         if request.method == hdrs.METH_GET:
             self._require_room()

@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from gateway.channels.connection import Connection
 from gateway.channels.connections import Connections
 from gateway.channels.services import Services
-from gateway.hub.turnstile import Turnstile
+from gateway.pacer import Pacer
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.websocket import ENDS_PER_TURN, NAME, WebSocket
@@ -34,7 +34,7 @@ class WebSocketTransport:
         self._connections = connections
         self._handshake = handshake
         self._entrance = entrance
-        self._exit = Turnstile(ENDS_PER_TURN)
+        self._ends = Pacer(ENDS_PER_TURN)
 
     def routes(self) -> list[web.RouteDef]:
         """The transport's routes; with a trailing slash too, as phoenix.js users write it."""
@@ -67,7 +67,7 @@ class WebSocketTransport:
                 state=accepted.state,
                 idle_seconds=self._services.limits.idle_timeout_seconds,
             )
-            socket = WebSocket(self._services, self._connections, connection, transport, self._exit)
+            socket = WebSocket(self._services, self._connections, connection, transport, self._ends)
             behind = _take_over(request, transport, socket)
             self._connections.add(connection, NAME)
             socket.data_received(behind)

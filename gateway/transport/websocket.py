@@ -16,7 +16,7 @@ from gateway.channels.connection import Connection
 from gateway.channels.connections import Connections
 from gateway.channels.encoding import Carrier, encodings
 from gateway.channels.services import Services
-from gateway.hub.turnstile import Turnstile
+from gateway.pacer import Pacer
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.framing import (
     BINARY,
@@ -93,7 +93,7 @@ class WebSocket(asyncio.Protocol):
         connections: Connections,
         connection: Connection,
         transport: asyncio.Transport,
-        ends: Turnstile,
+        ends: Pacer,
     ) -> None:
         limits = services.limits
         self._services = services
@@ -127,7 +127,7 @@ class WebSocket(asyncio.Protocol):
         self._pending = b""
         self._at = 0
         if not self._ended:
-            self._ends.when_passed(partial(self._end, _NO_CODE))
+            self._ends.call(partial(self._end, _NO_CODE))
 
     def _read(self) -> None:
         """Go through what came, as far as it goes now; reading is paused while some of it has to wait."""
@@ -189,7 +189,7 @@ class WebSocket(asyncio.Protocol):
         """After a close frame of ours, only that of the client matters."""
         if self._missing or self._opcode != Opcode.CLOSE:
             return True
-        self._ends.when_passed(partial(self._part, _NO_CODE))
+        self._ends.call(partial(self._part, _NO_CODE))
         return False
 
     def _feed(self, piece: bytes) -> bool:
@@ -202,7 +202,7 @@ class WebSocket(asyncio.Protocol):
         if core.close_expected():
             if core.close_rcvd is not None:
                 # It is a member until its turn has come, and is sent messages: only then is it answered.
-                self._ends.when_passed(partial(self._part, core.close_rcvd.code))
+                self._ends.call(partial(self._part, core.close_rcvd.code))
                 return False
             assert core.close_sent is not None  # noqa: S101 -- else it would not expect a close
             return self._fail(CloseCode(core.close_sent.code))

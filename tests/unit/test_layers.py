@@ -28,6 +28,7 @@ LAYERS = [
         "leases",
         "log",
         "metrics",
+        "pacer",
         "retention",
         "singleflight",
         "wheel",
