@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
-from gateway.bus.base import Bus, Unheard
+from gateway.bus.base import Bus
 from gateway.bus.envelope import (
     Control,
     Envelope,
@@ -87,13 +87,13 @@ class Relay:
     Args:
         history: Where messages are kept.
         policy: What is kept of a topic; None for nothing.
+        control: Told what gateways say to those who are subscribed to a topic.
         bounded: See :class:`gateway.history.resumer.Resumer`.
         clock: Unix seconds; publish times are compared between replicas.
 
     Attributes:
         follower: Keeps the topics with history level with the store.
         resumer: Answers those who resume.
-        on_control: Told what gateways say to those who are subscribed to a topic.
     """
 
     def __init__(
@@ -107,6 +107,7 @@ class Relay:
         history: MessageHistory,
         policy: Callable[[str], Retention | None],
         bounded: bool,
+        control: Callable[[Control, bytes], None],
         clock: Callable[[], float],
     ) -> None:
         self._bus = bus
@@ -125,7 +126,7 @@ class Relay:
             metrics=metrics,
         )
         self.resumer = Resumer(history, self.follower, metrics, bounded=bounded)
-        self.on_control: Callable[[Control, bytes], None] = lambda _kind, _message: None
+        self._control = control
         self._interest = Interest(
             bus,
             subjects,
@@ -235,20 +236,6 @@ class Relay:
         """Deliver nothing more of a topic to a socket."""
         self._registry.remove(topic, member)
 
-    def publish_control(
-        self, topic: str, kind: Control, message: bytes, *, unheard: Unheard | None = None
-    ) -> None:
-        """Send a message to all replicas that are subscribed to a topic.
-
-        Args:
-            unheard: Called if there is none.
-
-        Raises:
-            BusError: Nobody gets it.
-        """
-        data = encode_control(kind, message)
-        self._bus.publish(self._subjects.topic(topic), data, unheard=unheard)
-
     def send_here(self, topic: str, event: str, payload: bytes) -> None:
         """Send a message of the gateway's own to the members of a topic on this replica."""
         self._fanout.send(Broadcast(topic, event, payload))
@@ -262,7 +249,7 @@ class Relay:
         """
         erased = await self.history.erase(topic)
         with contextlib.suppress(BusError):  # who does not hear of it finds out by the next check
-            self.publish_control(topic, Control.ERASED, b"")
+            self._bus.publish(self._subjects.topic(topic), encode_control(Control.ERASED, b""))
         return erased
 
     def broadcast(self, topic: str, message: Stored, *, live: bool = False) -> Broadcast | None:
@@ -284,7 +271,7 @@ class Relay:
         control = control_in(data)
         if control is not None:
             if control[0] is not Control.ERASED:
-                self.on_control(*control)
+                self._control(*control)
             else:
                 self.follower.erased(topic)
         elif (broadcast := self._read(topic, data)) is not None:

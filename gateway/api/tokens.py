@@ -12,9 +12,9 @@ from gateway.api import body
 from gateway.api.problem import BUS_UNAVAILABLE, FieldError, refusal
 from gateway.api.user_types import Disconnected
 from gateway.auth.revocations import Revocation
+from gateway.cluster import Cover
 from gateway.errors import BusUnavailable
 from gateway.protocol.reserved import MAX_NAME_BYTES, name_fits
-from gateway.sessions.directory import Cover
 
 _TARGETS: Final = ("user", "jti")
 

@@ -23,9 +23,9 @@ from gateway.api.user_types import (
     UserStatus,
     rfc3339,
 )
+from gateway.cluster import Cover
 from gateway.protocol.reserved import MAX_NAME_BYTES, name_fits
 from gateway.sessions.commands import Presence, Session
-from gateway.sessions.directory import Cover
 
 MAX_EXCEPTIONS: Final = 100
 """Sessions one request can spare."""

@@ -1,4 +1,4 @@
-"""Builds what belongs to clients and connects it: who may come, what they share, how they connect."""
+"""Builds what belongs to clients and connects it: who may come, who has to go, how they connect."""
 
 import time
 from typing import TYPE_CHECKING
@@ -7,22 +7,29 @@ from gateway.app.fetch import fetch
 from gateway.app.users import UserParts
 from gateway.auth.admission import Admission
 from gateway.auth.jwks import FetchedKeys
+from gateway.auth.revocations import Revocations
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.auth.tokens import TokenVerifier
+from gateway.bus.base import Bus
+from gateway.bus.envelope import Control
 from gateway.channels.callbacks import Callbacks
 from gateway.channels.connections import Connections
 from gateway.channels.credentials import Credentials
 from gateway.channels.pushes import Pushes
 from gateway.channels.replay import Replays
 from gateway.channels.services import JoinCount, Services
+from gateway.cluster import Cluster
 from gateway.config import Config
 from gateway.metrics import Metrics
 from gateway.relay import Relay
+from gateway.sessions.commands import Leave, ListRevoked, Revoke
+from gateway.sessions.kept_revocations import KeptRevocations
+from gateway.sessions.revoker import Revoker
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake
 from gateway.transport.longpoll.requests import LongPollTransport
 from gateway.transport.longpoll.router import PollRouter
-from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS, PollSessions
+from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS, Poll, PollSessions, Push
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
 from gateway.transport.upgrade import WebSocketTransport
@@ -40,6 +47,7 @@ class ClientParts:
     Attributes:
         routes: Of the public listener.
         poll_router: The ways to sessions of clients that poll.
+        revoker: Refuses tokens everywhere, and closes the sockets that came with them.
         fetched_keys: The keys of the identity provider; None where none is configured.
     """
 
@@ -47,6 +55,8 @@ class ClientParts:
         self,
         config: Config,
         *,
+        bus: Bus,
+        cluster: Cluster,
         relay: Relay,
         rules: Rules,
         personal: PersonalTopic,
@@ -57,6 +67,11 @@ class ClientParts:
         auth = config.auth
         asks_connect = "connect" in config.upstream.events
         self.fetched_keys = _fetched_keys(auth.jwks_url, metrics)
+        revocations = Revocations(
+            auth.max_token_seconds + auth.leeway_seconds,
+            time.time,
+            metrics.revocations_dropped.inc,
+        )
         dropped = metrics.messages_dropped.labels
         self.callbacks = Callbacks(
             upstream, asks_connect=asks_connect, not_handed_over=dropped("not_member").inc
@@ -68,7 +83,7 @@ class ClientParts:
                 max_user_bytes=personal.max_user_bytes,
                 max_presence_bytes=config.presence.max_meta_bytes,
                 fetched=self.fetched_keys,
-                revoked=users.revoker.refused,
+                revoked=revocations.refuses,
             ),
             rules,
             anonymous=auth.allow_anonymous,
@@ -82,7 +97,7 @@ class ClientParts:
             limits=config.limits,
             metrics=metrics,
             wheel=wheel,
-            revoked=users.revoker.refused,
+            revoked=revocations.refuses,
             clock=time.monotonic,
         )
         services = Services(
@@ -95,7 +110,7 @@ class ClientParts:
                 relay,
                 self.callbacks,
                 users.presences,
-                revoked=users.revoker.refused,
+                revoked=revocations.refuses,
                 reserved=dropped("reserved_event").inc,
             ),
             credentials=Credentials(admission, self.callbacks, metrics),
@@ -109,6 +124,19 @@ class ClientParts:
             clock=time.monotonic,
             wall_clock=time.time,
         )
+        self.revoker = Revoker(
+            revocations,
+            cluster,
+            bus,
+            KeptRevocations(
+                bus,
+                f"{config.bus.prefix}_revocations",
+                # it may lie a leeway ahead of the time it is made
+                keep_seconds=auth.max_token_seconds + 2 * auth.leeway_seconds,
+                undecodable=metrics.bus_dropped.inc,
+            ),
+            close_revoked=self.connections.close_revoked,
+        )
         origins = OriginPolicy(config.server.allowed_origins)
         handshake = Handshake(
             admission,
@@ -120,10 +148,18 @@ class ClientParts:
         entrance = Entrance(self.connections, PeerAddress(config.server.trusted_proxies), metrics)
         websocket = WebSocketTransport(services, self.connections, handshake, entrance)
         sessions = PollSessions(services, self.connections)
-        peers = users.tracker.peers
-        self.poll_router = PollRouter(sessions, users.cluster, live=lambda: peers)
+        self.poll_router = PollRouter(sessions, cluster)
         longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)
         self.routes: list[web.RouteDef] = [*websocket.routes(), *longpoll.routes()]
+        cluster.listen(Control.REVOCATION, self.revoker.told)
+        cluster.handle(Revoke, self.revoker.revoke_here)
+        cluster.handle(ListRevoked, self.revoker.list_here)
+        cluster.handle(Leave, self._leave_topic)
+        cluster.handle(Poll, sessions.handle)
+        cluster.handle(Push, sessions.handle)
+
+    def _leave_topic(self, command: Leave) -> int:
+        return self.connections.leave_topic(command.user, command.topic)
 
 
 def _fetched_keys(url: str, metrics: Metrics) -> FetchedKeys | None:

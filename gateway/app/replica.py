@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import random
 import resource
 import signal
 import time
@@ -25,6 +26,7 @@ from gateway.auth.rules import PersonalTopic, Rules
 from gateway.bus import open_bus
 from gateway.bus.subjects import Subjects
 from gateway.channels.connections import Phase
+from gateway.cluster import Cluster
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES
 from gateway.errors import BusError
@@ -34,7 +36,10 @@ from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
 from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters, UpstreamCounters
 from gateway.relay import Relay
+from gateway.sessions.commands import COMMANDS
+from gateway.tracker.core import Tracker
 from gateway.transport.longpoll.requests import MAX_BODY_BYTES
+from gateway.transport.longpoll.sessions import Poll, Push
 from gateway.upstream.client import Upstream
 from gateway.upstream.outbox import Outbox
 
@@ -103,6 +108,20 @@ class Gateway:
             retention=rules.history,
             config=config.history,
         )
+        core = Tracker(
+            config.server.replica,
+            time.time_ns(),
+            down_after_seconds=config.sessions.replica_down_after_seconds,
+            spread=random.random,
+        )
+        self._cluster = Cluster(
+            config.server.replica,
+            self._bus,
+            subjects,
+            (*COMMANDS, Poll, Push),
+            peers=core.peers,
+            undecodable=metrics.bus_dropped.inc,
+        )
         self._relay = Relay(
             bus=self._bus,
             subjects=subjects,
@@ -112,6 +131,7 @@ class Gateway:
             history=self._history,
             policy=rules.history,
             bounded=config.history.max_bytes > 0,
+            control=self._cluster.receive,
             clock=time.time,
         )
         self._upstream = Upstream(
@@ -127,18 +147,19 @@ class Gateway:
         )
         self._users = UserParts(
             config,
+            core=core,
+            cluster=self._cluster,
             bus=self._bus,
-            subjects=subjects,
             relay=self._relay,
             personal=personal,
             metrics=metrics,
             facts=ToldBackend(self._outbox),
-            counts=lambda: (self._users.sessions.count, len(self._connections.open)),
             superseded=self._superseded,
-            close_revoked=self._close_revoked,
         )
         self._clients = ClientParts(
             config,
+            bus=self._bus,
+            cluster=self._cluster,
             relay=self._relay,
             rules=rules,
             personal=personal,
@@ -146,13 +167,14 @@ class Gateway:
             upstream=self._upstream,
             metrics=metrics,
         )
+        self._cluster.check()
         self._connections = self._clients.connections
-        self._users.directory.on_leave = self._connections.leave_topic
+        self._revoker = self._clients.revoker
         self._readiness = Readiness(
             self._connections,
             self._bus,
             self._supervisor.doubt,
-            self._users.revoker.doubt,
+            self._revoker.doubt,
             self._history_doubt,
         )
         self._drain = Drain(
@@ -173,7 +195,7 @@ class Gateway:
             rules=rules,
             personal=personal,
             directory=self._users.directory,
-            revoker=self._users.revoker,
+            revoker=self._revoker,
             archive=StoredArchive(self._relay),
             keeps=lambda topic: rules.history(topic) is not None,
             replicas=self._replicas,
@@ -241,7 +263,8 @@ class Gateway:
             "heartbeat",
             partial(heartbeat, self._connections, self._readiness, self._metrics, self._observe),
         )
-        self._users.start(self._supervisor)
+        self._users.start(self._supervisor, lambda: len(self._connections.open))
+        repeat("revocations", self._revoker.next_look)
         if self._clients.fetched_keys is not None:
             start("keys", self._clients.fetched_keys.run())
         start("follower", self._relay.follower.run())
@@ -260,7 +283,7 @@ class Gateway:
         if not connected:
             return
         if self._connections.phase is not Phase.STARTING:
-            self._users.revoker.learn_again()
+            self._revoker.learn_again()
             return
         allowed = self._bus.max_envelope_bytes - ENVELOPE_ROOM_BYTES
         if self._config.limits.max_message_bytes > allowed:
@@ -271,19 +294,19 @@ class Gateway:
         if self._joining is None or self._joining.done():
             self._joining = self._supervisor.start("join", self._join())
         else:
-            self._users.revoker.learn_again()
+            self._revoker.learn_again()
 
     async def _join(self) -> None:
         """Be one of the cluster, then serve."""
         try:
-            await self._users.cluster.join()
+            await self._cluster.join()
         except BusError as problem:
             # if it went down again, its return leads here again
             _log.warning("cannot join the others yet", problem=str(problem))
             return
         self._users.tracker.announce()
         await asyncio.sleep(MEETING_SECONDS)
-        await self._users.revoker.learn()
+        await self._revoker.learn()
         if self._connections.phase is Phase.STARTING:
             self._connections.phase = Phase.SERVING
             _log.info("serving", replica=self._config.server.replica)
@@ -292,9 +315,6 @@ class Gateway:
         """Why clients cannot resume here now."""
         problem = self._history.problem
         return None if problem is None else f"history_{problem}"
-
-    def _close_revoked(self) -> int:
-        return self._connections.close_revoked()
 
     def _superseded(self) -> None:
         if self._stop.is_set():
@@ -307,7 +327,7 @@ class Gateway:
         self._stop.set()
 
     def _replicas(self) -> list[ReplicaReport]:
-        sessions, connections = self._users.sessions.count, len(self._connections.open)
+        sessions, connections = self._users.registry.count, len(self._connections.open)
         own = ReplicaReport(self._config.server.replica, True, sessions, connections)
         peers = self._users.tracker.peers
         return [own] + [
@@ -316,7 +336,7 @@ class Gateway:
         ]
 
     def _observe(self) -> None:
-        self._metrics.sessions.set(self._users.sessions.count)
+        self._metrics.sessions.set(self._users.registry.count)
         self._metrics.replicas.labels("live").set(len(self._users.tracker.peers) + 1)
         self._metrics.topics.set(len(self._registry))
         self._metrics.subscriptions.set(self._relay.subscriptions)

@@ -1,4 +1,4 @@
-"""Builds what belongs to users and connects it: tracker, cluster, sessions, presence, directory, revoker."""
+"""Builds what belongs to users and connects it: tracker, sessions, presence, directory."""
 
 import asyncio
 import contextlib
@@ -12,23 +12,22 @@ from itertools import count
 import structlog
 
 from gateway.app.supervisor import Supervisor
-from gateway.auth.revocations import Revocations
 from gateway.auth.rules import PersonalTopic
 from gateway.bus.base import Bus
-from gateway.bus.subjects import Subjects
+from gateway.bus.envelope import Control
 from gateway.cluster import Cluster
 from gateway.config import Config
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.book import Sessions
+from gateway.sessions.commands import Close, Count, Inherit, List, Missed, Return, Vouchers
 from gateway.sessions.directory import Directory
 from gateway.sessions.facts import Facts
-from gateway.sessions.kept_revocations import KeptRevocations
 from gateway.sessions.last_seen import LastSeen
 from gateway.sessions.limits import Limits
 from gateway.sessions.presence import Presences
+from gateway.sessions.registry import SessionRegistry
 from gateway.sessions.reporter import Reporter
-from gateway.sessions.revoker import Revoker
 from gateway.sessions.transitions import Transitions
 from gateway.tracker.core import Tracker
 from gateway.tracker.effects import Lost
@@ -47,57 +46,55 @@ class UserParts:
     """The parts, connected.
 
     Args:
+        core: The tracker's state.
         facts: Where the backend is told what becomes of sessions, users and replicas.
-        counts: How many sessions and connections this replica has.
         superseded: Called when a later process runs under this replica's id.
-        close_revoked: Closes the sockets whose tokens are revoked; returns how many.
+
+    Attributes:
+        registry: This replica's sessions.
     """
 
     def __init__(
         self,
         config: Config,
         *,
+        core: Tracker,
+        cluster: Cluster,
         bus: Bus,
-        subjects: Subjects,
         relay: Relay,
         personal: PersonalTopic,
         metrics: Metrics,
         facts: Facts,
-        counts: Callable[[], tuple[int, int]],
         superseded: Callable[[], None],
-        close_revoked: Callable[[], int],
     ) -> None:
-        core = Tracker(
-            config.server.replica,
-            time.time_ns(),
-            down_after_seconds=config.sessions.replica_down_after_seconds,
-            spread=random.random,
+        self.registry = SessionRegistry(
+            offline_after_seconds=config.sessions.offline_after_seconds, clock=time.time
         )
-        self.cluster = Cluster(
-            config.server.replica,
-            bus,
-            subjects,
-            relay,
-            live=lambda: core.peers,
-            undecodable=metrics.bus_dropped.inc,
+        reporter = self._reporter = Reporter(
+            facts,
+            self.registry,
+            cluster,
+            Transitions(
+                self.registry.present,
+                offline_after_seconds=config.sessions.offline_after_seconds,
+                spread=random.random,
+            ),
+            events=config.upstream.events,
+            peers=core.peers,
+            clock=time.monotonic,
         )
 
         def lost(lost: Lost) -> None:
             _log.warning("replica lost", replica=lost.replica, sessions=lost.sessions)
             metrics.replicas_lost.inc()
-            self._reporter.lost(lost)
+            reporter.lost(lost)
 
         self.tracker = TrackerService(
-            core,
-            self.cluster,
-            clock=time.monotonic,
-            counts=counts,
-            lost=lost,
-            superseded=superseded,
+            core, cluster, clock=time.monotonic, lost=lost, superseded=superseded
         )
-        self.cluster.on_tracker = self.tracker.receive
         self._last_seen = LastSeen(bus, f"{config.bus.prefix}_last_seen", time.time)
         self.sessions = Sessions(
+            self.registry,
             limits=Limits(
                 config.sessions.max_per_user,
                 config.sessions.when_full,
@@ -106,51 +103,21 @@ class UserParts:
             personal=personal,
             topics=relay,
             tracker=self.tracker,
+            cluster=cluster,
             offline_after_seconds=config.sessions.offline_after_seconds,
             clock=time.time,
             seen=self._last_seen.seen,
+            observer=reporter,
         )
-        self._reporter = Reporter(
-            facts,
-            self.sessions,
-            self.cluster,
-            Transitions(
-                self.sessions.present,
-                offline_after_seconds=config.sessions.offline_after_seconds,
-                spread=random.random,
-            ),
-            events=config.upstream.events,
-            peers=core.peers,
-            clock=time.monotonic,
-        )
-        if self._reporter.events:
-            self.sessions.observer = self._reporter
-        self.directory = Directory(
-            self.sessions,
-            self.cluster,
-            self._last_seen,
-            report=self._reporter.answer,
-            live=lambda: list(core.peers),
-        )
-        self.revoker = Revoker(
-            Revocations(
-                config.auth.max_token_seconds + config.auth.leeway_seconds,
-                time.time,
-                metrics.revocations_dropped.inc,
-            ),
-            self.directory,
-            self.cluster,
-            bus,
-            KeptRevocations(
-                bus,
-                f"{config.bus.prefix}_revocations",
-                # it may lie a leeway ahead of the time it is made
-                keep_seconds=config.auth.max_token_seconds + 2 * config.auth.leeway_seconds,
-                undecodable=metrics.bus_dropped.inc,
-            ),
-            live=lambda: list(core.peers),
-            close_revoked=close_revoked,
-        )
+        self.directory = Directory(self.registry, cluster, self._last_seen)
+        cluster.listen(Control.TRACKER, self.tracker.receive)
+        cluster.handle(Count, self.directory.count_here, others=self.directory.others)
+        cluster.handle(List, self.directory.list_here)
+        cluster.handle(Close, self.directory.close_here)
+        cluster.handle(Vouchers, reporter.standing)
+        cluster.handle(Inherit, reporter.inherit)
+        cluster.handle(Missed, reporter.knows)
+        cluster.handle(Return, reporter.begin_anew)
         prefix, numbers = secrets.token_urlsafe(9), count()
         self.presences = Presences(
             self.tracker,
@@ -162,12 +129,18 @@ class UserParts:
             clock=time.time,
         )
 
-    def start(self, supervisor: Supervisor) -> None:
-        """Begin everything that goes on by itself."""
-        supervisor.repeat("tracker", self.tracker.next_tick)
+    def start(self, supervisor: Supervisor, connections: Callable[[], int]) -> None:
+        """Begin everything that goes on by itself.
+
+        Args:
+            connections: How many this replica has.
+        """
+        supervisor.repeat(
+            "tracker",
+            partial(self.tracker.next_tick, lambda: (self.registry.count, connections())),
+        )
         supervisor.start("tracker_send", self.tracker.send())
-        supervisor.repeat("revocations", self.revoker.next_look)
-        supervisor.repeat("last_seen", partial(self._last_seen.next_turn, self.sessions.users))
+        supervisor.repeat("last_seen", partial(self._last_seen.next_turn, self.registry.names))
         if self._reporter.events:
             supervisor.repeat("facts", self._reporter.next_turn)
 

@@ -9,6 +9,8 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from gateway.auth.claims import Claims
+
 MOST_REVOCATIONS: Final = 100_000
 """Kept at most, some 20 MiB; the oldest are dropped."""
 
@@ -89,6 +91,11 @@ class Revocations:
         return issued_at < kept.get(("sub", user), never) or (
             jti is not None and issued_at < kept.get(("jti", jti), never)
         )
+
+    def refuses(self, claims: Claims) -> bool:
+        """Whether the token that says this was revoked, by its ``sub`` or by whom the backend named."""
+        names = (claims.user, claims.subject) if claims.subject else (claims.user,)
+        return any(self.revoked(name, claims.jti, claims.issued_at) for name in names)
 
     def all(self) -> list[Revocation]:
         """Those that still refuse anything."""

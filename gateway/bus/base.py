@@ -16,7 +16,7 @@ What no bus promises: that a message taken while the connection broke arrives.
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gateway.bus.stream_position import StreamPosition
 
@@ -26,8 +26,8 @@ Called with the body of each message, and where it stands in the history, if it 
 wait.
 """
 
-Unheard = Callable[[], None]
-"""Called when a message met no subscriber; must not wait."""
+NoResponders: TypeAlias = asyncio.Future[None]
+"""Done when a message met no subscriber."""
 
 Listener = Callable[[bool], None]
 """Called with whether the bus is connected, each time that changes."""
@@ -77,12 +77,15 @@ class Bus(Protocol):
             SubscriptionRefused: The server denies the subject.
         """
 
-    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
+    def publish(
+        self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
+    ) -> None:
         """Hand a message to the server, which gets it from the event loop's next turn on.
 
         Args:
-            unheard: Called soon afterwards if nobody at all is subscribed to the subject, this bus
-                included. Never called when somebody is, nor when the connection breaks.
+            no_responders: Done soon afterwards if nobody at all is subscribed to the subject, this bus
+                included; never when somebody is, nor when the connection breaks. To be cancelled by whoever
+                does not wait for it any more: the bus remembers the message until then.
 
         Raises:
             BusUnavailable: Not connected, or too much is waiting for a server that takes nothing.

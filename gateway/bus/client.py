@@ -14,11 +14,11 @@ from nats import errors
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 
-from gateway.bus.base import Unheard
+from gateway.bus.base import NoResponders
+from gateway.bus.no_responders import NoRespondersInbox
 from gateway.bus.requests import Requests
 from gateway.bus.stream_position import stream_position_in
 from gateway.bus.subscription import RemoteSubscription
-from gateway.bus.unheard import UnheardInbox
 
 
 class Transport(TcpTransport):
@@ -76,7 +76,7 @@ class NatsClient(Client):
         super().__init__()
         self._transport = self._tcp = Transport()
         self._listening: dict[int, RemoteSubscription] = {}
-        self._unheard: UnheardInbox | None = None
+        self._no_responders: NoRespondersInbox | None = None
         self.requests = Requests(prefix, time.monotonic)
         self.advertised: list[str] = []
 
@@ -123,13 +123,13 @@ class NatsClient(Client):
         if lines:
             self._tcp.write("".join(lines).encode())
 
-    def inbox(self, subject: str, unheard: Unheard) -> str:
-        """Where the server is to say that nobody heard a message to this subject."""
-        if self._unheard is None:
-            self._unheard = UnheardInbox(subject.partition(".")[0])
-            self._sid = self._unheard.number = self._sid + 1
-            self._tcp.write(f"SUB {self._unheard.subject}  {self._sid}\r\n".encode())
-        return self._unheard.expect(unheard)
+    def inbox(self, subject: str, no_responders: NoResponders) -> str:
+        """Where the server is to say that a message to this subject has no responders."""
+        if self._no_responders is None:
+            self._no_responders = NoRespondersInbox(subject.partition(".")[0])
+            self._sid = self._no_responders.number = self._sid + 1
+            self._tcp.write(f"SUB {self._no_responders.subject}  {self._sid}\r\n".encode())
+        return self._no_responders.expect(no_responders)
 
     def send(self, subject: str, reply: str, body: bytes, headers: bytes = b"") -> None:
         """Send a message in the event loop's next turn.
@@ -210,7 +210,7 @@ class NatsClient(Client):
             subscription.deliver(data, stream_position_in(headers) if headers else None)
         elif sid == self.requests.sid:
             self.requests.answered(subject, headers, data)
-        elif self._unheard is not None and sid == self._unheard.number:
-            self._unheard.answered(subject.decode(), headers)
+        elif self._no_responders is not None and sid == self._no_responders.number:
+            self._no_responders.answered(subject.decode(), headers)
         else:
             await super()._process_msg(sid, subject, reply, data, headers)

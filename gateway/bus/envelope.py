@@ -36,7 +36,7 @@ class Control(IntEnum):
     ANSWER = 5
     REVOCATION = 6
     ERASED = 7
-    ERRAND = 8
+    LONG_REQUEST = 8
     PROBE = 9
 
 

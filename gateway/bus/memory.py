@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from gateway.bus.base import BusMetrics, Handler, Listener, Unheard
+from gateway.bus.base import BusMetrics, Handler, Listener, NoResponders
 from gateway.bus.delivery import Delivery
 from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import check
@@ -63,13 +63,13 @@ class MemoryExchange:
         body: bytes,
         *,
         position: StreamPosition | None = None,
-        unheard: Unheard | None = None,
+        no_responders: NoResponders | None = None,
     ) -> None:
         """Deliver a message, in the event loop's next turn, to those subscribed now."""
         at_subject = self._subscriptions.get(subject)
         if at_subject is None:
-            if unheard is not None:
-                asyncio.get_running_loop().call_soon(unheard)
+            if no_responders is not None:
+                asyncio.get_running_loop().call_soon(_done, no_responders)
             return
         if not self._messages:
             asyncio.get_running_loop().call_soon(self.deliver)
@@ -136,11 +136,13 @@ class MemoryBus:
         self.exchange.add(subject, subscription)
         return subscription
 
-    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
+    def publish(
+        self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
+    ) -> None:
         """See :meth:`gateway.bus.base.Bus.publish`."""
         check(subject)
         self.require_room(body)
-        self.exchange.send(subject, body, unheard=unheard)
+        self.exchange.send(subject, body, no_responders=no_responders)
 
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
         """See :meth:`gateway.bus.base.Bus.put`."""
@@ -173,3 +175,8 @@ class MemoryBus:
     def _require_open(self) -> None:
         if not self._open:
             raise BusUnavailable("the memory bus is not open")
+
+
+def _done(no_responders: NoResponders) -> None:
+    if not no_responders.done():
+        no_responders.set_result(None)

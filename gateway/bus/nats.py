@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 from nats import errors
 
-from gateway.bus.base import Unheard
+from gateway.bus.base import NoResponders
 from gateway.bus.buckets import Buckets
 from gateway.bus.client import NatsClient
 from gateway.bus.confirmation import Confirmations
@@ -144,7 +144,7 @@ class NatsLink:
         await self._client.connect(**options)
         self._watcher = asyncio.create_task(self._watch(pending), name="nats-bus-watch")
 
-    def publish(self, subject: str, body: bytes, unheard: Unheard | None) -> None:
+    def publish(self, subject: str, body: bytes, no_responders: NoResponders | None) -> None:
         """Hand a message to the client, which sends it in the event loop's next turn.
 
         Raises:
@@ -154,7 +154,7 @@ class NatsLink:
         client = self._client
         self._require_room(len(body))
         try:
-            reply = "" if unheard is None else client.inbox(subject, unheard)
+            reply = "" if no_responders is None else client.inbox(subject, no_responders)
             client.send(subject, reply, body)
         except errors.Error as problem:
             raise BusUnavailable(str(problem)) from problem

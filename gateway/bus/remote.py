@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from gateway.bus.base import BusConfig, BusMetrics, Handler, Listener, Unheard
+from gateway.bus.base import BusConfig, BusMetrics, Handler, Listener, NoResponders
 from gateway.bus.delivery import Delivery
 from gateway.bus.nats import NatsLink
 from gateway.bus.requests import Reply
@@ -113,10 +113,12 @@ class RemoteBus:
             raise
         return subscription
 
-    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
+    def publish(
+        self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
+    ) -> None:
         """See :meth:`gateway.bus.base.Bus.publish`."""
         check(subject)
-        self._require_link().publish(subject, body, unheard)
+        self._require_link().publish(subject, body, no_responders)
 
     async def request(
         self, subject: str, body: bytes, *, headers: bytes = b"", seconds: float

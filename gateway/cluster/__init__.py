@@ -1,6 +1,7 @@
-"""All replicas on one bus: the ways from one to the others, and questions they ask each other."""
+"""The replicas as one cluster: what they tell each other, and the calls they make to each other."""
 
-from gateway.cluster.links import Cluster
-from gateway.cluster.questions import Answers
+from gateway.cluster.calls import Answers, Cover
+from gateway.cluster.cluster import Cluster
+from gateway.cluster.command import Command, LongCommand, Subscribers
 
-__all__ = ["Answers", "Cluster"]
+__all__ = ["Answers", "Cluster", "Command", "Cover", "LongCommand", "Subscribers"]

@@ -1,89 +1,12 @@
-"""What replicas ask each other about users and tokens, and what they answer. MessagePack, a tag first."""
+"""What replicas ask each other about users and tokens, and what they answer."""
 
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
 from gateway.auth.revocations import Revocation
+from gateway.cluster import Command
 from gateway.device import Device
-
-
-class Count(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """How many sessions do these users have with you? Answered with :class:`Presence` by user."""
-
-    users: tuple[str, ...]
-
-
-class List(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """Which sessions does this user have with you? Answered with a list of :class:`Session`."""
-
-    user: str
-
-
-class Close(msgspec.Struct, frozen=True, array_like=True, tag=3):
-    """Close sessions of a user; answered with their number.
-
-    Attributes:
-        only: The sessions meant; empty for all.
-        keep: Those that stay.
-    """
-
-    user: str
-    only: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
-
-
-class Leave(msgspec.Struct, frozen=True, array_like=True, tag=4):
-    """Take a user off a topic; answered with the number of channels that ended."""
-
-    user: str
-    topic: str
-
-
-class Vouchers(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """Do you vouch for these users? Answered with a :class:`Standing`.
-
-    See :mod:`gateway.sessions.transitions` for what that means, and what has to follow from being asked.
-    """
-
-    users: tuple[str, ...]
-
-
-class Inherit(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """I leave: vouch for these users in my place; answered with whether that is done."""
-
-    users: tuple[str, ...]
-
-
-class Missed(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """Do you know this run of a replica, dead or alive? Answered with a bool.
-
-    Who knows it and comes before the asker, by id, deals with its loss.
-    """
-
-    replica: str
-    incarnation: int
-
-
-class Return(msgspec.Struct, frozen=True, array_like=True, tag=8):
-    """You were given up as lost: tell the backend again who is there. Answered with a bool."""
-
-
-Report: TypeAlias = Vouchers | Inherit | Missed | Return
-"""What those parts of replicas ask each other that tell the backend."""
-
-
-class Revoke(msgspec.Struct, frozen=True, array_like=True, tag=9):
-    """Refuse tokens from now on; answered with the number of sockets closed for it."""
-
-    revocation: Revocation
-
-
-class ListRevoked(msgspec.Struct, frozen=True, array_like=True, tag=10):
-    """What do you refuse? Answered with a list of revocations."""
-
-
-Command: TypeAlias = Count | List | Close | Leave | Report | Revoke | ListRevoked
 
 
 class Presence(msgspec.Struct, frozen=True, array_like=True):
@@ -129,20 +52,86 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     topics: tuple[str, ...]
 
 
-encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(Command).decode
-decode_presences: Final = msgspec.msgpack.Decoder(dict[str, Presence]).decode
-decode_sessions: Final = msgspec.msgpack.Decoder(list[Session]).decode
-decode_number: Final = msgspec.msgpack.Decoder(int).decode
-decode_standing: Final = msgspec.msgpack.Decoder(Standing).decode
-decode_bool: Final = msgspec.msgpack.Decoder(bool).decode
+class Count(Command[dict[str, Presence]], frozen=True, tag=1):
+    """How many sessions do these users have with you? Answered by user."""
+
+    users: tuple[str, ...]
 
 
-def decode(data: bytes) -> Command:
-    """A command from its bytes.
+class List(Command[list[Session]], frozen=True, tag=2):
+    """Which sessions does this user have with you?"""
 
-    Raises:
-        ValueError: It is none this release knows.
+    user: str
+
+
+class Close(Command[int], frozen=True, tag=3):
+    """Close sessions of a user; answered with their number.
+
+    Attributes:
+        only: The sessions meant; empty for all.
+        keep: Those that stay.
     """
-    command: Command = _decode(data)
-    return command
+
+    user: str
+    only: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+
+class Leave(Command[int], frozen=True, tag=4):
+    """Take a user off a topic; answered with the number of channels that ended."""
+
+    user: str
+    topic: str
+
+
+class Vouchers(Command[Standing], frozen=True, tag=5):
+    """Do you vouch for these users?
+
+    See :mod:`gateway.sessions.transitions` for what that means, and what has to follow from being asked.
+    """
+
+    users: tuple[str, ...]
+
+
+class Inherit(Command[bool], frozen=True, tag=6):
+    """I leave: vouch for these users in my place; answered with whether that is done."""
+
+    users: tuple[str, ...]
+
+
+class Missed(Command[bool], frozen=True, tag=7):
+    """Do you know this run of a replica, dead or alive?
+
+    Who knows it and comes before the asker, by id, deals with its loss.
+    """
+
+    replica: str
+    incarnation: int
+
+
+class Return(Command[bool], frozen=True, tag=8):
+    """You were given up as lost: tell the backend again who is there."""
+
+
+class Revoke(Command[int], frozen=True, tag=9):
+    """Refuse tokens from now on; answered with the number of sockets closed for it."""
+
+    revocation: Revocation
+
+
+class ListRevoked(Command[tuple[Revocation, ...]], frozen=True, tag=10):
+    """What do you refuse?"""
+
+
+COMMANDS: Final = (
+    Count,
+    List,
+    Close,
+    Leave,
+    Vouchers,
+    Inherit,
+    Missed,
+    Return,
+    Revoke,
+    ListRevoked,
+)

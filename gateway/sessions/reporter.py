@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final, Literal, Protocol, TypeVar
 
-from gateway.cluster import Answers
-from gateway.sessions import commands
+from gateway.cluster import Answers, Command
 from gateway.sessions.client import Client
-from gateway.sessions.commands import Inherit, Missed, Report, Return, Vouchers
+from gateway.sessions.commands import Inherit, Missed, Return, Standing, Vouchers
 from gateway.sessions.facts import EVENTS, Facts, ReplicaFact, SessionFact, UserFact
 from gateway.sessions.losses import Losses
 from gateway.sessions.transitions import Transitions
@@ -27,7 +27,7 @@ FAREWELL_SECONDS: Final = 2.0
 
 USER_EVENTS: Final = frozenset({"user.online", "user.offline"})
 
-T = TypeVar("T")
+A = TypeVar("A")
 
 
 class Sessions(Protocol):
@@ -47,8 +47,8 @@ class Cluster(Protocol):
     def replica(self) -> str:
         """Id of this one."""
 
-    async def ask_each(self, replicas: Iterable[str], body: bytes) -> Answers:
-        """Ask these replicas."""
+    async def call(self, command: Command[A], to: AbstractSet[str], /) -> Answers[A]:
+        """Have these replicas carry out a command."""
 
 
 class Reporter:
@@ -101,19 +101,22 @@ class Reporter:
         if self._decides or "replica.lost" in self.events:
             self._losses.noticed(lost)
 
-    def answer(self, question: Report) -> bytes:
-        """Answer the reporter of another replica."""
-        match question:
-            case Vouchers():
-                return commands.encode(self._transitions.standing(question.users))
-            case Inherit():
-                taken = self._decides and self._transitions.inherit(question.users, self._clock())
-                return commands.encode(taken)
-            case Missed():
-                return commands.encode(self._losses.knows(question.replica, question.incarnation))
-            case Return():
-                self._begins_anew = True
-                return commands.encode(True)
+    def standing(self, command: Vouchers) -> Standing:
+        """Tell another replica whom this one vouches for."""
+        return self._transitions.standing(command.users)
+
+    def inherit(self, command: Inherit) -> bool:
+        """Vouch for users in the place of a replica that leaves; False if this one cannot."""
+        return self._decides and self._transitions.inherit(command.users, self._clock())
+
+    def knows(self, command: Missed) -> bool:
+        """Whether this replica knows a run of another one that is lost."""
+        return self._losses.knows(command.replica, command.incarnation)
+
+    def begin_anew(self, _: Return) -> bool:
+        """The others gave this replica up: tell the backend again who is here."""
+        self._begins_anew = True
+        return True
 
     async def next_turn(self) -> None:
         """Wait for the next turn, and do what is due."""
@@ -149,7 +152,7 @@ class Reporter:
         takers = sorted(self._peers)
         while users and takers:
             some = tuple(users[:USERS_AT_ONCE])
-            taken = await self._ask(takers[:1], Inherit(some), commands.decode_bool)
+            taken = await self._ask({takers[0]}, Inherit(some))
             if taken and all(taken):
                 users = users[USERS_AT_ONCE:]
             else:
@@ -158,9 +161,7 @@ class Reporter:
 
     async def _decide(self) -> None:
         while users := self._transitions.begin(self._clock(), USERS_AT_ONCE):
-            standings = await self._ask(
-                list(self._peers), Vouchers(users), commands.decode_standing
-            )
+            standings = await self._ask(set(self._peers), Vouchers(users))
             if standings is None:
                 return  # the bus is down, or a replica is dead and not yet known to be
             for user, online in self._transitions.decide(standings):
@@ -169,13 +170,12 @@ class Reporter:
 
     async def _tell_losses(self) -> None:
         for lost in list(self._losses.untold):
-            before = [replica for replica in self._peers if replica < self._cluster.replica]
-            question = Missed(lost.replica, lost.incarnation)
-            others = await self._ask(before, question, commands.decode_bool)
+            before = {replica for replica in self._peers if replica < self._cluster.replica}
+            others = await self._ask(before, Missed(lost.replica, lost.incarnation))
             if others is not None and self._losses.settled(lost, others):
                 self._tell_lost(lost)
         for replica in self._losses.returned():
-            if await self._ask([replica], Return(), commands.decode_bool):
+            if await self._ask({replica}, Return()):
                 self._losses.welcomed(replica)
 
     async def _begin_anew(self) -> None:
@@ -190,17 +190,10 @@ class Reporter:
                     self._tell_session("session.started", client)
             await asyncio.sleep(0)
 
-    async def _ask(
-        self, replicas: Sequence[str], question: Report, decode: Callable[[bytes], T]
-    ) -> list[T] | None:
+    async def _ask(self, replicas: AbstractSet[str], command: Command[A]) -> list[A] | None:
         """What others answer; None unless all of them do."""
-        answers = await self._cluster.ask_each(replicas, commands.encode(question))
-        if not answers.complete:
-            return None
-        try:
-            return [decode(body) for body in answers.bodies.values()]
-        except ValueError:
-            return None
+        answers = await self._cluster.call(command, replicas)
+        return answers.values if answers.cover.complete else None
 
     def _tell_session(
         self, event: Literal["session.started", "session.ended"], client: Client

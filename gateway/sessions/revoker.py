@@ -13,12 +13,9 @@ from typing import Final, Protocol
 import structlog
 
 from gateway.auth.revocations import Revocation, Revocations, decode, encode
-from gateway.auth.tokens import Claims
-from gateway.cluster import Cluster
+from gateway.cluster import Cluster, Cover
 from gateway.errors import BusError, BusUnavailable, NothingKept
-from gateway.sessions import commands
 from gateway.sessions.commands import ListRevoked, Revoke
-from gateway.sessions.directory import Cover, Directory
 from gateway.sessions.kept_revocations import KeptRevocations
 
 AGAIN_SECONDS: Final = 0.5
@@ -58,27 +55,22 @@ class Revoker:
     """One replica's part in it.
 
     Args:
-        live: Ids of the other replicas that are alive.
         close_revoked: Closes the sockets here whose tokens are revoked; returns how many.
     """
 
     def __init__(
         self,
         revocations: Revocations,
-        directory: Directory,
         cluster: Cluster,
         bus: BusState,
         kept: KeptRevocations,
         *,
-        live: Callable[[], Sequence[str]],
         close_revoked: Callable[[], int],
     ) -> None:
         self._revocations = revocations
-        self._directory = directory
         self._cluster = cluster
         self._bus = bus
         self._kept = kept
-        self._live = live
         self._close_revoked = close_revoked
         self._known = False  # what others revoked while this replica could not hear them
         self._unread = ""  # why what the bus keeps could not be read the last time
@@ -89,18 +81,10 @@ class Revoker:
         self._untold = False
         self._unkept = False
         self._keep_at = 0.0
-        directory.on_revoke = self._carry_out
-        cluster.on_revocations = self._told
 
     def doubt(self) -> str | None:
         """Why this replica cannot say which tokens are revoked; None if it can."""
         return None if self._known else "revocations_unknown"
-
-    def refused(self, claims: Claims) -> bool:
-        """Whether the token that says this was revoked, by its ``sub`` or by whom the backend named."""
-        names = (claims.user, claims.subject) if claims.subject else (claims.user,)
-        revoked = self._revocations.revoked
-        return any(revoked(name, claims.jti, claims.issued_at) for name in names)
 
     async def revoke(self, revocation: Revocation) -> tuple[int, Cover]:
         """Refuse tokens everywhere and close their sockets.
@@ -116,10 +100,10 @@ class Revoker:
         if not self._bus.connected:
             self._untold = self._unkept = True
             raise BusUnavailable("the others cannot be told")
-        asking = self._directory.ask(self._live(), Revoke(revocation), commands.decode_number)
+        asking = self._cluster.call(Revoke(revocation), self._cluster.others)
         others, kept = await asyncio.gather(asking, self._kept.keep(revocation))
         # Last, so that a replica that starts now either hears this or finds it on the bus.
-        told = await self._tell((revocation,))
+        told = self._tell((revocation,))
         self._untold |= not told
         self._unkept |= not kept
         complete = others.cover.complete and kept and told
@@ -136,7 +120,7 @@ class Revoker:
             if cuts != self._cuts:
                 cuts, on_bus = self._cuts, None
                 self._asks.clear()
-            await self._tell_untold()
+            self._tell_untold()
             asked = await self._ask_the_new()
             if on_bus is None:
                 on_bus = await self._read()
@@ -166,7 +150,7 @@ class Revoker:
 
     async def _look(self) -> None:
         self._again.clear()
-        await self._tell_untold()
+        self._tell_untold()
         if self._cuts and not self._known:
             await self.learn()
         if self._known:
@@ -179,14 +163,20 @@ class Revoker:
             if not await self._keep_what_lacks():
                 self._unkept = True
 
-    def _carry_out(self, command: Revoke | ListRevoked) -> bytes:
-        match command:
-            case Revoke():
-                return commands.encode(self._heard((command.revocation,)))
-            case ListRevoked():
-                return encode(self._revocations.all())
+    def revoke_here(self, command: Revoke) -> int:
+        """Refuse tokens on this replica; returns how many sockets were closed for it."""
+        return self._heard((command.revocation,))
 
-    def _told(self, data: bytes) -> None:
+    def list_here(self, _: ListRevoked) -> tuple[Revocation, ...]:
+        """What this replica refuses."""
+        return tuple(self._revocations.all())
+
+    def told(self, data: bytes) -> None:
+        """Another replica tells, or this one, what is revoked.
+
+        Raises:
+            ValueError: This release cannot read it.
+        """
         self._heard(decode(data))
 
     def _heard(self, revocations: Iterable[Revocation]) -> int:
@@ -199,29 +189,29 @@ class Revoker:
         _log.info("tokens revoked", revocations=new, closed=closed)
         return closed
 
-    async def _tell_untold(self) -> None:
+    def _tell_untold(self) -> None:
         if self._untold:
             self._untold = False
-            if not await self._tell(self._revocations.all()):
+            if not self._tell(self._revocations.all()):
                 self._untold = True
 
-    async def _tell(self, revocations: Sequence[Revocation]) -> bool:
+    def _tell(self, revocations: Sequence[Revocation]) -> bool:
         """Tell all replicas; False when they could not be told."""
         try:
             for start in range(0, len(revocations), TOLD_AT_ONCE):
-                await self._cluster.revoke(encode(revocations[start : start + TOLD_AT_ONCE]))
+                self._cluster.revoke(encode(revocations[start : start + TOLD_AT_ONCE]))
         except BusError:
             return False
         return True
 
     async def _ask_the_new(self) -> bool:
         """Put in force what replicas refuse that have not said so; False if one has to be asked again."""
-        live = self._live()
+        live = self._cluster.others
         self._asks = {replica: asks for replica, asks in self._asks.items() if replica in live}
-        new = [replica for replica in live if self._asks.get(replica, 0) < ASKS]
+        new = {replica for replica in live if self._asks.get(replica, 0) < ASKS}
         if not new:
             return True
-        others = await self._directory.ask(new, ListRevoked(), decode)
+        others = await self._cluster.call(ListRevoked(), new)
         self._heard([each for known in others.values for each in known])
         for replica in new:
             self._asks[replica] = self._asks.get(replica, 0) + 1

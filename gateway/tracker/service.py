@@ -22,13 +22,13 @@ Watcher = Callable[[Change], None]
 class TrackerCarrier(Protocol):
     """The ways on the bus that a tracker needs."""
 
-    async def to_topic(self, topic: str, message: bytes) -> None:
+    def to_topic(self, topic: str, message: bytes) -> None:
         """Send to all replicas that are subscribed to a topic."""
 
-    async def to_replica(self, replica: str, message: bytes) -> None:
+    def to_replica(self, replica: str, message: bytes) -> None:
         """Send to one replica."""
 
-    async def to_all(self, message: bytes) -> None:
+    def to_all(self, message: bytes) -> None:
         """Send to all replicas."""
 
 
@@ -37,7 +37,6 @@ class TrackerService:
 
     Args:
         clock: Monotonic seconds.
-        counts: How many sessions and connections this replica has.
         lost: Called when another replica fell silent, or began anew without a farewell.
         superseded: Called when a later process runs under this replica's id.
     """
@@ -48,14 +47,12 @@ class TrackerService:
         carrier: TrackerCarrier,
         *,
         clock: Callable[[], float],
-        counts: Callable[[], tuple[int, int]],
         lost: Callable[[Lost], None],
         superseded: Callable[[], None],
     ) -> None:
         self._core = core
         self._carrier = carrier
         self._clock = clock
-        self._counts = counts
         self._lost = lost
         self._superseded = superseded
         self._watchers: dict[str, Watcher] = {}
@@ -111,10 +108,14 @@ class TrackerService:
         """Say at once that this replica is here; the others answer, so that it knows them."""
         self._perform([self._core.announce()])
 
-    async def next_tick(self) -> None:
-        """Wait for the next tick, and do what is due. To be called over and over."""
+    async def next_tick(self, counts: Callable[[], tuple[int, int]]) -> None:
+        """Wait for the next tick, and do what is due. To be called over and over.
+
+        Args:
+            counts: How many sessions and connections this replica has.
+        """
         await asyncio.sleep(TICK_SECONDS)
-        self._core.sessions, self._core.connections = self._counts()
+        self._core.sessions, self._core.connections = counts()
         self._perform(self._core.tick(self._clock()))
 
     async def send(self) -> None:
@@ -136,11 +137,11 @@ class TrackerService:
         try:
             match item:
                 case Publish():
-                    await self._carrier.to_topic(topic_of(item.key), encode(item.message))
+                    self._carrier.to_topic(topic_of(item.key), encode(item.message))
                 case Direct():
-                    await self._carrier.to_replica(item.replica, encode(item.message))
+                    self._carrier.to_replica(item.replica, encode(item.message))
                 case Announce():
-                    await self._carrier.to_all(encode(item.message))
+                    self._carrier.to_all(encode(item.message))
         except BusError:
             return  # the bus is down; when it is back, everybody is told everything
 

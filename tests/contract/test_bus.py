@@ -1,7 +1,6 @@
 """What every bus promises, whichever it is."""
 
 import asyncio
-from functools import partial
 
 import pytest
 
@@ -281,32 +280,33 @@ async def test_a_cancelled_subscribe_leaves_no_subscription(here: Client, there:
 
 async def test_a_publisher_learns_that_nobody_is_subscribed(here: Client, there: Client) -> None:
     heard: list[bytes] = []
-    unheard: list[str] = []
     await there.bus.subscribe("t.there", bodies(heard.append))
     await here.bus.subscribe("t.here", bodies(heard.append))
+    new_future = asyncio.get_running_loop().create_future
+    told = {subject: new_future() for subject in ("t.there", "t.here", "t.nowhere")}
     for subject in ("t.there", "t.here", "t.nowhere", "t.nowhere"):
-        here.bus.publish(subject, b"x", unheard=partial(unheard.append, subject))
+        here.bus.publish(subject, b"x", no_responders=told[subject])
 
-    await eventually(lambda: len(unheard) == 2 and len(heard) == 2)
-    assert unheard == ["t.nowhere"] * 2
+    await eventually(lambda: told["t.nowhere"].done() and len(heard) == 2)
+    assert [subject for subject, future in told.items() if future.done()] == ["t.nowhere"]
 
 
 async def test_a_publisher_learns_it_again_once_the_subscriber_has_left(
     here: Client, there: Client
 ) -> None:
-    unheard: list[str] = []
     heard: list[bytes] = []
+    early, late = (asyncio.get_running_loop().create_future() for _ in range(2))
     subscription = await there.bus.subscribe("t.a", bodies(heard.append))
-    here.bus.publish("t.a", b"x", unheard=lambda: unheard.append("early"))
+    here.bus.publish("t.a", b"x", no_responders=early)
     await eventually(lambda: heard == [b"x"])
     subscription.close()
 
     async def told() -> bool:
-        here.bus.publish("t.a", b"x", unheard=lambda: unheard.append("late"))
-        return bool(unheard)
+        here.bus.publish("t.a", b"x", no_responders=late)
+        return late.done()
 
     await eventually(told)
-    assert set(unheard) == {"late"}
+    assert not early.done()
 
 
 async def test_values_are_kept_for_all_or_it_is_said_that_none_are(

@@ -58,6 +58,7 @@ async def parts() -> Any:
         history=NoHistory(),
         policy=lambda _: None,
         bounded=False,
+        control=lambda *_: None,
         clock=lambda: NOW,
     )
     await bus.start()

@@ -11,6 +11,7 @@ from gateway.channels.connection import Connection
 from gateway.channels.connections import Connections
 from gateway.channels.encoding import Carrier, encodings
 from gateway.channels.services import Services
+from gateway.cluster import LongCommand
 from gateway.protocol.reasons import CloseCode
 from gateway.sessions.client import Origin
 from gateway.transport.handshake import Accepted
@@ -44,7 +45,21 @@ LONGPOLL_ENCODINGS: Final = encodings(LONGPOLL)
 _log = structlog.get_logger(__name__)
 
 
-class Poll(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Polled(msgspec.Struct, frozen=True, array_like=True):
+    """What came of a poll or a push.
+
+    Attributes:
+        status: For the client: 200, 204, 408, 410, 413 or 500.
+        received: What its ticket is to say once it has this.
+        messages: As :func:`gateway.transport.mailbox.entry` has them.
+    """
+
+    status: int
+    received: int = 0
+    messages: bytes = b""
+
+
+class Poll(LongCommand[Polled], frozen=True, tag=True):
     """A client wants what there is, and waits for it.
 
     Attributes:
@@ -56,7 +71,7 @@ class Poll(msgspec.Struct, frozen=True, array_like=True, tag=True):
     received: int
 
 
-class Push(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class Push(LongCommand[Polled], frozen=True, tag=True):
     """A client says something.
 
     Attributes:
@@ -66,20 +81,6 @@ class Push(msgspec.Struct, frozen=True, array_like=True, tag=True):
     secret: str
     messages: Sequence[Said]
     seconds: float
-
-
-class Polled(msgspec.Struct, frozen=True, array_like=True):
-    """What came of either.
-
-    Attributes:
-        status: For the client: 200, 204, 408, 410, 413 or 500.
-        received: What its ticket is to say once it has this.
-        messages: As :func:`gateway.transport.mailbox.entry` has them.
-    """
-
-    status: int
-    received: int = 0
-    messages: bytes = b""
 
 
 class PollSession:
@@ -216,15 +217,15 @@ class PollSessions:
         """So many messages of a client were not handled, as those before them took too long."""
         self._services.metrics.messages_dropped.labels("longpoll_timeout").inc(messages)
 
-    async def handle(self, errand: Poll | Push) -> Polled:
+    async def handle(self, command: Poll | Push) -> Polled:
         """Do what a client asks for, whichever replica it asked."""
-        session = self._sessions.get(errand.secret)
+        session = self._sessions.get(command.secret)
         if session is None:
             return Polled(GONE)
         try:
-            if isinstance(errand, Poll):
-                return await session.poll(errand.received)
-            return await session.push(errand.messages, errand.seconds)
+            if isinstance(command, Poll):
+                return await session.poll(command.received)
+            return await session.push(command.messages, command.seconds)
         except Exception:  # noqa: BLE001 -- top of what is done for this socket: logged, and its client is told
             _log.exception("socket crashed")
             session.crashed()

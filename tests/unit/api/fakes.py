@@ -13,10 +13,10 @@ from yarl import URL
 from gateway.api.history import HistoryItem
 from gateway.api.user_types import ReplicaReport
 from gateway.auth.revocations import Revocation
+from gateway.cluster import Cover
 from gateway.hub.broadcast import Audience
 from gateway.relay import NOT_KEPT, Published
 from gateway.sessions.commands import Presence, Session
-from gateway.sessions.directory import Cover
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gateway.auth.revocations import Revocation
+from gateway.cluster import Cover
 from gateway.errors import BusUnavailable
-from gateway.sessions.directory import Cover
 from tests.unit.api.fakes import Gateway
 
 REVOKE = "/v1/tokens/revoke"

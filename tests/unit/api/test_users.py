@@ -5,9 +5,9 @@ import json
 import pytest
 
 from gateway.api.users import MAX_EXCEPTIONS
+from gateway.cluster import Cover
 from gateway.device import Device
 from gateway.sessions.commands import Presence, Session
-from gateway.sessions.directory import Cover
 from tests.unit.api.fakes import Gateway
 
 STATUS = "/v1/users/status"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bus.base import Handler, Listener, Unheard
+from gateway.bus.base import Handler, Listener, NoResponders
 from gateway.bus.interest import Interest
 from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
@@ -75,7 +75,9 @@ class FakeBus:
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
-    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None: ...
+    def publish(
+        self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
+    ) -> None: ...
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None: ...
     async def get(self, bucket: str, key: str) -> bytes | None: ...
 

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 from gateway.auth.admission import Admission
 from gateway.auth.claims import Claims
-from gateway.bus.base import Handler, Unheard
+from gateway.bus.base import Handler, NoResponders
 from gateway.bus.memory import MemoryBus, MemorySubscription
+from gateway.cluster import Answers, Command, Cover, Subscribers
 from gateway.errors import UpstreamRefused
 from gateway.history.base import Receipt, Tip
 from gateway.history.memory import MemoryHistory
 from gateway.protocol.messages import encode_json
+from gateway.sessions.client import Client
 from gateway.upstream.answers import ConnectAnswer, JoinAnswer, Outgoing, PushAnswer
 from gateway.upstream.call import Call
 
@@ -151,10 +153,12 @@ class GatedBus(MemoryBus):
         await self.subscribing[subject].passed()
         return await super().subscribe(subject, handler)
 
-    def publish(self, subject: str, body: bytes, *, unheard: Unheard | None = None) -> None:
+    def publish(
+        self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
+    ) -> None:
         if self.refuses is not None:
             raise self.refuses
-        super().publish(subject, body, unheard=unheard)
+        super().publish(subject, body, no_responders=no_responders)
 
     def lose(self) -> None:
         """Lose the server; :meth:`start` finds it again."""
@@ -287,11 +291,21 @@ class Backend:
 class Alone:
     """The ways to other replicas where there are none."""
 
-    async def to_topic(self, topic: str, message: bytes) -> None:
+    def to_topic(self, topic: str, message: bytes) -> None:
         raise NotImplementedError
 
-    async def to_replica(self, replica: str, message: bytes) -> None:
+    def to_replica(self, replica: str, message: bytes) -> None:
         raise NotImplementedError
 
-    async def to_all(self, message: bytes) -> None:
+    def to_all(self, message: bytes) -> None:
         raise NotImplementedError
+
+    async def call(self, _command: Command[Any], _to: Subscribers) -> Answers[Any]:
+        return Answers({}, Cover())
+
+
+class Unwatched:
+    """Sessions that nobody wants to know of."""
+
+    def started(self, client: Client) -> None: ...
+    def ended(self, client: Client, *, moving: bool) -> None: ...

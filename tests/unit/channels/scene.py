@@ -40,6 +40,7 @@ from gateway.sessions.book import Sessions
 from gateway.sessions.client import Origin
 from gateway.sessions.limits import Limits as SessionLimits
 from gateway.sessions.presence import Presences
+from gateway.sessions.registry import SessionRegistry
 from gateway.tracker.core import Tracker
 from gateway.tracker.service import TrackerService
 from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS
@@ -54,6 +55,7 @@ from tests.unit.channels.fakes import (
     GatedAdmission,
     GatedBus,
     GatedHistory,
+    Unwatched,
     Wire,
 )
 
@@ -293,6 +295,7 @@ class Scene:
         looking: Holds up the look at newer tokens.
         revoked: Users whose tokens are called back.
         sessions: Its sessions.
+        registry: Which there are.
     """
 
     def __init__(
@@ -332,24 +335,28 @@ class Scene:
             history=self.history,
             policy=rules.history,
             bounded=False,
+            control=lambda _kind, _message: None,
             clock=self.now,
         )
         tracker = TrackerService(
             Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
             Alone(),
             clock=self.monotonic,
-            counts=lambda: (0, 0),
             lost=lambda _: None,
             superseded=lambda: None,
         )
+        self.registry = SessionRegistry(offline_after_seconds=3.0, clock=self.now)
         self.sessions = Sessions(
+            self.registry,
             limits=session_limits,
             personal=personal,
             topics=self._relay,
             tracker=tracker,
+            cluster=Alone(),
             offline_after_seconds=3.0,
             clock=self.now,
             seen=lambda _: None,
+            observer=Unwatched(),
         )
         refs = count(1)
         presences = Presences(
@@ -567,12 +574,12 @@ class Scene:
             await client.go()
         await self._callbacks.finish(0)
         assert self.joins_in_flight == 0
-        assert self.sessions.count == 0
+        assert self.registry.count == 0
         assert self._registry.memberships == 0
         assert [client for client in self.clients if client.joins_under_way] == []
         held = self._relay._interest._leases._resources.values()
         assert {topic.name: topic.holders for topic in held if topic.holders} == {
-            user.topic: 1 for user in self.sessions._users.values()
+            user.topic: 1 for user in self.registry.users.values()
         }
         await self.pass_time(FORGOTTEN_SECONDS)
         assert self.subscriptions == 0

@@ -33,7 +33,7 @@ async def test_a_first_join_is_answered_and_makes_a_member_and_a_session(scene: 
     await client.join(ROOM)
 
     assert client.take() == [ok("1", "1", ROOM)]
-    assert (client.topics, scene.members(ROOM), scene.sessions.count) == ([ROOM], 1, 1)
+    assert (client.topics, scene.members(ROOM), scene.registry.count) == ([ROOM], 1, 1)
     assert (scene.holders(ROOM), scene.holders(OWN)) == (1, 1)
     assert scene.counted("joins", result="ok") == 1
     assert (scene.joins_in_flight, scene.tasks, client.joins_under_way) == (0, 0, 0)
@@ -45,7 +45,7 @@ async def test_a_topic_without_a_rule_is_refused(scene: Scene) -> None:
 
     assert client.take() == [refused(None, "1", "nothing:1", "unmatched topic")]
     assert scene.counted("joins", result="unmatched topic") == 1
-    assert (scene.subscriptions, scene.sessions.count) == (0, 0)
+    assert (scene.subscriptions, scene.registry.count) == (0, 0)
 
 
 async def test_a_stranger_is_refused_where_a_user_is_needed_and_let_in_where_not(
@@ -57,7 +57,7 @@ async def test_a_stranger_is_refused_where_a_user_is_needed_and_let_in_where_not
 
     assert client.take() == [refused("1", "1", ROOM, "unauthorized"), ok("2", "2", OPEN)]
     assert scene.counted("joins", result="unauthorized") == 1
-    assert (scene.subscriptions, scene.sessions.count) == (1, 0), "strangers are no sessions"
+    assert (scene.subscriptions, scene.registry.count) == (1, 0), "strangers are no sessions"
 
 
 async def test_a_topic_the_token_does_not_name_is_refused(scene: Scene) -> None:
@@ -85,7 +85,7 @@ async def test_a_user_at_her_limit_of_sessions_is_refused() -> None:
 
         assert second.take() == [refused("1", "1", QUIET, "session limit reached")]
         assert full.counted("joins", result="session limit reached") == 1
-        assert (full.sessions.count, full.is_session(first), full.holders(QUIET)) == (1, True, 0)
+        assert (full.registry.count, full.is_session(first), full.holders(QUIET)) == (1, True, 0)
 
 
 async def test_a_socket_may_have_so_many_channels_joins_under_way_included() -> None:
@@ -185,7 +185,7 @@ async def test_a_first_join_the_bus_refuses_leaves_no_session(scene: Scene) -> N
     await client.join(ROOM)
 
     assert client.take() == [refused("1", "1", ROOM, "bus unavailable")]
-    assert (scene.sessions.count, scene.holders(ROOM), client.topics) == (0, 0, [])
+    assert (scene.registry.count, scene.holders(ROOM), client.topics) == (0, 0, [])
 
 
 async def test_a_join_that_meets_a_bug_is_refused_and_logged(scene: Scene) -> None:
@@ -264,7 +264,7 @@ async def test_a_join_that_was_taken_off_its_topic_is_refused_and_never_admitted
     await scene.settled()
 
     assert client.take() == []
-    assert (scene.holders(ROOM), scene.sessions.count, scene.joins_in_flight) == (0, 0, 0)
+    assert (scene.holders(ROOM), scene.registry.count, scene.joins_in_flight) == (0, 0, 0)
 
 
 async def test_an_attempt_that_is_over_admits_no_later_one(scene: Scene) -> None:
@@ -294,11 +294,11 @@ async def test_going_while_joining_gives_back_subscription_and_session(
     gate.shut()
     await client.join(ROOM)
     await client.go()
-    assert (scene.joins_in_flight, scene.sessions.count) == (0, 0)
+    assert (scene.joins_in_flight, scene.registry.count) == (0, 0)
     gate.open()
     await scene.settled()
 
-    assert (scene.members(ROOM), scene.holders(ROOM), scene.sessions.count) == (0, 0, 0)
+    assert (scene.members(ROOM), scene.holders(ROOM), scene.registry.count) == (0, 0, 0)
     assert client.take() == []
 
 
@@ -308,7 +308,7 @@ async def test_a_join_that_ends_before_its_task_began_is_counted_off(scene: Scen
     scene.subscribing(OWN).shut()
     await client.join_and_go(ROOM)
 
-    assert (scene.joins_in_flight, scene.sessions.count, scene.holders(ROOM)) == (0, 0, 0)
+    assert (scene.joins_in_flight, scene.registry.count, scene.holders(ROOM)) == (0, 0, 0)
 
 
 async def test_going_while_joining_again_gives_back_both(scene: Scene) -> None:
@@ -323,7 +323,7 @@ async def test_going_while_joining_again_gives_back_both(scene: Scene) -> None:
     await scene.settled()
 
     assert (scene.holders(ROOM), scene.holders(QUIET), scene.holders(DENIED)) == (0, 1, 0)
-    assert scene.sessions.count == 1
+    assert scene.registry.count == 1
 
 
 async def test_leaving_gives_back_the_subscription_and_keeps_the_session(scene: Scene) -> None:
@@ -391,7 +391,7 @@ async def test_the_place_of_a_session_is_kept_for_a_join_that_still_waits() -> N
             ok("1", "1", ROOM),
         ]
         assert rival.take() == [refused("1", "1", DENIED, "session limit reached")]
-        assert (scene.holders(ROOM), scene.sessions.count) == (1, 1)
+        assert (scene.holders(ROOM), scene.registry.count) == (1, 1)
 
 
 async def test_a_join_that_resumes_is_a_session_though_another_failed_meanwhile(
@@ -466,7 +466,7 @@ async def test_a_join_the_newer_token_does_not_allow_is_refused_and_all_given_ba
     await scene.settled()
 
     assert client.take() == [refused("1", "1", NAMED, "unauthorized")]
-    assert (scene.holders(NAMED), scene.sessions.count, scene.members(NAMED)) == (0, 0, 0)
+    assert (scene.holders(NAMED), scene.registry.count, scene.members(NAMED)) == (0, 0, 0)
     assert (scene.joins_in_flight, client.joins_under_way) == (0, 0)
 
 
@@ -496,7 +496,7 @@ async def test_a_resume_that_is_none_is_refused(scene: Scene, resume: object) ->
 
     assert client.take() == [refused("1", "1", KEPT, "invalid resume")]
     assert scene.counted("joins", result="invalid resume") == 1
-    assert (scene.subscriptions, client.joins_under_way, scene.sessions.count) == (0, 0, 0)
+    assert (scene.subscriptions, client.joins_under_way, scene.registry.count) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(("resume", "recovered"), [(None, None), ("@e.1.1", False)])
@@ -542,7 +542,7 @@ async def test_a_resume_the_history_does_not_answer_is_refused(scene: Scene) -> 
     await client.join(KEPT, params={"resume": None})
 
     assert client.take() == [refused("1", "1", KEPT, "bus unavailable")]
-    assert (scene.holders(KEPT), scene.sessions.count, client.joins_under_way) == (0, 0, 0)
+    assert (scene.holders(KEPT), scene.registry.count, client.joins_under_way) == (0, 0, 0)
 
 
 async def test_a_resume_that_fails_after_the_subscribing_gives_the_topic_back(
@@ -629,4 +629,4 @@ async def test_closing_refuses_nobody(scene: Scene) -> None:
     await scene.settled()
 
     assert client.take() == [(1001, "")]
-    assert (scene.holders(ROOM), scene.joins_in_flight, scene.sessions.count) == (0, 0, 0)
+    assert (scene.holders(ROOM), scene.joins_in_flight, scene.registry.count) == (0, 0, 0)

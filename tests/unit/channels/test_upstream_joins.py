@@ -45,7 +45,7 @@ async def test_the_backend_is_asked_and_its_answer_is_the_reply(scene: Scene) ->
     assert call.device.id.startswith("device")
     assert asked.url == "http://joins/"
     assert client.take() == []
-    assert (scene.joins_in_flight, scene.sessions.count, scene.subscriptions) == (1, 0, 0)
+    assert (scene.joins_in_flight, scene.registry.count, scene.subscriptions) == (1, 0, 0)
     asked.let_in({"row": 3}, state={"n": 1})
     await scene.settled()
 
@@ -98,7 +98,7 @@ async def test_a_refusal_reaches_the_client_in_the_backends_words_if_it_gives_a_
 
     assert client.take() == [refused("1", "1", ASKED, response)]
     assert scene.counted("joins", result="upstream refused") == 1
-    assert (scene.joins_in_flight, client.joins_under_way, scene.sessions.count) == (0, 0, 0)
+    assert (scene.joins_in_flight, client.joins_under_way, scene.registry.count) == (0, 0, 0)
     assert scene.subscriptions == 0
 
 
@@ -143,7 +143,7 @@ async def test_more_to_show_than_may_be_shown_refuses_the_join(scene: Scene) -> 
 
     assert client.take() == [refused("1", "1", SHOWN, "payload too large")]
     assert scene.counted("joins", result="payload too large") == 1
-    assert (scene.subscriptions, client.joins_under_way, scene.sessions.count) == (0, 0, 0)
+    assert (scene.subscriptions, client.joins_under_way, scene.registry.count) == (0, 0, 0)
 
 
 async def test_a_join_let_in_waits_for_the_bus_and_may_fail_there(scene: Scene) -> None:
@@ -159,7 +159,7 @@ async def test_a_join_let_in_waits_for_the_bus_and_may_fail_there(scene: Scene) 
     await scene.settled()
 
     assert client.take() == [refused("1", "1", ASKED, "bus unavailable")]
-    assert (scene.joins_in_flight, scene.sessions.count, client.joins_under_way) == (0, 0, 0)
+    assert (scene.joins_in_flight, scene.registry.count, client.joins_under_way) == (0, 0, 0)
 
 
 async def test_a_second_member_needs_the_backend_alone(scene: Scene) -> None:
@@ -273,7 +273,7 @@ async def test_the_backend_is_not_asked_about_the_joins_of_who_has_gone(scene: S
     await scene.settled()
 
     assert scene.backend.calls == [(ASKED, None)]
-    assert (scene.joins_in_flight, scene.sessions.count, scene.subscriptions) == (0, 0, 0)
+    assert (scene.joins_in_flight, scene.registry.count, scene.subscriptions) == (0, 0, 0)
 
 
 async def test_who_has_gone_is_not_admitted(scene: Scene) -> None:
@@ -283,7 +283,7 @@ async def test_who_has_gone_is_not_admitted(scene: Scene) -> None:
     scene.backend.last.let_in()
     await scene.settled()
 
-    assert (scene.members(ASKED), scene.sessions.count, client.take()) == (0, 0, [])
+    assert (scene.members(ASKED), scene.registry.count, client.take()) == (0, 0, [])
 
 
 async def test_who_is_taken_off_while_the_backend_is_asked_is_refused_at_once(
@@ -298,7 +298,7 @@ async def test_who_is_taken_off_while_the_backend_is_asked_is_refused_at_once(
     await scene.settled()
 
     assert client.take() == []
-    assert (scene.members(ASKED), scene.sessions.count, scene.joins_in_flight) == (0, 0, 0)
+    assert (scene.members(ASKED), scene.registry.count, scene.joins_in_flight) == (0, 0, 0)
     assert (client.joins_under_way, scene.subscriptions) == (0, 0)
 
 

@@ -3,37 +3,41 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.auth.rules import PersonalTopic
+from gateway.cluster import Answers, Command, Cover, Subscribers
 from gateway.errors import BusUnavailable
 from gateway.leases import Lease
 from gateway.protocol.reasons import Reason
 from gateway.sessions.book import Sessions
 from gateway.sessions.client import Client
+from gateway.sessions.commands import Count
 from gateway.sessions.limits import Limits
+from gateway.sessions.registry import SessionRegistry
 from gateway.tracker.core import Tracker
 from gateway.tracker.entry import Entry
 from gateway.tracker.service import TrackerService
 from tests.support.clock import Clock
 from tests.unit.sessions.sockets import Socket
 
-OFFLINE_AFTER = 3.0
+GRACE = 3.0
 
 
 class Carrier:
     """Nobody else is there."""
 
-    async def to_topic(self, topic: str, message: bytes) -> None:
+    def to_topic(self, topic: str, message: bytes) -> None:
         raise NotImplementedError
 
-    async def to_replica(self, replica: str, message: bytes) -> None:
+    def to_replica(self, replica: str, message: bytes) -> None:
         raise NotImplementedError
 
-    async def to_all(self, message: bytes) -> None:
+    def to_all(self, message: bytes) -> None:
         raise NotImplementedError
 
 
@@ -75,13 +79,13 @@ class Topics:
 class Observer:
     """Writes down what it is told, and who was present then."""
 
-    def __init__(self, sessions: Sessions) -> None:
-        self.sessions = sessions
+    def __init__(self, registry: SessionRegistry) -> None:
+        self.registry = registry
         self.seen: list[tuple[str, str, bool]] = []
 
     def _see(self, what: str, client: Client) -> None:
         assert client.claims is not None
-        self.seen.append((what, client.id, self.sessions.present(client.claims.user)))
+        self.seen.append((what, client.id, self.registry.present(client.claims.user)))
 
     def started(self, client: Client) -> None:
         self._see("started", client)
@@ -90,107 +94,155 @@ class Observer:
         self._see("moved" if moving else "ended", client)
 
 
-def book(limits: Limits, topics: Topics | None = None) -> tuple[Sessions, Observer]:
+class Cluster:
+    """The other replicas."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, object]] = []
+
+    async def call(self, command: Command[Any], to: Subscribers) -> Answers[Any]:
+        self.asked.append((command, to))
+        return Answers({}, Cover())
+
+
+class Book:
     """Sessions of a lonely replica, observed; to be made inside a loop."""
-    clock = Clock()
-    tracker = TrackerService(
-        Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
-        Carrier(),
-        clock=lambda: clock.now,
-        counts=lambda: (0, 0),
-        lost=lambda _: None,
-        superseded=lambda: None,
-    )
-    sessions = Sessions(
-        limits=limits,
-        personal=PersonalTopic("user:{sub}"),
-        topics=topics or Topics(),
-        tracker=tracker,
-        offline_after_seconds=OFFLINE_AFTER,
-        clock=lambda: clock.now,
-        seen=lambda _: None,
-    )
-    observer = sessions.observer = Observer(sessions)
-    return sessions, observer
+
+    def __init__(self, limits: Limits) -> None:
+        self.clock = clock = Clock()
+        self.cluster = Cluster()
+        self.topics = Topics()
+        tracker = TrackerService(
+            Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
+            Carrier(),
+            clock=lambda: clock.now,
+            lost=lambda _: None,
+            superseded=lambda: None,
+        )
+        self.registry = SessionRegistry(offline_after_seconds=GRACE, clock=lambda: clock.now)
+        self.observer = Observer(self.registry)
+        self.sessions = Sessions(
+            self.registry,
+            limits=limits,
+            personal=PersonalTopic("user:{sub}"),
+            topics=self.topics,
+            tracker=tracker,
+            cluster=self.cluster,
+            offline_after_seconds=GRACE,
+            clock=lambda: clock.now,
+            seen=lambda _: None,
+            observer=self.observer,
+        )
 
 
 async def test_each_session_begins_once_and_ends_once() -> None:
-    sessions, observer = book(Limits(0, "refuse", "keep"))
+    book = Book(Limits(0, "refuse", "keep"))
     laptop, phone = Socket("laptop", "42"), Socket("phone", "42")
     for client in (laptop, phone, laptop):  # the last is a second join of the same socket
-        assert await sessions.enter(client) is None
-    assert sessions.clients() == [laptop, phone]
+        assert await book.sessions.enter(client) is None
+    assert book.registry.clients() == [laptop, phone]
     for client in (laptop, phone, phone):
-        sessions.leave(client)
+        book.sessions.leave(client)
 
-    assert observer.seen == [
+    assert book.observer.seen == [
         ("started", "laptop", True),
         ("started", "phone", True),
         ("ended", "laptop", True),
         ("ended", "phone", False),
     ]
-    assert sessions.clients() == []
+    assert book.registry.clients() == []
 
 
 async def test_a_session_that_moves_ends_by_moving_alone() -> None:
-    sessions, observer = book(Limits(0, "refuse", "keep"))
+    book = Book(Limits(0, "refuse", "keep"))
     client = Socket("phone", "42")
-    await sessions.enter(client)
-    sessions.move(client)
-    sessions.leave(client)  # its connection is released after that
+    await book.sessions.enter(client)
+    book.sessions.move(client)
+    book.sessions.leave(client)  # its connection is released after that
 
-    assert observer.seen[1:] == [("moved", "phone", False)]
+    assert book.observer.seen[1:] == [("moved", "phone", False)]
 
 
 async def test_a_session_that_is_refused_never_began() -> None:
-    sessions, observer = book(Limits(1, "refuse", "keep"))
-    await sessions.enter(Socket("laptop", "42"))
+    book = Book(Limits(1, "refuse", "keep"))
+    await book.sessions.enter(Socket("laptop", "42"))
     refused = Socket("phone", "42")
-    assert await sessions.enter(refused) is Reason.SESSION_LIMIT
-    sessions.leave(refused)
+    assert await book.sessions.enter(refused) is Reason.SESSION_LIMIT
+    book.sessions.leave(refused)
 
-    assert observer.seen == [("started", "laptop", True)]
+    assert book.observer.seen == [("started", "laptop", True)]
 
 
 @pytest.mark.parametrize("user", ["42", "43"])
 async def test_a_user_is_present_while_she_has_a_session(user: str) -> None:
-    sessions, _ = book(Limits(0, "refuse", "keep"))
-    assert not sessions.present(user)
+    book = Book(Limits(0, "refuse", "keep"))
+    assert not book.registry.present(user)
     client = Socket("phone", "42")
-    await sessions.enter(client)
+    await book.sessions.enter(client)
 
-    assert sessions.present(user) is (user == "42")
-    sessions.leave(client)
-    assert not sessions.present(user)
+    assert book.registry.present(user) is (user == "42")
+    book.sessions.leave(client)
+    assert not book.registry.present(user)
+
+
+async def test_where_a_limit_depends_on_it_the_others_are_asked_before_the_first_session() -> None:
+    book = Book(Limits(1, "refuse", "keep"))
+    await book.sessions.enter(Socket("laptop", "42"))
+    await book.sessions.enter(Socket("phone", "42"))
+    assert book.cluster.asked == [(Count(("42",)), Subscribers("user:42"))]
+
+    free = Book(Limits(0, "refuse", "keep"))
+    await free.sessions.enter(Socket("laptop", "42"))
+    assert free.cluster.asked == []
+
+
+async def test_a_user_is_known_and_online_for_a_grace_after_her_last_session() -> None:
+    book = Book(Limits(0, "refuse", "keep"))
+    client = Socket("phone", "42")
+    await book.sessions.enter(client)
+    book.sessions.leave(client)
+    known = book.registry.find("42")
+    assert known is not None
+    assert (book.registry.count, book.registry.names()) == (0, [])
+    assert book.registry.online(known)
+    await book.clock.run(GRACE - 0.1)
+    assert book.registry.online(known)
+
+    await book.clock.run(0.2)
+    assert not book.registry.online(known)
+    assert book.registry.find("42") is None
+    assert book.topics.held == []
 
 
 async def test_a_user_is_kept_in_mind_a_while_after_her_last_session() -> None:
-    sessions, _ = book(Limits(0, "refuse", "keep"), topics := Topics())
+    book = Book(Limits(0, "refuse", "keep"))
+    sessions, topics = book.sessions, book.topics
     clock, client = Clock(), Socket("phone", "42")
     for _ in range(2):
         await sessions.enter(client)
-        await clock.run(OFFLINE_AFTER * 2)
-        user = sessions.find("42")
+        await clock.run(GRACE * 2)
+        user = book.registry.find("42")
         sessions.leave(client)
-        await clock.run(OFFLINE_AFTER * 0.9)
+        await clock.run(GRACE * 0.9)
         assert topics.held == ["user:42"]
-        assert sessions.find("42") is user
+        assert book.registry.find("42") is user
 
-    await clock.run(OFFLINE_AFTER * 0.2)
+    await clock.run(GRACE * 0.2)
     assert topics.held == []
-    assert sessions.find("42") is None
+    assert book.registry.find("42") is None
 
 
 async def test_a_user_is_kept_while_she_has_any_session() -> None:
-    sessions, _ = book(Limits(0, "refuse", "keep"), topics := Topics())
+    book = Book(Limits(0, "refuse", "keep"))
+    sessions, topics = book.sessions, book.topics
     clock, laptop, phone = Clock(), Socket("laptop", "42"), Socket("phone", "42")
     for client in (laptop, phone):
         await sessions.enter(client)
     sessions.move(laptop)
-    await clock.run(OFFLINE_AFTER * 2)
+    await clock.run(GRACE * 2)
     assert topics.held == ["user:42"]
     sessions.move(phone)
-    await clock.run(OFFLINE_AFTER)
+    await clock.run(GRACE)
     assert topics.held == []
 
 
@@ -203,23 +255,25 @@ class Full(Limits, frozen=True):
 
 @pytest.mark.parametrize("limits", [Limits(1, "refuse", "keep"), Full(1, "refuse", "keep")])
 async def test_one_who_is_refused_keeps_nobody_in_mind(limits: Limits) -> None:
-    sessions, _ = book(limits, topics := Topics())
+    book = Book(limits)
+    sessions, topics = book.sessions, book.topics
     clock, client = Clock(), Socket("laptop", "42")
     await sessions.enter(client)
     await sessions.enter(Socket("phone", "42"))
     sessions.leave(client)
     assert topics.held == ["user:42"]
-    await clock.run(OFFLINE_AFTER)
+    await clock.run(GRACE)
     assert topics.held == []
 
 
 async def test_what_the_bus_refuses_reaches_all_who_enter_and_leaves_nothing() -> None:
-    sessions, _ = book(Limits(0, "refuse", "keep"), topics := Topics())
+    book = Book(Limits(0, "refuse", "keep"))
+    sessions, topics = book.sessions, book.topics
     topics.problem = BusUnavailable("down")
     entering = (sessions.enter(Socket(name, "42")) for name in ("laptop", "phone"))
     outcomes = await asyncio.gather(*entering, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [BusUnavailable] * 2
-    assert sessions.find("42") is None
+    assert book.registry.find("42") is None
 
     topics.problem = None
     assert await sessions.enter(Socket("laptop", "42")) is None
@@ -240,7 +294,8 @@ def test_a_user_is_known_exactly_while_she_has_sessions_or_had_some_just_now(
     """And in the end nothing is held, in whichever order her sockets come and go."""
 
     async def main() -> None:
-        sessions, observer = book(Limits(2, "refuse", "keep"), topics := Topics())
+        book = Book(Limits(2, "refuse", "keep"))
+        sessions, observer, topics = book.sessions, book.observer, book.topics
         clock = Clock()
         sockets = [Socket(str(number), "42") for number in range(4)]
         entering: list[asyncio.Task[Reason | None]] = []
@@ -258,10 +313,10 @@ def test_a_user_is_known_exactly_while_she_has_sessions_or_had_some_just_now(
                     topics.problem = BusUnavailable("down") if what == "fail" else None
                     topics.gate.set()
                 case "wait":
-                    await clock.run(number * OFFLINE_AFTER / 3)
+                    await clock.run(number * GRACE / 3)
             if settles:  # else the next thing happens in the same turn of the loop
                 await clock.run()
-            assert not sessions.count or topics.held == ["user:42"]
+            assert not book.registry.count or topics.held == ["user:42"]
         topics.gate.set()
         await asyncio.gather(*entering, return_exceptions=True)
         for socket in sockets:
@@ -269,9 +324,9 @@ def test_a_user_is_known_exactly_while_she_has_sessions_or_had_some_just_now(
         begun = [name for what, name, _ in observer.seen if what == "started"]
         ended = [name for what, name, _ in observer.seen if what != "started"]
         assert sorted(begun) == sorted(ended)
-        await clock.run(OFFLINE_AFTER)
+        await clock.run(GRACE)
         assert topics.held == []
-        assert sessions.count == 0
-        assert sessions.find("42") is None
+        assert book.registry.count == 0
+        assert book.registry.find("42") is None
 
     asyncio.run(main())

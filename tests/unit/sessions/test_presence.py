@@ -31,13 +31,13 @@ class Carrier:
     def __init__(self) -> None:
         self.said: list[tuple[str, bytes]] = []
 
-    async def to_topic(self, topic: str, message: bytes) -> None:
+    def to_topic(self, topic: str, message: bytes) -> None:
         self.said.append((topic, message))
 
-    async def to_replica(self, replica: str, message: bytes) -> None:
+    def to_replica(self, replica: str, message: bytes) -> None:
         self.said.append((replica, message))
 
-    async def to_all(self, message: bytes) -> None:
+    def to_all(self, message: bytes) -> None:
         self.said.append(("", message))
 
 
@@ -125,7 +125,6 @@ class Room:
             Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
             Carrier(),
             clock=lambda: self.clock.now,
-            counts=lambda: (0, 0),
             lost=lambda lost: self.lost.append(lost.replica),
             superseded=lambda: None,
         )

@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Iterable
 from itertools import count
+from typing import Any
 
 import pytest
 
 from gateway.app.supervisor import Supervisor
-from gateway.cluster import Answers
+from gateway.cluster import Answers, Command, Cover
 from gateway.device import Device
-from gateway.sessions import commands
 from gateway.sessions.client import Client
-from gateway.sessions.commands import Inherit, Return, Standing, Vouchers
+from gateway.sessions.commands import Inherit, Missed, Return, Standing, Vouchers
 from gateway.sessions.facts import EVENTS, Fact, ReplicaFact, SessionFact, UserFact
 from gateway.sessions.reporter import FAREWELL_SECONDS, TURN_SECONDS, USERS_AT_ONCE, Reporter
 from gateway.sessions.transitions import Transitions
@@ -37,7 +37,7 @@ class Replica:
         self.sockets: dict[str, Socket] = {}
         self.told: list[Fact] = []
         self.peers = Peers(10.0)
-        self.answers: dict[type, bytes] = {}
+        self.unreadable: type | None = None
         self.broken = False
         transitions = Transitions(
             self.present, offline_after_seconds=GRACE, spread=iter([0.3, 0.7] * 1000).__next__
@@ -51,6 +51,12 @@ class Replica:
             peers=self.peers,
             clock=lambda: bus.clock.now,
         )
+        self.handlers: dict[type, Any] = {
+            Vouchers: self.reporter.standing,
+            Inherit: self.reporter.inherit,
+            Missed: self.reporter.knows,
+            Return: self.reporter.begin_anew,
+        }
 
     def tell(self, fact: Fact) -> None:
         self.told.append(fact)
@@ -64,19 +70,17 @@ class Replica:
     def present(self, name: str) -> bool:
         return any(s.claims is not None and s.claims.user == name for s in self.sockets.values())
 
-    async def ask_each(self, replicas: Iterable[str], body: bytes) -> Answers:
+    async def call(self, command: Command[Any], to: Iterable[str]) -> Answers[Any]:
         if self.broken:
             raise RuntimeError
-        named = list(replicas)
-        bodies = {}
-        for name in named:
+        answers, missing = {}, []
+        for name in to:
             other = self.bus.replicas.get(name)
             if self.bus.up and other is not None and name not in self.bus.silent:
-                command = commands.decode(body)
-                assert isinstance(command, commands.Report)
-                usual = other.reporter.answer(command)
-                bodies[name] = other.answers.get(type(command), usual)
-        return Answers(bodies, (), complete=len(bodies) == len(named))
+                answers[name] = other.handlers[type(command)](command)
+            if name not in answers or other is None or other.unreadable is type(command):
+                missing.append(name)
+        return Answers(answers, Cover(tuple(missing), complete=not missing))
 
     def start(self, user: str | None, device: str = "") -> Socket:
         """A session begins."""
@@ -189,8 +193,8 @@ async def test_without_events_nothing_is_kept_and_nobody_is_asked() -> None:
     await bus.run(LATER)
 
     assert bus.told() == []
-    assert a.reporter.answer(Vouchers(("42",))) == commands.encode(Standing())
-    assert a.reporter.answer(Inherit(("42",))) == commands.encode(False), "somebody else may"
+    assert a.reporter.standing(Vouchers(("42",))) == Standing()
+    assert not a.reporter.inherit(Inherit(("42",))), "somebody else may"
     bus.silent.clear()
     await a.reporter.farewell()
 
@@ -366,7 +370,7 @@ async def test_nothing_is_decided_before_all_have_answered(trouble: str) -> None
     def troubled(yes: bool) -> None:
         bus.up = not (yes and trouble == "bus")
         bus.silent = {"b"} if yes and trouble == "silence" else set()
-        b.answers = {Vouchers: b"?"} if yes and trouble == "nonsense" else {}
+        b.unreadable = Vouchers if yes and trouble == "nonsense" else None
 
     troubled(True)
     socket = a.start("42")
@@ -508,4 +512,4 @@ async def test_a_bug_with_one_decision_does_not_end_all() -> None:
 async def test_a_question_of_returning_is_answered_at_once() -> None:
     bus = Bus("a")
 
-    assert commands.decode_bool(bus.replicas["a"].reporter.answer(Return()))
+    assert bus.replicas["a"].reporter.begin_anew(Return())

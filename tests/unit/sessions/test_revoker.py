@@ -1,7 +1,7 @@
 """Revoking on several replicas that share a bus, which may be down, keep values, or fail to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,10 +12,10 @@ from gateway.auth.tokens import Claims
 from gateway.bus.envelope import Control, encode_control
 from gateway.bus.memory import MemoryBus, MemoryExchange
 from gateway.bus.subjects import Subjects
-from gateway.cluster import Cluster
+from gateway.cluster import Cluster, Cover
 from gateway.errors import BusUnavailable, NothingKept
 from gateway.sessions import revoker
-from gateway.sessions.directory import Cover, Directory
+from gateway.sessions.commands import ListRevoked, Revoke
 from gateway.sessions.kept_revocations import CLOCKS_SECONDS, KeptRevocations
 from gateway.sessions.revoker import Revoker
 from tests.support.clock import Clock
@@ -81,15 +81,6 @@ class Bus(MemoryBus):
         return dict(self.store.values)
 
 
-class Topics:
-    """Topics nobody uses."""
-
-    on_control: Callable[[Control, bytes], None]
-
-    def publish_control(self, *_: object, **__: object) -> None:
-        raise NotImplementedError
-
-
 class Replica:
     """A replica, as far as it has to do with tokens.
 
@@ -105,29 +96,29 @@ class Replica:
         self.sockets: list[str] = []
         self.undecodable = 0
         self.supervisor = Supervisor(count=lambda _: None, died=lambda: None)
-        subjects = Subjects("g")
         self.cluster = Cluster(
-            name, self.bus, subjects, Topics(), live=lambda: self.live, undecodable=self._lost
-        )
-        sessions: Any = type("Sessions", (), {})()  # it is told who holds a user, which nobody asks
-        last_seen: Any = None
-        directory = Directory(
-            sessions, self.cluster, last_seen, report=lambda _: b"", live=lambda: self.live
+            name,
+            self.bus,
+            Subjects("g"),
+            (Revoke, ListRevoked),
+            peers=self.live,
+            undecodable=self._lost,
         )
         self.revocations = Revocations(KEEP, lambda: NOW)
         self.revoker = Revoker(
             self.revocations,
-            directory,
             self.cluster,
             self.bus,
             KeptRevocations(self.bus, BUCKET, keep_seconds=KEEP, undecodable=self._lost),
-            live=lambda: self.live,
             close_revoked=self._close_revoked,
         )
+        self.cluster.listen(Control.REVOCATION, self.revoker.told)
+        self.cluster.handle(Revoke, self.revoker.revoke_here)
+        self.cluster.handle(ListRevoked, self.revoker.list_here)
 
     async def start(self, *live: str) -> None:
         """Join the others, as at a replica's start; without learning anything."""
-        self.live = [*live]
+        self.live += live
         await self.bus.start()
         await self.cluster.join()
         self.supervisor.repeat("revocations", self.revoker.next_look)
@@ -139,7 +130,7 @@ class Replica:
 
     def refuses(self, user: str, jti: str | None = None, issued_at: float = NOW - 1) -> bool:
         """Whether it would refuse a token."""
-        return self.revoker.refused(Claims(user, 0.0, issued_at=issued_at, jti=jti))
+        return self.revocations.refuses(Claims(user, 0.0, issued_at=issued_at, jti=jti))
 
     def _close_revoked(self) -> int:
         before = len(self.sockets)

@@ -4,15 +4,12 @@ import secrets
 from itertools import count
 from typing import Final
 
-from gateway.bus.base import Unheard
-
-REMEMBERED: Final = 10_000
-"""Messages remembered at most; a server answers within a round trip, if it answers at all."""
+from gateway.bus.base import NoResponders
 
 _NO_RESPONDERS: Final = b"NATS/1.0 503"
 
 
-class UnheardInbox:
+class NoRespondersInbox:
     """One wildcard subscription whose subjects end with a number, one number for each message.
 
     Args:
@@ -25,23 +22,24 @@ class UnheardInbox:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{prefix}.unheard.{secrets.token_hex(8)}."
-        self._waiting: dict[str, Unheard] = {}
+        self._waiting: dict[str, NoResponders] = {}
         self._numbers = count()
         self.subject = f"{self._prefix}*"
         self.number = 0
 
-    def expect(self, unheard: Unheard) -> str:
-        """The reply subject of a message whose sender wants to know."""
-        if len(self._waiting) >= REMEMBERED:
-            del self._waiting[
-                next(iter(self._waiting))
-            ]  # the oldest was heard: nothing came for it
+    def __len__(self) -> int:
+        """How many messages are remembered: those whose sender still waits to be told."""
+        return len(self._waiting)
+
+    def expect(self, no_responders: NoResponders) -> str:
+        """The reply subject of a message whose sender wants to know, until that is done or cancelled."""
         subject = f"{self._prefix}{next(self._numbers)}"
-        self._waiting[subject] = unheard
+        self._waiting[subject] = no_responders
+        no_responders.add_done_callback(lambda _: self._waiting.pop(subject))
         return subject
 
     def answered(self, subject: str, headers: bytes) -> None:
         """A message came to one of the reply subjects."""
-        unheard = self._waiting.pop(subject, None)
-        if unheard is not None and headers.startswith(_NO_RESPONDERS):
-            unheard()
+        waiting = self._waiting.get(subject)
+        if waiting is not None and headers.startswith(_NO_RESPONDERS) and not waiting.done():
+            waiting.set_result(None)

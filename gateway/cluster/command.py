@@ -1,0 +1,37 @@
+"""What a call to other replicas is made of: the command, and whom it goes to."""
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+A = TypeVar("A")
+
+
+class Command(msgspec.Struct, Generic[A], frozen=True, array_like=True):
+    """What a replica can have others do. MessagePack, a tag first.
+
+    A subclass names the type of its answers, and has a number for a tag, as in
+    ``class Count(Command[int], frozen=True, tag=1)``. Neighbouring releases read both as this one does.
+    """
+
+
+class LongCommand(Command[A], Generic[A], frozen=True):
+    """One whose answer may take longer than anybody waits for a replica that is dead.
+
+    So it is watched meanwhile whether the other replica is still there. Tags are texts.
+    """
+
+
+class Subscribers(msgspec.Struct, frozen=True):
+    """All other replicas that are subscribed to a topic, of which this one must not be one.
+
+    Else nobody could tell that there is none from that none answers.
+    """
+
+    topic: str
+
+
+def answer_type(command: type[Command[Any]]) -> Any:  # noqa: ANN401 -- a type, or a generic one
+    """The type of a command's answers."""
+    [base] = command.__orig_bases__  # type: ignore[attr-defined] # set for what has a generic base (PEP 560)
+    return base.__args__[0]
