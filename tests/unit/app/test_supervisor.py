@@ -26,7 +26,7 @@ TASKS = {
     "_carry_out": "awaited by whoever wants the resource",
     "_run": "the callbacks of one socket",
     "_fetch": "one reading; the event loop reports its death",
-    "work": "one answer to another replica; the event loop reports its death",
+    "_answer": "one answer to another replica; the event loop reports its death",
     "_wait_for_bus": "one join",
     "_refresh": "one token",
     "_replay": "one replay",

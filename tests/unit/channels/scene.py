@@ -7,10 +7,11 @@ what it keeps, so it alone changes when that does.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import jwt
 
@@ -18,14 +19,14 @@ from gateway.auth.claims import Claims
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.auth.tokens import TokenVerifier
 from gateway.bus.subjects import Subjects
-from gateway.channels.callback_queue import Work
+from gateway.channels.callback_queue import MAX_WAITING, MAX_WAITING_BYTES, Work
 from gateway.channels.callbacks import Callbacks
-from gateway.channels.connection import Connection
+from gateway.channels.connection import CLOSE_GRACE_SECONDS, Connection
 from gateway.channels.connections import Connections, Phase
 from gateway.channels.credentials import Credentials
 from gateway.channels.pushes import Pushes
 from gateway.channels.replay import Replays
-from gateway.channels.services import JoinCount, Services
+from gateway.channels.services import AGE_JITTER, JoinCount, Services
 from gateway.config import Auth, Limits
 from gateway.config.channel import Channel
 from gateway.device import Device
@@ -34,7 +35,7 @@ from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters
 from gateway.protocol.reasons import CloseCode
-from gateway.relay import Relay
+from gateway.relay import JOIN_WAIT_SECONDS, Relay
 from gateway.retention import Retention
 from gateway.sessions.book import Sessions
 from gateway.sessions.client import Origin
@@ -66,6 +67,13 @@ SECRET: Final = "a secret of the scene, long enough for HS256"
 LEEWAY: Final = 10
 IDLE: Final = 90.0
 META_BYTES: Final = 64
+GRACE: Final = int(CLOSE_GRACE_SECONDS)
+JITTER: Final = AGE_JITTER
+JOIN_WAIT: Final = int(JOIN_WAIT_SECONDS)
+MOST_WAITING: Final = MAX_WAITING
+"""Callbacks of one client."""
+MOST_WAITING_BYTES: Final = MAX_WAITING_BYTES
+Callback: TypeAlias = Work
 
 ROOM: Final = "room:1"
 """Pushes are broadcast."""
@@ -117,7 +125,7 @@ def ok(join_ref: str | None, ref: str, topic: str, response: Any = None) -> Fram
     return [join_ref, ref, topic, "phx_reply", {"status": "ok", "response": response or {}}]
 
 
-def refused(join_ref: str | None, ref: str, topic: str, reason: Any) -> Frame:
+def refused(join_ref: str | None, ref: str, topic: Any, reason: Any) -> Frame:
     """The error reply: with a reason of the gateway's, or a response in the backend's words."""
     response = {"reason": reason} if isinstance(reason, str) else reason
     return [join_ref, ref, topic, "phx_reply", {"status": "error", "response": response}]
@@ -179,6 +187,12 @@ class Client:
         self._connection.receive(frame)
         await self.go()
 
+    async def refresh_and_go(self, token: str) -> None:
+        """Present a newer token, and go in the same turn of the event loop."""
+        frame = [None, "5", "phoenix", "access_token", {"access_token": token}]
+        self._connection.receive(json.dumps(frame, separators=(",", ":")))
+        await self.go()
+
     async def leave(self, topic: str, ref: str = "9", join_ref: str = "1") -> None:
         """Leave a topic."""
         await self.say([join_ref, ref, topic, "phx_leave", {}])
@@ -207,6 +221,7 @@ class Client:
         if connection in connections.open:
             connection.release()
             connections.remove(connection, "websocket")
+            connection.cut_off_later()
         self.wire.closing = True
         await self._scene.settled()
 
@@ -254,6 +269,10 @@ class Client:
         """Its joins that are admitted and not answered."""
         return len(self._connection.channels._joining)
 
+    def is_cut(self) -> bool:
+        """Whether its TCP connection was cut."""
+        return self.wire.aborted
+
     # what others do to it
 
     def close(self, code: CloseCode) -> None:
@@ -275,6 +294,10 @@ class Client:
     def leave_topic(self, topic: str) -> bool:
         """It is taken off a topic; False if it is not on it."""
         return self._connection.leave_topic(topic)
+
+    def last_seen(self) -> float:
+        """When it was last heard of, unix seconds."""
+        return self._connection.last_seen()
 
     def rejoin(self, topic: str) -> None:
         """It lacks messages of a topic it is a member of."""
@@ -306,6 +329,7 @@ class Scene:
         max_age_seconds: float,
     ) -> None:
         self._clock = Clock()
+        self._clock.now = math.ceil(self._clock.now)  # so that no sum of seconds is ever rounded
         self._began = self._clock.now
         self._tasks = asyncio.all_tasks()
         self.devices = count()
@@ -484,6 +508,24 @@ class Scene:
         await self._relay.publish(topic, event, json.dumps(payload).encode())
         await self.settled()
 
+    async def publish_and(self, topic: str, event: str, then: Callable[[], object]) -> None:
+        """Publish, and do something when the message has come and nobody has been written to."""
+        await self._relay.publish(topic, event, b"{}")
+        self.bus.exchange.deliver()
+        then()
+        await self.settled()
+
+    async def answered(self) -> None:
+        """All that is waited for comes: the bus, the history, and a yes to each question of the backend."""
+        for gate in (*self.bus.subscribing.values(), self.history.reading, self.looking):
+            gate.open()
+        await self.settled()
+        while self.backend.open:
+            for asked in self.backend.asked:
+                if not asked.answer.done():
+                    asked.let_in()
+            await self.settled()
+
     def take_off(self, user: str, topic: str) -> int:
         """A user is taken off a topic on all her sockets; returns how many it were."""
         return self.connections.leave_topic(user, topic)
@@ -502,7 +544,9 @@ class Scene:
         await self.settled()
         return finishing
 
-    def queue(self, client: Client, work: Work, size: int = 0, topic: str | None = None) -> bool:
+    def queue(
+        self, client: Client, work: Callback, size: int = 0, topic: str | None = None
+    ) -> bool:
         """Put work among the callbacks of a client; False if too much waits."""
         return self._callbacks.queue(client._connection, work, size, topic)
 

@@ -6,20 +6,28 @@ from collections.abc import AsyncIterator
 import pytest
 import structlog.testing
 
-from gateway.channels.callback_queue import MAX_WAITING, MAX_WAITING_BYTES, Work
 from gateway.errors import UpstreamUnavailable
-from tests.unit.channels.scene import ASKED, ORDERS, Client, Scene, ok
+from tests.unit.channels.scene import (
+    ASKED,
+    MOST_WAITING,
+    MOST_WAITING_BYTES,
+    ORDERS,
+    Callback,
+    Client,
+    Scene,
+    ok,
+)
 
 
 class Steps:
-    """Work that says when it begins and goes on when it is told to."""
+    """Callback that says when it begins and goes on when it is told to."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.done: list[str] = []
         self._may_go: dict[str, asyncio.Event] = {}
 
-    def work(self, name: str) -> Work:
+    def work(self, name: str) -> Callback:
         """A piece of work."""
         self._may_go[name] = asyncio.Event()
 
@@ -37,13 +45,13 @@ class Steps:
 
 
 async def bug() -> None:
-    """Work with a bug."""
+    """Callback with a bug."""
     raise RuntimeError("a bug")
 
 
 @pytest.fixture
 async def steps() -> AsyncIterator[Steps]:
-    """Work; what the test did not let end ends with it."""
+    """Callback; what the test did not let end ends with it."""
     made = Steps()
     yield made
     made.go_on(*made._may_go)
@@ -97,18 +105,18 @@ async def test_two_clients_do_not_wait_for_each_other(
 async def test_so_many_may_wait_the_one_under_way_included(
     scene: Scene, client: Client, steps: Steps
 ) -> None:
-    taken = [scene.queue(client, steps.work(str(n))) for n in range(MAX_WAITING + 1)]
+    taken = [scene.queue(client, steps.work(str(n))) for n in range(MOST_WAITING + 1)]
 
-    assert taken == [True] * MAX_WAITING + [False]
+    assert taken == [True] * MOST_WAITING + [False]
 
 
 @pytest.mark.parametrize(
     ("sizes", "taken"),
     [
-        ((MAX_WAITING_BYTES, 0), [True, True]),
-        ((MAX_WAITING_BYTES, 1), [True, False]),
-        ((MAX_WAITING_BYTES + 1, 0), [True, False]),
-        ((1, MAX_WAITING_BYTES, MAX_WAITING_BYTES - 1), [True, False, True]),
+        ((MOST_WAITING_BYTES, 0), [True, True]),
+        ((MOST_WAITING_BYTES, 1), [True, False]),
+        ((MOST_WAITING_BYTES + 1, 0), [True, False]),
+        ((1, MOST_WAITING_BYTES, MOST_WAITING_BYTES - 1), [True, False, True]),
     ],
 )
 async def test_so_many_bytes_may_wait_unless_there_is_only_one(
@@ -120,17 +128,17 @@ async def test_so_many_bytes_may_wait_unless_there_is_only_one(
 async def test_what_is_under_way_counts_among_what_is_kept(
     scene: Scene, client: Client, steps: Steps
 ) -> None:
-    scene.queue(client, steps.work("a"), MAX_WAITING_BYTES)
+    scene.queue(client, steps.work("a"), MOST_WAITING_BYTES)
     await scene.settled()
     assert not scene.queue(client, steps.work("b"), 1)
     steps.go_on("a")
     await scene.settled()
 
-    assert scene.queue(client, steps.work("c"), MAX_WAITING_BYTES)
+    assert scene.queue(client, steps.work("c"), MOST_WAITING_BYTES)
 
 
 async def test_the_params_of_joins_count(scene: Scene, client: Client) -> None:
-    half = {"x": "x" * (MAX_WAITING_BYTES // 2)}
+    half = {"x": "x" * (MOST_WAITING_BYTES // 2)}
     await client.join(ASKED, "1", half)
     await client.join("asked:2", "2", half)
 
@@ -250,6 +258,9 @@ async def test_finishing_takes_no_longer_than_it_may_and_counts_the_pushes_it_gi
 ) -> None:
     """The one under way is given up as well, and what is no push counts for nothing."""
     other = scene.connect("43")
+    scene.queue(client, steps.work("before"), 1, ORDERS)
+    steps.go_on("before")
+    await scene.settled()
     scene.queue(client, steps.work("a"), 1, ORDERS)
     scene.queue(client, steps.work("b"), 1, None)
     scene.queue(client, steps.work("c"), 1, "orders:2")
@@ -260,7 +271,8 @@ async def test_finishing_takes_no_longer_than_it_may_and_counts_the_pushes_it_gi
     await scene.pass_time(1)
 
     assert finishing.result() == 3
-    assert (steps.begun, steps.done, scene.tasks) == (["a", "d"], [], 0)
+    assert (steps.begun, steps.done) == (["before", "a", "d"], ["before"])
+    assert scene.tasks == 0
 
 
 async def test_finishing_where_nothing_is_under_way_is_done_at_once(scene: Scene) -> None:

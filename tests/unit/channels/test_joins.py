@@ -5,9 +5,9 @@ import structlog.testing
 
 from gateway.errors import SubscriptionRefused
 from gateway.protocol.reasons import CloseCode
-from gateway.relay import JOIN_WAIT_SECONDS
 from tests.unit.channels.scene import (
     DENIED,
+    JOIN_WAIT,
     KEPT,
     NAMED,
     OPEN,
@@ -21,9 +21,6 @@ from tests.unit.channels.scene import (
     refused,
     said,
 )
-
-WAIT = int(JOIN_WAIT_SECONDS)
-
 
 # who is let in
 
@@ -154,11 +151,11 @@ async def test_a_join_is_not_answered_before_its_topic_is_subscribed(scene: Scen
 
 
 async def test_a_join_is_refused_when_the_bus_stays_away(scene: Scene) -> None:
-    """It may come back within JOIN_WAIT_SECONDS, so the refusal is not there at once."""
+    """It may come back within JOIN_WAIT seconds, so the refusal is not there at once."""
     client = await scene.joined(QUIET)
     scene.bus.lose()
     await client.join(ROOM, "2")
-    await scene.pass_time(WAIT - 1)
+    await scene.pass_time(JOIN_WAIT - 1)
     assert client.take() == []
     await scene.pass_time(1)
 
@@ -593,6 +590,24 @@ async def test_a_join_behind_a_leave_is_sent_what_it_asks_for(scene: Scene) -> N
 
     events = [frame[3] for frame in client.take()]
     assert events == ["phx_reply", "first"]
+
+
+@pytest.mark.parametrize("way", ["taken off", "told to join again"])
+async def test_a_join_behind_an_end_from_elsewhere_is_sent_what_it_asks_for(
+    scene: Scene, way: str
+) -> None:
+    """It replaces nothing, however soon it comes."""
+    client = scene.connect()
+    await client.join(KEPT, params={"resume": None})
+    await scene.publish(KEPT, "first", {})
+    if way == "taken off":
+        client.leave_topic(KEPT)
+    else:
+        client.rejoin(KEPT)
+    client.take()
+    await client.join(KEPT, "2", {"resume": {"last": 5}})
+
+    assert [frame[3] for frame in client.take()] == ["phx_reply", "first"]
 
 
 async def test_a_resume_that_meets_a_bug_is_refused_and_logged(scene: Scene) -> None:

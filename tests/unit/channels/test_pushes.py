@@ -3,7 +3,6 @@
 import pytest
 import structlog.testing
 
-from gateway.channels.callback_queue import MAX_WAITING, MAX_WAITING_BYTES
 from gateway.errors import HistoryUnavailable, UpstreamTimeout, UpstreamUnavailable
 from tests.unit.channels.fakes import Binary
 from tests.unit.channels.scene import (
@@ -11,6 +10,8 @@ from tests.unit.channels.scene import (
     DENIED,
     KEPT,
     META_BYTES,
+    MOST_WAITING,
+    MOST_WAITING_BYTES,
     OPEN,
     ORDERS,
     OWN,
@@ -245,7 +246,7 @@ async def test_the_pushes_of_two_sockets_go_side_by_side(scene: Scene) -> None:
 
 async def test_too_many_pushes_that_wait_are_refused(scene: Scene) -> None:
     client = await scene.joined(ORDERS)
-    for _ in range(MAX_WAITING):
+    for _ in range(MOST_WAITING):
         await client.push(ORDERS, "order")
     assert client.take() == []
     await client.push(ORDERS, "more", ref="more")
@@ -260,7 +261,7 @@ async def test_too_many_pushes_that_wait_are_refused(scene: Scene) -> None:
 
 async def test_too_many_bytes_that_wait_are_refused(scene: Scene) -> None:
     client = await scene.joined(ORDERS)
-    half = {"x": "x" * (MAX_WAITING_BYTES // 2)}
+    half = {"x": "x" * (MOST_WAITING_BYTES // 2)}
     await client.push(ORDERS, "one", half)
     await client.push(ORDERS, "two", half, ref="two")
     assert client.take() == [refused("1", "two", ORDERS, "rate limited")]
@@ -276,7 +277,7 @@ async def test_too_many_bytes_that_wait_are_refused(scene: Scene) -> None:
 async def test_what_was_dropped_counts_no_longer(scene: Scene) -> None:
     client = await scene.joined(ORDERS)
     await client.join("orders:2", "2")
-    most = {"x": "x" * (MAX_WAITING_BYTES - 100)}
+    most = {"x": "x" * (MOST_WAITING_BYTES - 100)}
     await client.say(["2", "3", "orders:2", "first", {}])
     await client.push(ORDERS, "dropped", most, ref="4")
     client.leave_topic(ORDERS)
@@ -289,7 +290,7 @@ async def test_what_was_dropped_counts_no_longer(scene: Scene) -> None:
 
 async def test_one_push_is_taken_however_large(scene: Scene) -> None:
     client = await scene.joined(ORDERS)
-    await client.push(ORDERS, "one", {"x": "x" * MAX_WAITING_BYTES})
+    await client.push(ORDERS, "one", {"x": "x" * MOST_WAITING_BYTES})
 
     assert client.take() == []
     assert len(scene.backend.asked) == 1

@@ -5,7 +5,6 @@ import json
 import pytest
 import structlog.testing
 
-from gateway.channels.callback_queue import MAX_WAITING
 from gateway.errors import (
     SubscriptionRefused,
     UpstreamError,
@@ -15,6 +14,7 @@ from gateway.errors import (
 from tests.unit.channels.scene import (
     ASKED,
     META_BYTES,
+    MOST_WAITING,
     ORDERS,
     ROOM,
     SHOWN,
@@ -246,13 +246,13 @@ async def test_a_socket_with_too_much_waiting_for_the_backend_joins_nothing_more
     scene: Scene,
 ) -> None:
     client = scene.connect()
-    for number in range(MAX_WAITING):
+    for number in range(MOST_WAITING):
         await client.join(f"asked:{number}", str(number))
     assert client.take() == []
     await client.join("asked:more", "more")
 
     assert client.take() == [refused("more", "more", "asked:more", "rate limited")]
-    assert (client.joins_under_way, scene.joins_in_flight) == (MAX_WAITING, MAX_WAITING)
+    assert (client.joins_under_way, scene.joins_in_flight) == (MOST_WAITING, MOST_WAITING)
     await client.go()
     scene.backend.last.refuse({})
     await scene.settled()
