@@ -4,11 +4,12 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from gateway.bus.base import BusMetrics, Handler, Listener, NoResponders
+from gateway.bus.base import Handler, Listener, NoResponders
 from gateway.bus.delivery import Delivery
 from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import check
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, NothingKept
+from gateway.metrics import Metrics
 
 MAX_ENVELOPE_BYTES: Final = 1024 * 1024
 """As nats-server has it by default, so that what works here works there."""
@@ -93,7 +94,7 @@ class MemoryBus:
     def __init__(
         self,
         *,
-        metrics: BusMetrics,
+        metrics: Metrics,
         exchange: MemoryExchange | None = None,
         max_envelope_bytes: int = MAX_ENVELOPE_BYTES,
     ) -> None:

@@ -12,6 +12,7 @@ from gateway.bus.subjects import Subjects
 from gateway.cluster import Answers, Cluster, Command, Cover, LongCommand, Subscribers
 from gateway.cluster.cluster import PROBE_SECONDS
 from gateway.device import Device
+from gateway.metrics import Metrics
 from gateway.sessions.commands import (
     COMMANDS,
     Close,
@@ -31,7 +32,6 @@ from gateway.sessions.commands import (
 from gateway.transport.longpoll.batch import Said
 from gateway.transport.longpoll.sessions import Poll, Polled, Push
 from tests.support.clock import Clock
-from tests.unit.bus.counters import Ignored
 
 PHONE = Device("d", "n", "phone")
 SESSION = Session("id", "42", PHONE, "b", "websocket", "2.0.0", "ip", "ua", 1.5, 2.5, ("room:1",))
@@ -90,7 +90,7 @@ Listening = tuple[MemoryBus, Cluster]
 @pytest.fixture
 async def listening() -> Listening:
     """A bus, and replica "a" on it."""
-    bus = MemoryBus(metrics=Ignored())
+    bus = MemoryBus(metrics=Metrics())
     cluster = Cluster("a", bus, Subjects("g"), ALL, peers=(), undecodable=lambda: None)
     await bus.start()
     await cluster.join()

@@ -14,12 +14,12 @@ from gateway.bus.memory import MemoryBus, MemoryExchange
 from gateway.bus.subjects import Subjects
 from gateway.cluster import Cluster, Cover
 from gateway.errors import BusUnavailable, NothingKept
+from gateway.metrics import Metrics
 from gateway.sessions import revoker
 from gateway.sessions.commands import ListRevoked, Revoke
 from gateway.sessions.kept_revocations import CLOCKS_SECONDS, KeptRevocations
 from gateway.sessions.revoker import Revoker
 from tests.support.clock import Clock
-from tests.unit.bus.counters import Ignored
 
 NOW = 1000.0
 KEEP = 110.0
@@ -52,7 +52,7 @@ class Bus(MemoryBus):
     """A bus that can be cut off and keeps values in a store."""
 
     def __init__(self, exchange: MemoryExchange, store: Store) -> None:
-        super().__init__(metrics=Ignored(), exchange=exchange, max_envelope_bytes=2000)
+        super().__init__(metrics=Metrics(), exchange=exchange, max_envelope_bytes=2000)
         self.store = store
         self.cut = False
 
