@@ -1,4 +1,4 @@
-"""A channel between its admission and its end: a join under way, then a member of its topic."""
+"""What a socket knows of one of its channels: first a join under way, then a membership."""
 
 import asyncio
 from collections.abc import Sequence
