@@ -17,9 +17,7 @@ from gateway.hub.registry import Member, Registry, Topic
 from gateway.metrics import Metrics
 
 SLICE_WRITES: Final = 256
-"""
-Writes in one turn of the event loop: about 2.5 ms at 10 µs a write, most of it the kernel's.
-"""
+"""Writes in one turn of the event loop: about 2.5 ms at 10 µs a write, most of it the kernel's."""
 
 PASS_BYTES: Final = 64 * 1024
 """Messages joined into one pass at most, in payload bytes; at least one message is taken."""

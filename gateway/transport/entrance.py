@@ -1,4 +1,4 @@
-"""Where clients come in or are refused, whatever their transport: room, handshake, log and metric."""
+"""Lets new clients in or refuses them, over any transport: limits, handshake, log line and metric."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -40,8 +40,9 @@ class Entrance:
             Refused: There is no room, or the handshake failed.
         """
         await self._pacer.wait()
-        # HTTP methods first: whatever the state of the gateway, a POST is no handshake.
-        if request.method == hdrs.METH_GET:
+        if (
+            request.method == hdrs.METH_GET
+        ):  # the check refuses others, whether there is room or not
             self._require_room()
         session = self._connections.new_id()
         accepted = await check(request, session)

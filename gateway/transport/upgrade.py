@@ -1,4 +1,4 @@
-"""The WebSocket transport: answers a handshake, then has a socket take the connection over from aiohttp."""
+"""The WebSocket transport: answers a handshake, then takes the connection over from aiohttp."""
 
 import asyncio
 import base64
@@ -41,15 +41,14 @@ class WebSocketTransport:
         return [web.route("*", path, self.serve) for path in (PATH, f"{PATH}/")]
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Answer a handshake; what becomes of the connection then is no matter of aiohttp's."""
+        """Answer a handshake, after which aiohttp has nothing more to do with the connection."""
         try:
             session, accepted = await self._entrance.admit(request, self._handshake.websocket)
             answer = _switching_protocols(request, accepted)
             try:
                 await answer.prepare(request)
             except ConnectionResetError:
-                # The client went away during the handshake. This gets to nobody, and aiohttp takes that
-                # well; of a half-made answer it would complain.
+                # The client went away. Of the half-made answer aiohttp would complain.
                 return web.Response()
         except Refused as refused:
             headers = self._entrance.refused(request, refused)
@@ -85,18 +84,16 @@ class _Behind:
         self.data += data
         return False, b""
 
-    def feed_eof(self) -> None:
-        """Called at the end."""
+    def feed_eof(self) -> None: ...
 
 
 def _take_over(
     request: web.Request, transport: asyncio.Transport, socket: asyncio.Protocol
 ) -> bytes:
-    """Have a connection serve a socket from now on; returns what came for it already.
+    """Have a socket serve a connection from now on; returns the bytes that came for it already.
 
-    aiohttp frees all it has of it, and its server forgets it: to its handler the connection is lost. There is
-    no call to have the handler let go of the transport, which it would close; so that attribute, which has
-    a public name, is set.
+    To aiohttp's handler the connection is lost, so it frees all it has of it. It would also close the
+    transport; there is no call to prevent that, so its attribute, which has a public name, is set.
     """
     behind: Any = _Behind()
     handler = request.protocol

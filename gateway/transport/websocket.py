@@ -1,7 +1,4 @@
-"""One open WebSocket: what its client sends, until it ends.
-
-No bytes of HTTP come here: a handshake is answered in :mod:`gateway.transport.upgrade`.
-"""
+"""One open WebSocket after its handshake: reads its client's frames until it ends."""
 
 import asyncio
 import logging
@@ -216,7 +213,7 @@ class WebSocket(asyncio.Protocol):
         return self._may_go_on()
 
     def _may_go_on(self) -> bool:
-        """Look at the socket's limits; False if it has to wait."""
+        """Apply the socket's limits; False if it has to wait."""
         connection, services = self._connection, self._services
         if connection.buffered() > services.limits.outbound_buffer_bytes:
             connection.overflowed()  # replies and pongs pile up too, if nobody reads them

@@ -29,7 +29,7 @@ from gateway.sessions.commands import (
     Standing,
     Vouchers,
 )
-from gateway.transport.longpoll.batch import Said
+from gateway.transport.longpoll.batch import BatchMessage
 from gateway.transport.longpoll.sessions import Poll, Polled, Push
 from tests.support.clock import Clock
 
@@ -75,7 +75,7 @@ CALLS: list[tuple[Command[Any], bytes, Any, bytes]] = [
         b"\x93\xcc\xc8\x08\xc4\x04[1],",
     ),
     (
-        Push("secret", [Said(b"x")], 9.5),
+        Push("secret", [BatchMessage(b"x")], 9.5),
         b"\x94\xa4Push\xa6secret\x91\x92\xc4\x01x\xc2\xcb@#\0\0\0\0\0\0",
         Polled(410),
         b"\x93\xcd\x01\x9a\x00\xc4\x00",
