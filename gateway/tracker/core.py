@@ -1,4 +1,4 @@
-"""The tracker's pure core: what replicas tell each other so that all agree on who is there.
+"""The tracker's core: what replicas tell each other so that all agree on who is there. Pure: no I/O, no clock.
 
 Each replica is the only writer of its own entries. It numbers their changes, and every message says from
 which version to which it leads, so a receiver that missed one notices and asks. Nothing is acknowledged:
@@ -53,9 +53,8 @@ class Tracker:
         spread: A number from 0 to 1, to keep replicas from sending their digests at once.
 
     Attributes:
-        peers: The other replicas that are alive.
         sessions: How many this replica has, for its beats.
-        connections: How many this replica has, for its beats.
+        connections: The same.
     """
 
     def __init__(
@@ -146,7 +145,7 @@ class Tracker:
         return effects + self._told(message, now)
 
     def tick(self, now: float) -> list[TrackerEffect]:
-        """Do what is due. To be called a few times a second."""
+        """Do what is due; called a few times a second."""
         effects: list[TrackerEffect] = []
         for replica, peer in self.peers.lost(now):
             effects += self._purge(replica, peer, now)

@@ -1,4 +1,4 @@
-"""What the tracker's core asks its shell to do, in order."""
+"""Effects: what the tracker's core asks the code around it to do, in order."""
 
 from typing import TypeAlias
 

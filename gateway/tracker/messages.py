@@ -1,4 +1,4 @@
-"""What replicas tell each other about keys. Encoded as MessagePack, a tag first."""
+"""Messages between the trackers of replicas, in MessagePack, a tag first."""
 
 from typing import TypeAlias
 
@@ -8,12 +8,7 @@ from gateway.tracker.entry import Entry
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True):
-    """Base: who says it.
-
-    Attributes:
-        replica: Id of the sender.
-        incarnation: Which run of that replica; a later run has a higher number.
-    """
+    """Base of all: the sender's id, and which of its runs it is; a later run has a higher number."""
 
     replica: str
     incarnation: int
