@@ -14,8 +14,7 @@ Value = TypeVar("Value")
 class _Counted(Protocol):
     """What a lease is on."""
 
-    def released(self, *, linger: bool) -> None:
-        """A lease was closed."""
+    def released(self, *, linger: bool) -> None: ...
 
 
 class Lease:
@@ -54,7 +53,6 @@ class _Resource(Generic[Value]):
         self.timer: asyncio.TimerHandle | None = None
 
     def lease(self) -> Lease:
-        """One more holder."""
         self.holders += 1
         if self.timer is not None:
             self.timer.cancel()
@@ -62,7 +60,6 @@ class _Resource(Generic[Value]):
         return Lease(self)
 
     def released(self, *, linger: bool) -> None:
-        """A lease was closed."""
         self.holders -= 1
         self._leases.tidy(self, linger=linger)
 

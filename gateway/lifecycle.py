@@ -10,7 +10,8 @@ from typing import Final
 
 import structlog
 
-from gateway.channels.connections import Connections, OpenConnection, Phase
+from gateway.channels.connection import Connection
+from gateway.channels.connections import Connections, Phase
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
 
@@ -118,9 +119,7 @@ class Drain:
             return
 
 
-def _even_batches(
-    leaving: Sequence[OpenConnection], batches: int
-) -> list[Sequence[OpenConnection]]:
+def _even_batches(leaving: Sequence[Connection], batches: int) -> list[Sequence[Connection]]:
     """Split into ``batches`` parts whose sizes differ by at most one; empty ones at the end go."""
     bounds = [round(index * len(leaving) / batches) for index in range(batches + 1)]
     parts = [leaving[a:b] for a, b in pairwise(bounds)]

@@ -208,51 +208,6 @@ class Metrics:
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
 
-class FanoutCounters:
-    """What the hub counts, as :class:`gateway.hub.fanout.FanoutMetrics`."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._delivered = metrics.messages_delivered.inc
-        self._dropped = metrics.messages_dropped
-        self._passed = metrics.fanout.observe
-
-    def delivered(self, messages: int) -> None:
-        """Messages handed to sockets."""
-        self._delivered(messages)
-
-    def dropped(self, messages: int, reason: str) -> None:
-        """Messages a socket should have got and did not."""
-        self._dropped.labels(reason).inc(messages)
-
-    def passed(self, seconds: float) -> None:
-        """Time from a pass's first write to its last."""
-        self._passed(seconds)
-
-
-class RelayCounters:
-    """What the relay counts, as :class:`gateway.relay.RelayMetrics`."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.arrived = metrics.publish_to_deliver.observe
-        self.undecodable = metrics.bus_dropped.inc
-        self.repaired = metrics.history_repairs.inc
-        self._resumes = metrics.resumes
-
-    def resumed(self, result: str) -> None:
-        """A join that resumes was answered."""
-        self._resumes.labels(result).inc()
-
-
-class BusCounters:
-    """What the bus counts, as :class:`gateway.bus.base.BusMetrics`."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.connected = metrics.bus_connected.set
-        self.reconnected = metrics.bus_reconnects.inc
-        self.dropped = metrics.bus_dropped.inc
-        self.pending = metrics.bus_pending.set
-
-
 class UpstreamCounters:
     """What callbacks count, as UpstreamMetrics and OutboxMetrics of :mod:`gateway.upstream`."""
 

@@ -6,7 +6,7 @@ one replica's messages in one order.
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
@@ -26,15 +26,16 @@ from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusError
 from gateway.history.base import MessageHistory, Stored
-from gateway.history.follower import Follower, FollowerMetrics
+from gateway.history.follower import Follower
 from gateway.history.position import Position
 from gateway.history.position import encode as encode_position
-from gateway.history.resumer import Resumer, ResumerMetrics
+from gateway.history.resumer import Resumer
 from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
 from gateway.hub.rejoins import Rejoins
 from gateway.leases import Lease
+from gateway.metrics import Metrics
 from gateway.protocol.reserved import is_reserved_event
 from gateway.retention import Retention
 
@@ -71,16 +72,6 @@ class Published(msgspec.Struct, frozen=True, gc=False):
 NOT_KEPT: Final = Published()
 
 
-class RelayMetrics(FollowerMetrics, ResumerMetrics, Protocol):
-    """What the relay counts."""
-
-    def arrived(self, seconds: float) -> None:
-        """A message came from the bus, so long after it was published."""
-
-    def undecodable(self) -> None:
-        """A message came from the bus that this release cannot read."""
-
-
 class Relay:
     """One replica's way to all members of a topic.
 
@@ -103,7 +94,7 @@ class Relay:
         subjects: Subjects,
         registry: Registry,
         fanout: Fanout,
-        metrics: RelayMetrics,
+        metrics: Metrics,
         history: MessageHistory,
         policy: Callable[[str], Retention | None],
         bounded: bool,
@@ -114,7 +105,8 @@ class Relay:
         self._subjects = subjects
         self._registry = registry
         self._fanout = fanout
-        self._metrics = metrics
+        self._arrived = metrics.publish_to_deliver.observe
+        self._undecodable = metrics.bus_dropped.inc
         self._clock = clock
         self.history = history
         self.policy = policy
@@ -296,16 +288,16 @@ class Relay:
         try:
             envelope = decode(data)
         except EnvelopeError as problem:
-            self._metrics.undecodable()
+            self._undecodable()
             _log.warning("envelope dropped", problem=str(problem))
             return None
         if is_reserved_event(envelope.event):
             # Whoever wrote to the bus is no gateway, or no well-behaved one.
-            self._metrics.undecodable()
+            self._undecodable()
             _log.warning("envelope dropped", problem="reserved event")
             return None
         if live:
-            self._metrics.arrived(max(0.0, self._clock() - envelope.published_at))
+            self._arrived(max(0.0, self._clock() - envelope.published_at))
         return Broadcast(
             topic,
             envelope.event,

@@ -1,11 +1,11 @@
-"""Timers for tens of thousands of objects: a wheel of one-second slots, in place of a task for each."""
+"""A timer wheel: timers for tens of thousands of objects in slots of one second, without a task for each."""
 
 
 class Timed:
-    """What wants to be looked at from time to time.
+    """An entry of the wheel.
 
     Attributes:
-        before: Its neighbour in its slot of the wheel, which alone sets this; None when it is in none.
+        before: Its neighbour in its slot, set by the wheel; None when it is in none.
         after: The other neighbour; None for the last.
     """
 
@@ -16,12 +16,12 @@ class Timed:
         self.after: Timed | None = None
 
     def due(self, now: float) -> float | None:
-        """Called when its time has come; returns when to come again, None for never."""
+        """Called when its time has come; returns when to be called again, None for never."""
         raise NotImplementedError
 
 
 class TimerWheel:
-    """Looks at each entry no earlier than asked and at most a second late.
+    """Calls :meth:`Timed.due` of each entry no earlier than asked and at most a second late.
 
     A slot is a chain through its entries: 16 bytes for each, and one that is gone leaves nothing behind. An
     entry that is heard from often is not moved each time: it says its new time when the old one comes. Times
@@ -34,7 +34,7 @@ class TimerWheel:
         self._turning = Timed()
 
     def add(self, entry: Timed, when: float) -> None:
-        """Look at ``entry`` at ``when``, or in the next turn if that has passed; it leaves its old slot."""
+        """Call ``entry`` at ``when``, or in the next turn if that has passed; it leaves its old slot."""
         self.discard(entry)
         slot = max(int(when) + 1, self._next_slot)
         head = self._slots.get(slot)
@@ -46,7 +46,7 @@ class TimerWheel:
         head.after = entry
 
     def discard(self, entry: Timed) -> None:
-        """Look at ``entry`` no more. Idempotent."""
+        """Remove ``entry``. Idempotent."""
         if entry.before is None:
             return
         entry.before.after = entry.after
@@ -55,7 +55,7 @@ class TimerWheel:
         entry.before = entry.after = None
 
     def turn(self, now: float) -> None:
-        """Look at everything whose time has come; after an error of one entry, the next turn goes on."""
+        """Call all entries whose time has come; after an error of one, the next turn goes on."""
         while True:
             while (entry := self._turning.after) is not None:
                 self.discard(entry)

@@ -34,7 +34,7 @@ from gateway.history import open_history
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
-from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters, UpstreamCounters
+from gateway.metrics import Metrics, UpstreamCounters
 from gateway.relay import Relay
 from gateway.sessions import commands
 from gateway.tracker.core import Tracker
@@ -86,14 +86,14 @@ class Gateway:
         )
         self._bus = open_bus(
             config.bus,
-            metrics=BusCounters(metrics),
+            metrics=metrics,
             name=config.server.replica,
             copies=config.history.replicas,
         )
         self._registry = Registry()
         fanout = Fanout(
             self._registry,
-            FanoutCounters(metrics),
+            metrics,
             outbound_limit=config.limits.outbound_buffer_bytes,
             call_soon=asyncio.get_running_loop().call_soon,
             clock=time.monotonic,
@@ -127,7 +127,7 @@ class Gateway:
             subjects=subjects,
             registry=self._registry,
             fanout=fanout,
-            metrics=RelayCounters(metrics),
+            metrics=metrics,
             history=self._history,
             policy=rules.history,
             bounded=config.history.max_bytes > 0,

@@ -1,12 +1,13 @@
 """The carrier between replicas: subjects, envelopes, and the memory and NATS buses."""
 
-from gateway.bus.base import Bus, BusConfig, BusMetrics
+from gateway.bus.base import Bus, BusConfig
 from gateway.bus.memory import MemoryBus
+from gateway.metrics import Metrics
 
 MEMORY_URL = "memory://"
 
 
-def open_bus(config: BusConfig, *, metrics: BusMetrics, name: str, copies: int = 1) -> Bus:
+def open_bus(config: BusConfig, *, metrics: Metrics, name: str, copies: int = 1) -> Bus:
     """The bus of a configuration, not yet started.
 
     Args:

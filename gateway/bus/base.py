@@ -129,22 +129,6 @@ class Bus(Protocol):
         """
 
 
-class BusMetrics(Protocol):
-    """What a bus counts."""
-
-    def connected(self, up: bool, /) -> None:
-        """The bus came up or went down."""
-
-    def reconnected(self) -> None:
-        """The bus came up, and not for the first time."""
-
-    def dropped(self, messages: int, /) -> None:
-        """Messages a handler failed on, or the server refused after they were taken."""
-
-    def pending(self, size: int, /) -> None:
-        """Bytes taken and not yet in the kernel's hands, measured a few times a second."""
-
-
 class BusConfig(Protocol):
     """The part of the configuration a bus is opened from.
 

@@ -2,9 +2,10 @@
 
 import structlog
 
-from gateway.bus.base import BusMetrics, Handler, Listener
+from gateway.bus.base import Handler, Listener
 from gateway.bus.stream_position import StreamPosition
 from gateway.log import QUIET_SECONDS, Throttle
+from gateway.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
 
@@ -12,7 +13,7 @@ _log = structlog.get_logger(__name__)
 class Delivery:
     """The last step of a message on the bus."""
 
-    def __init__(self, metrics: BusMetrics) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._throttle = Throttle(QUIET_SECONDS)
 
@@ -23,12 +24,12 @@ class Delivery:
         try:
             handler(body, position)
         except Exception as problem:  # noqa: BLE001 - a bug on one subject must not stop the bus
-            self._metrics.dropped(1)
+            self._metrics.bus_dropped.inc()
             self._complain("bus handler failed", problem, subject=subject)
 
     def change(self, listeners: list[Listener], up: bool) -> None:
         """Tell all listeners that the bus came up or went down."""
-        self._metrics.connected(up)
+        self._metrics.bus_connected.set(up)
         for listener in tuple(listeners):
             try:
                 listener(up)

@@ -4,11 +4,12 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from gateway.bus.base import BusMetrics, Handler, Listener, NoResponders
+from gateway.bus.base import Handler, Listener, NoResponders
 from gateway.bus.delivery import Delivery
 from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import check
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, NothingKept
+from gateway.metrics import Metrics
 
 MAX_ENVELOPE_BYTES: Final = 1024 * 1024
 """As nats-server has it by default, so that what works here works there."""
@@ -36,7 +37,7 @@ class MemorySubscription:
             self._bus.delivery.message(self._subject, self._handler, body, position)
 
 
-class Exchange:
+class MemoryExchange:
     """Where memory buses meet: one order of messages for all of them."""
 
     def __init__(self) -> None:
@@ -93,11 +94,11 @@ class MemoryBus:
     def __init__(
         self,
         *,
-        metrics: BusMetrics,
-        exchange: Exchange | None = None,
+        metrics: Metrics,
+        exchange: MemoryExchange | None = None,
         max_envelope_bytes: int = MAX_ENVELOPE_BYTES,
     ) -> None:
-        self.exchange = exchange or Exchange()
+        self.exchange = exchange or MemoryExchange()
         self.delivery = Delivery(metrics)
         self._max_envelope_bytes = max_envelope_bytes
         self._listeners: list[Listener] = []

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from gateway.bus.base import BusConfig, BusMetrics, Handler, Listener, NoResponders
+from gateway.bus.base import BusConfig, Handler, Listener, NoResponders
 from gateway.bus.delivery import Delivery
 from gateway.bus.nats import NatsLink
 from gateway.bus.requests import Reply
@@ -15,6 +15,7 @@ from gateway.bus.subjects import check
 from gateway.bus.subscription import RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
 from gateway.log import QUIET_SECONDS, Throttle
+from gateway.metrics import Metrics
 
 FIRST_PAUSE_SECONDS: Final = 0.05
 LONGEST_PAUSE_SECONDS: Final = 1.0
@@ -40,7 +41,7 @@ class RemoteBus:
         ConfigError: The addresses or the credentials cannot be used.
     """
 
-    def __init__(self, config: BusConfig, *, copies: int, metrics: BusMetrics, name: str) -> None:
+    def __init__(self, config: BusConfig, *, copies: int, metrics: Metrics, name: str) -> None:
         self._servers = Servers(config.url, config.credentials_file)
         self._prefix = config.prefix
         self._copies = copies
@@ -197,14 +198,14 @@ class RemoteBus:
     async def _connect(self, link: NatsLink) -> None:
         self._servers.check_credentials()
         servers = self._servers.in_turn(self._advertised)
-        await link.open(servers, self._servers.login, self._name, self._metrics.pending)
+        await link.open(servers, self._servers.login, self._name, self._metrics.bus_pending.set)
         denied = await link.confirmations.confirm_all(tuple(self._subscriptions))
         for subject in denied:
             self._complain("bus took a subscription away", SubscriptionRefused(subject))
         self._advertised = link.advertised
         self._max_payload = link.max_payload
         if self._met:
-            self._metrics.reconnected()
+            self._metrics.bus_reconnects.inc()
         link.up = self._met = self._told = True
         _log.info("bus connected", subscriptions=len(self._subscriptions), **link.describe())
         self._delivery.change(self._listeners, up=True)
@@ -217,11 +218,11 @@ class RemoteBus:
                 _log.warning("bus lost", reason=link.reason)
             self._delivery.change(self._listeners, up=False)
         await link.close()
-        self._metrics.pending(0)
+        self._metrics.bus_pending.set(0)
 
     def _complain(self, event: str, problem: BaseException) -> None:
         if event == "bus refused a message":
-            self._metrics.dropped(1)
+            self._metrics.bus_dropped.inc()
         if (held := self._throttle.admit(event)) is not None:
             _log.warning(event, problem=f"{type(problem).__name__}: {problem}", held=held)
 

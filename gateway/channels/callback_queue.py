@@ -1,4 +1,4 @@
-"""The work of one socket that has to wait for others: one piece at a time, in order of arrival, bounded."""
+"""The callback queue of a socket: what waits for backend or store is done one by one, in order of arrival."""
 
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -7,14 +7,14 @@ from typing import Final, TypeAlias
 Work: TypeAlias = Callable[[], Coroutine[None, None, None]]
 
 MAX_WAITING: Final = 64
-"""Pieces of work that may wait for one socket; a client that sends more faster is told ``rate limited``."""
+"""Pieces of work that may wait for one socket; above that a client is told ``rate limited``."""
 
 MAX_WAITING_BYTES: Final = 256 * 1024
 """Payloads of all of them, unless there is only one."""
 
 
 class CallbackQueue:
-    """What waits; made for a socket when there is work.
+    """Work that waits, bounded in number and bytes; a socket has a queue while there is any.
 
     Args:
         user: Whose socket it is; None for an anonymous one.
@@ -45,7 +45,7 @@ class CallbackQueue:
         return True
 
     def drop(self, topic: str) -> int:
-        """Do not do what waits with a topic; returns how much it was. What is under way goes on."""
+        """Drop the pushes of a topic; returns how many. One that is under way goes on."""
         before = len(self._waiting)
         kept = [each for n, each in enumerate(self._waiting) if n == 0 or each[2] != topic]
         self._waiting = deque(kept)

@@ -1,4 +1,4 @@
-"""What sockets ask the customer's backend: whether one may connect, may join, and what a push means."""
+"""Callbacks: asks the customer's backend whether a client may connect, may join, and what a push means."""
 
 import asyncio
 from collections.abc import Callable
@@ -34,19 +34,15 @@ class CallingSocket(Protocol):
     state: Json
 
     @property
-    def id(self) -> str:
-        """Unique among all sockets."""
+    def id(self) -> str: ...
 
     @property
-    def claims(self) -> Claims | None:
-        """What its token says; None for an anonymous one."""
+    def claims(self) -> Claims | None: ...
 
     @property
-    def origin(self) -> Origin:
-        """Where it comes from."""
+    def origin(self) -> Origin: ...
 
-    def close(self, code: CloseCode) -> None:
-        """Close it from the gateway's side."""
+    def close(self, code: CloseCode) -> None: ...
 
 
 class _Refusal(msgspec.Struct):
@@ -57,12 +53,11 @@ _decode_refusal: Final = msgspec.json.Decoder(_Refusal).decode
 
 
 class Callbacks:
-    """The questions, for all sockets of a replica, and the queues they wait in.
+    """The callbacks of a replica's sockets, and the queues they wait in.
 
     Args:
         asks_connect: Whether the backend is asked about each connect.
-        not_handed_over: Counts pushes that do not reach the backend, as their client may not be where it
-            said them any more.
+        not_handed_over: Counts pushes that were dropped, as their clients were taken off the topic meanwhile.
     """
 
     def __init__(
@@ -75,12 +70,7 @@ class Callbacks:
         self._tasks: dict[asyncio.Task[None], CallbackQueue] = {}
 
     def queue(self, socket: CallingSocket, work: Work, size: int, topic: str | None = None) -> bool:
-        """Do this when what came from the same socket before is done; False when too much waits.
-
-        Args:
-            size: As for :meth:`CallbackQueue.add`.
-            topic: As there.
-        """
+        """Do this when what came from the same socket before is done: see :meth:`CallbackQueue.add`."""
         queue = self._queues.get(socket.id)
         if queue is not None:
             return queue.add(work, size, topic)
@@ -93,7 +83,7 @@ class Callbacks:
         return True
 
     def drop(self, user: str, topic: str) -> int:
-        """Do not hand over what waits of a user on a topic, closed sockets included; returns how much."""
+        """Drop the waiting pushes of a user on a topic, those of closed sockets too; returns how many."""
         theirs = [queue for queue in self._queues.values() if queue.user == user]
         dropped = sum(queue.drop(topic) for queue in theirs)
         self.not_handed_over(dropped)

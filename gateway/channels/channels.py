@@ -1,4 +1,4 @@
-"""The channels of one socket: from the question whether it may join, to its membership, to its end."""
+"""The channels of one socket: decides on its joins, makes it a member, and undoes that in the end."""
 
 import asyncio
 from collections.abc import Iterator
@@ -36,19 +36,12 @@ _NONE_JOINING: Final[dict[int, Joining]] = {}
 class ChannelSocket(PushingSocket, ReplaySocket, Protocol):
     """A socket as its channels need it."""
 
-    state: Json
-
     @property
-    def id(self) -> str:
-        """Unique among all sockets."""
-
-    @property
-    def encoding(self) -> SocketEncoding:
-        """The form it gets messages in."""
+    def encoding(self) -> SocketEncoding: ...
 
 
 class Channels:
-    """What became of the joins of one socket.
+    """The joins under way and the memberships of one socket.
 
     Attributes:
         members: Its memberships, by topic.
@@ -261,7 +254,7 @@ class Channels:
         services, socket = self._services, self._socket
         if socket.claims is not None:
             # The session first: its limit is asked for at the subject of a topic that may be this very one,
-            # and whoever is subscribed to it himself is not told that nobody else is.
+            # which has a responder as soon as this replica is subscribed itself.
             refused = await services.sessions.enter(socket)
             if refused is not None:
                 return refused

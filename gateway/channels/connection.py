@@ -170,7 +170,7 @@ class Connection(Timed):
         return services.wall_clock() - (services.clock() - self.heard_at)
 
     def end_session(self, reason: str) -> None:
-        """Take it off all topics, then close it with 4001: it may not come back by itself."""
+        """See :meth:`gateway.sessions.client.Client.end_session`."""
         if self.close_code is None:
             self.perform(self.core.end_all())
             self.close(CloseCode.SESSION_ENDED, reason)

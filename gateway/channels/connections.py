@@ -5,13 +5,12 @@ import secrets
 from collections.abc import Callable
 from enum import StrEnum
 from itertools import count
-from typing import Protocol
 
 from gateway.auth.claims import Claims
 from gateway.channels.callbacks import Callbacks
+from gateway.channels.connection import Connection
 from gateway.config import LimitsSettings
 from gateway.metrics import Metrics
-from gateway.protocol.reasons import CloseCode
 from gateway.wheel import TimerWheel
 
 
@@ -21,32 +20,6 @@ class Phase(StrEnum):
     STARTING = "starting"
     SERVING = "serving"
     DRAINING = "draining"
-
-
-class OpenConnection(Protocol):
-    """A client connection of any transport."""
-
-    @property
-    def claims(self) -> Claims | None:
-        """What its token says; None for an anonymous one."""
-
-    def buffered(self) -> int:
-        """Bytes waiting for the client in this process."""
-
-    def overflowed(self) -> None:
-        """Too much waits: close it as a slow consumer."""
-
-    def close(self, code: CloseCode) -> None:
-        """Close it from the gateway's side. Idempotent."""
-
-    def go_away(self) -> bool:
-        """Close it with 1001, it may come back; False if it is closed already."""
-
-    def leave_topic(self, topic: str) -> bool:
-        """Take it off a topic; False if it is not on it."""
-
-    def abort(self) -> None:
-        """Cut the TCP connection now."""
 
 
 class Connections:
@@ -74,7 +47,7 @@ class Connections:
         clock: Callable[[], float],
     ) -> None:
         self.phase = Phase.STARTING
-        self.open: set[OpenConnection] = set()
+        self.open: set[Connection] = set()
         self.empty = asyncio.Event()
         self.empty.set()
         self._callbacks = callbacks
@@ -98,7 +71,7 @@ class Connections:
             return "connection_limit"
         return None
 
-    def add(self, connection: OpenConnection, transport: str) -> None:
+    def add(self, connection: Connection, transport: str) -> None:
         """A client connected; ``transport`` is a metric label."""
         self.open.add(connection)
         self.empty.clear()
@@ -106,7 +79,7 @@ class Connections:
         if connection.claims is not None and self._revoked(connection.claims):
             connection.go_away()  # its token was revoked between its check and now
 
-    def remove(self, connection: OpenConnection, transport: str) -> None:
+    def remove(self, connection: Connection, transport: str) -> None:
         """A client's connection ended."""
         self.open.discard(connection)
         if not self.open:
@@ -114,15 +87,15 @@ class Connections:
         self._metrics.connections.labels(transport).dec()
 
     def close_revoked(self) -> int:
-        """Close the sockets whose tokens are revoked, sessions or not; returns how many it were."""
+        """Close the sockets whose tokens are revoked, sessions or not; returns how many there were."""
         revoked = [c for c in self.open if c.claims is not None and self._revoked(c.claims)]
         return sum(connection.go_away() for connection in revoked)
 
     def leave_topic(self, user: str, topic: str) -> int:
-        """Take a user's sockets off a topic, those too whose join is under way; returns how many it were.
+        """Take a user's sockets off a topic, joins under way included; returns how many there were.
 
-        What she pushed and waits for the backend goes with them: to the backend, which had her taken off,
-        she would seem to be there still.
+        Pushes that still wait for the backend are dropped: it had the user taken off, and would take her to
+        be there still.
         """
         self._callbacks.drop(user, topic)
         theirs = [c for c in self.open if c.claims is not None and c.claims.user == user]

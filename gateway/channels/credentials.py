@@ -1,4 +1,4 @@
-"""Newer credentials for a socket that is connected: the event ``access_token``."""
+"""Refreshes the credentials of connected sockets: the event ``access_token``."""
 
 import asyncio
 from typing import Protocol
@@ -27,22 +27,17 @@ class RefreshingSocket(Protocol):
     refreshing: asyncio.Task[None] | None
 
     @property
-    def id(self) -> str:
-        """Unique among all sockets."""
+    def id(self) -> str: ...
 
     @property
-    def claims(self) -> Claims | None:
-        """What its token says; None for an anonymous one."""
+    def claims(self) -> Claims | None: ...
 
     @property
-    def core(self) -> Socket:
-        """Its protocol state."""
+    def core(self) -> Socket: ...
 
-    def take_claims(self, claims: Claims) -> list[str]:
-        """Use newer credentials of the same user from now on; returns the topics they do not allow."""
+    def take_claims(self, claims: Claims) -> list[str]: ...
 
-    def perform(self, effects: list[Effect]) -> None:
-        """Carry out effects in order."""
+    def perform(self, effects: list[Effect]) -> None: ...
 
 
 class Credentials:

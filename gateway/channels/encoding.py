@@ -1,4 +1,4 @@
-"""The forms in which sockets get their messages: a protocol version, and what a transport puts around it."""
+"""How messages are encoded for sockets: by protocol version, with what the transport puts around each."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""A channel between its admission and its end: a join under way, then a member of its topic."""
+"""What a socket knows of one of its channels: first a join under way, then a membership."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from gateway.auth.rules import Rule
 from gateway.history.base import Stored
 from gateway.history.position import Position
-from gateway.history.resume import Outcome, Request
+from gateway.history.resume import Outcome, ResumeRequest
 from gateway.hub.broadcast import Encoding, Outlet
 from gateway.hub.registry import Member
 from gateway.leases import Lease
@@ -58,7 +58,7 @@ class Joining:
         self.rule = rule
         self.response: Json = EMPTY_OBJECT
         self.presence: Json = EMPTY_OBJECT
-        self.request: Request | None = None
+        self.request: ResumeRequest | None = None
         self.sent: Position | None = None
         self.recall: Recall | None = None
         self.entered = False

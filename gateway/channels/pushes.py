@@ -1,4 +1,4 @@
-"""What becomes of a client's pushes: broadcast, stored, handed to the backend, or a presence update."""
+"""Handles clients' pushes: broadcasts or stores them, asks the backend, or updates a presence."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,15 +30,13 @@ class PushingSocket(CallingSocket, Client, Protocol):
     state: Json
 
     @property
-    def core(self) -> Socket:
-        """Its protocol state."""
+    def core(self) -> Socket: ...
 
-    def perform(self, effects: list[Effect]) -> None:
-        """Carry out effects in order."""
+    def perform(self, effects: list[Effect]) -> None: ...
 
 
 class Pushes:
-    """The ways of a push, for all sockets of a replica.
+    """The pushes of a replica's sockets.
 
     Args:
         revoked: Whether the token behind some claims was revoked.

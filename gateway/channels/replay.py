@@ -1,4 +1,4 @@
-"""Writes what a client missed before it becomes a member: as fast as it reads, and no faster."""
+"""Replays to a client what it missed, no faster than it reads, and then makes it a member."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -25,11 +25,9 @@ _log = structlog.get_logger(__name__)
 class ReplaySocket(Outlet, Protocol):
     """A socket as a replay needs it."""
 
-    def buffered(self) -> int:
-        """Bytes waiting for the client in this process."""
+    def buffered(self) -> int: ...
 
-    def send(self, data: bytes) -> None:
-        """Write, if there is still somebody to read it."""
+    def send(self, data: bytes) -> None: ...
 
 
 class Replays:

@@ -41,15 +41,13 @@ class JoinCount:
         return self.waiting >= self._most
 
     def began(self) -> None:
-        """One more waits."""
         self.waiting += 1
 
     def ended(self, _: asyncio.Task[None] | None = None) -> None:
-        """One of them waits no more: it is decided, or was given up."""
+        """One waits no more: it is decided, or was given up."""
         self.waiting -= 1
 
     def refused(self, reason: str) -> None:
-        """One was refused."""
         self._joins.labels(reason).inc()
 
 

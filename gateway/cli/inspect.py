@@ -116,12 +116,12 @@ async def _connect(config: Config) -> str:
     # only this option needs them
     from gateway import log  # noqa: PLC0415
     from gateway.bus import MEMORY_URL, open_bus  # noqa: PLC0415
-    from gateway.metrics import BusCounters, Metrics  # noqa: PLC0415
+    from gateway.metrics import Metrics  # noqa: PLC0415
 
     if config.bus.url == MEMORY_URL:
         return "the bus is in memory: nothing to connect to, and no other replica"
     log.set_up(level="warning", style="console")  # the bus says there why it cannot connect
-    bus = open_bus(config.bus, metrics=BusCounters(Metrics()), name="gateway check-config")
+    bus = open_bus(config.bus, metrics=Metrics(), name="gateway check-config")
     connected = asyncio.Event()
     bus.listen(lambda up: connected.set() if up else None)
     await bus.start()

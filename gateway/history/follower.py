@@ -5,7 +5,7 @@ import contextlib
 import math
 import time as clocks
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from gateway.history.epoch import EpochWatch
 from gateway.history.position import CLOCK_SECONDS, Position
 from gateway.history.topiclog import FetchRange, Step, TopicLog
 from gateway.log import background_error
+from gateway.metrics import Metrics
 from gateway.retention import Retention
 from gateway.wheel import Timed, TimerWheel
 
@@ -50,13 +51,6 @@ SETTLE_SECONDS: Final = 5.0
 """How long a join waits for a topic whose offsets began anew."""
 
 _log = structlog.get_logger(__name__)
-
-
-class FollowerMetrics(Protocol):
-    """What following counts."""
-
-    def repaired(self, messages: int) -> None:
-        """Messages whose live copies did not come were fetched and delivered."""
 
 
 class FollowedTopic(Timed):
@@ -132,14 +126,14 @@ class Follower:
         deliver: Callable[[str, Sequence[Stored]], bool],
         lost: Callable[[str], None],
         tell_position: Callable[[str, Position], None],
-        metrics: FollowerMetrics,
+        metrics: Metrics,
         clock: Callable[[], float] = clocks.monotonic,
     ) -> None:
         self._history = history
         self._deliver = deliver
         self._lost = lost
         self._tell_position = tell_position
-        self._metrics = metrics
+        self._repaired = metrics.history_repairs.inc
         self._clock = clock
         self._topics: dict[str, FollowedTopic] = {}
         self._wheel = TimerWheel(clock())
@@ -413,5 +407,5 @@ class Follower:
             return None
         upto = wanted.upto if len(found) < limit else found[-1].offset
         step = known.log.fetched(wanted, found, upto=upto, time=tip.time)
-        self._metrics.repaired(min(len(found), len(step.deliver)))
+        self._repaired(min(len(found), len(step.deliver)))
         return step

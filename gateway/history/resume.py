@@ -70,7 +70,7 @@ class Newest(msgspec.Struct, frozen=True):
     count: int
 
 
-Request: TypeAlias = FromNow | After | Newest
+ResumeRequest: TypeAlias = FromNow | After | Newest
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -189,7 +189,7 @@ client would ask for nothing, and not be told.
 """
 
 
-def parse(params: bytes | None, retention: Retention | None) -> Request | None:
+def parse(params: bytes | None, retention: Retention | None) -> ResumeRequest | None:
     """What a join's params ask for; None when they have no ``resume`` or are no object.
 
     Nothing else in the params is decoded. Of two keys of one name the last counts, as in JavaScript.
@@ -225,14 +225,14 @@ def parse(params: bytes | None, retention: Retention | None) -> Request | None:
     return Newest(resume.last)
 
 
-def without_history(request: Request) -> Outcome:
+def without_history(request: ResumeRequest) -> Outcome:
     """The outcome on a topic that keeps none."""
     recovered = False if isinstance(request, After) else None
     return Outcome(recovered, "no_history", NOWHERE)
 
 
 def examine(
-    request: Request,
+    request: ResumeRequest,
     retention: Retention,
     *,
     here: Position,

@@ -1,13 +1,14 @@
 """Answers joins that resume: from memory where that reaches back far enough, else from the store."""
 
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.errors import HistoryUnavailable
 from gateway.history.base import MessageHistory, Stored, Tip
 from gateway.history.follower import FollowedTopic, Follower
 from gateway.history.position import Position
-from gateway.history.resume import NeedMissed, NeedNewest, Outcome, Request, examine
-from gateway.hub.turnstile import Turnstile
+from gateway.history.resume import NeedMissed, NeedNewest, Outcome, ResumeRequest, examine
+from gateway.metrics import Metrics
+from gateway.pacer import Pacer
 from gateway.singleflight import SingleFlight
 
 TRIES: Final = 5
@@ -22,13 +23,6 @@ RESUMES_PER_TURN: Final = 32
 """Those who waited for one look at the store, answered in one turn of the event loop: some 8 ms of work."""
 
 
-class ResumerMetrics(Protocol):
-    """What is counted."""
-
-    def resumed(self, result: str) -> None:
-        """A join was answered: ``recovered``, ``fresh``, or why nothing was recovered."""
-
-
 class Resumer:
     """All joins of one replica.
 
@@ -37,20 +31,20 @@ class Resumer:
     """
 
     def __init__(
-        self, history: MessageHistory, follower: Follower, metrics: ResumerMetrics, *, bounded: bool
+        self, history: MessageHistory, follower: Follower, metrics: Metrics, *, bounded: bool
     ) -> None:
         self._history = history
         self._follower = follower
-        self._metrics = metrics
+        self._resumes = metrics.resumes
         self._bounded = bounded
         self._reads: SingleFlight[tuple[str, int, int], tuple[list[Stored], int]] = SingleFlight()
-        self._turnstile = Turnstile(RESUMES_PER_TURN)
+        self._pacer = Pacer(RESUMES_PER_TURN)
         self._lookups: SingleFlight[tuple[int, int], float | None] = SingleFlight()
         # (epochs, offset) -> when it was looked up, and what was found
         self._times: dict[tuple[int, int], tuple[float, float | None]] = {}
 
     async def resume(
-        self, topic: str, request: Request, sent: Position | None
+        self, topic: str, request: ResumeRequest, sent: Position | None
     ) -> tuple[Outcome, list[Stored]]:
         """Answer a join of a topic that is followed, as of the moment this returns.
 
@@ -65,18 +59,18 @@ class Resumer:
             known = self._follower[topic]
             tip = await self._follower.settled_tip(known)
             generation = known.generation
-            await self._turnstile.passed()
+            await self._pacer.wait()
             if not self._follower.goes_on(topic, generation):
                 continue
             outcome = await self._outcome(known, request, sent, tip)
             tail = known.log.ring.since(outcome.reached, outcome.known)
             if tail is not None and self._follower.goes_on(topic, generation):
-                self._metrics.resumed(_result(outcome))
+                self._resumes.labels(_result(outcome)).inc()
                 return outcome, tail
         raise HistoryUnavailable("unavailable", "the topic moves faster than it can be read")
 
     async def _outcome(
-        self, known: FollowedTopic, request: Request, sent: Position | None, tip: Tip
+        self, known: FollowedTopic, request: ResumeRequest, sent: Position | None, tip: Tip
     ) -> Outcome:
         log = known.log
         offset, time = log.standing(tip.time)

@@ -1,1 +1,1 @@
-"""Which local sockets hear a topic, and carrying a message to all of them."""
+"""Local fan-out: which sockets of this replica are members of which topic, and messages to all of them."""

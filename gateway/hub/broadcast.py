@@ -1,4 +1,4 @@
-"""A message on its way to many sockets, and how each kind of socket wants it encoded."""
+"""A message for many sockets, and what the fan-out needs of a socket to write it."""
 
 from typing import Protocol
 
@@ -36,9 +36,8 @@ class Broadcast(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         payload: A JSON object as the publisher wrote it, or any bytes when ``binary``.
         audience: Who gets it; None for everybody.
-        position: Where members stand who got it, as JSON, for those who want to know; empty where nothing
-            is kept.
-        reminder: Whether it says nothing but the position, and is for those alone who want it.
+        position: Position after the message, as JSON, for members that resume; empty without history.
+        reminder: Whether it says nothing but the position, and is for those members alone.
     """
 
     topic: str

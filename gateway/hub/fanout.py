@@ -10,31 +10,17 @@ falls, and an idle topic pays nothing for it.
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import Final, Protocol
+from typing import Final
 
 from gateway.hub.broadcast import Broadcast, Encoding
 from gateway.hub.registry import Member, Registry, Topic
+from gateway.metrics import Metrics
 
 SLICE_WRITES: Final = 256
-"""
-Writes in one turn of the event loop: about 2.5 ms at 10 µs a write, most of it the kernel's.
-"""
+"""Writes in one turn of the event loop: about 2.5 ms at 10 µs a write, most of it the kernel's."""
 
 PASS_BYTES: Final = 64 * 1024
 """Messages joined into one pass at most, in payload bytes; at least one message is taken."""
-
-
-class FanoutMetrics(Protocol):
-    """What a fan-out counts."""
-
-    def delivered(self, messages: int) -> None:
-        """Messages handed to sockets."""
-
-    def dropped(self, messages: int, reason: str) -> None:
-        """Messages a socket should have got and did not."""
-
-    def passed(self, seconds: float) -> None:
-        """Time from a pass's first write to its last."""
 
 
 class _Pass:
@@ -111,14 +97,16 @@ class Fanout:
     def __init__(
         self,
         registry: Registry,
-        metrics: FanoutMetrics,
+        metrics: Metrics,
         *,
         outbound_limit: int,
         call_soon: Callable[[Callable[[], None]], object],
         clock: Callable[[], float],
     ) -> None:
         self._registry = registry
-        self._metrics = metrics
+        self._delivered = metrics.messages_delivered.inc
+        self._dropped = metrics.messages_dropped
+        self._passed = metrics.fanout.observe
         self._outbound_limit = outbound_limit
         self._call_soon = call_soon
         self._clock = clock
@@ -162,7 +150,7 @@ class Fanout:
             if current.position < len(current.members):
                 self._passes[topic] = current
             else:
-                self._metrics.passed(self._clock() - current.started)
+                self._passed(self._clock() - current.started)
         finally:
             if topic in self._passes or topic.waiting:
                 self._active.append(topic)
@@ -210,22 +198,22 @@ class Fanout:
             else:
                 chunk, messages, missed = current.for_member(member)
             if missed:
-                self._metrics.dropped(missed, "no_binary")
+                self._dropped.labels("no_binary").inc(missed)
             if not messages:
                 continue
             try:
                 wire = member.wire
                 if wire.get_write_buffer_size() > limit:
-                    self._metrics.dropped(messages, "slow_consumer")
+                    self._dropped.labels("slow_consumer").inc(messages)
                     if not member.drops:
                         member.outlet.overflowed()
                     continue
                 wire.write(chunk)
             except RuntimeError:
                 # Its connection is gone, and whoever ends its membership has not had a turn yet.
-                self._metrics.dropped(messages, "disconnected")
+                self._dropped.labels("disconnected").inc(messages)
                 continue
             delivered += messages
         if delivered:
-            self._metrics.delivered(delivered)
+            self._delivered(delivered)
         return len(members) or 1

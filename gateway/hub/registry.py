@@ -11,10 +11,10 @@ class Member:
 
     Attributes:
         encoding: The form it gets messages in.
-        drops: Whether a message is skipped when the socket is behind, instead of closing the socket.
+        drops: Whether a slow socket misses messages instead of being closed.
         first: Number of the first message of the topic this member gets.
         live: False from the moment the channel ends.
-        position: Where it stands after what it was sent, as JSON; empty where nothing is kept.
+        position: Position after the last message it was sent, as JSON; empty without history.
     """
 
     __slots__ = ("drops", "encoding", "first", "live", "outlet", "position", "wire")

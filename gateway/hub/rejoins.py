@@ -11,10 +11,9 @@ SLICE_MEMBERS: Final = 128
 
 
 class Rejoins:
-    """Those who are to be told.
+    """Members that are to be told.
 
-    They cease to be members at once, all of them: whoever is told later gets no message until then, and
-    none seems to follow what was sent before.
+    All cease to be members at once, so that none gets a message that seems to follow what it was sent before.
     """
 
     def __init__(self, registry: Registry) -> None:

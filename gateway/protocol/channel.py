@@ -30,16 +30,15 @@ MAX_HELD: Final = 64
 """
 Messages kept for a channel while its join is under way; those above are answered ``rate limited``.
 
-phoenix.js sends nothing before the join's reply, so only impatient clients and abusers come here.
+phoenix.js sends nothing before the join's reply.
 """
-
 
 MAX_HELD_BYTES: Final = 256 * 1024
 """Payloads kept for all channels of one socket; :data:`MAX_HELD` of each would be a lot of memory."""
 
 
 class ChannelState(Enum):
-    """Where a channel stands; absent channels have no state."""
+    """The states above; an absent channel has none."""
 
     JOINING = auto()
     SUBSCRIBING = auto()

@@ -1,4 +1,4 @@
-"""What a client's message leads to by itself, whatever else the socket does: answers and refusals."""
+"""Answers and refusals that follow from a client's message alone, whatever the state of its socket."""
 
 from typing import Final
 

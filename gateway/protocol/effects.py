@@ -1,4 +1,4 @@
-"""What the protocol core asks its shell to do.
+"""Effects: what the protocol core asks the code around it to do.
 
 A list of effects is carried out in order, and that order is a promise: the reply to a join stands
 before the ``phx_close`` of the channel it replaced, an ``Unsubscribe`` before the ``phx_close`` after

@@ -49,7 +49,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """One message for one client, every field already JSON.
 
-    V1 has no join_ref on the way out; its serializer leaves it away.
+    V1's serializer leaves the join_ref away.
     """
 
     join_ref: Json

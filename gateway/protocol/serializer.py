@@ -1,4 +1,4 @@
-"""What both protocol versions do with frames; the shell picks one at the handshake."""
+"""The interface of the wire formats, and what both versions share; the handshake picks the version."""
 
 from typing import Final, Protocol
 
@@ -20,7 +20,7 @@ NO_JOIN_REF: Final[Json] = b"null"
 
 
 class Serializer(Protocol):
-    """One version of the wire format. Stateless."""
+    """One version of the wire format, without state."""
 
     def decode(self, text: str) -> Message:
         """Decode a text frame.
@@ -64,10 +64,7 @@ def check_names(topic: str, event: str, ref: Json) -> None:
 def undecodable(ref: Json | None, topic: Json | None, event: Json | None) -> Undecodable:
     """What to say about a frame of the right outer shape whose fields are not all right.
 
-    Args:
-        ref: As sent, None where the frame has none; then nothing can be replied.
-        topic: As sent, None where the frame has none.
-        event: As sent, None where the frame has none.
+    All are as sent, None where the frame has none; without a ref nothing can be replied.
     """
     if ref is None:
         return Undecodable(None)

@@ -1,16 +1,19 @@
-"""The protocol state of one client connection: which channels it has, and what each input leads to.
+"""The protocol state of one client connection: which channels it has, and which effects each input has.
 
 Every method takes one input and returns the effects it has, in order. Sources: ``Phoenix.Socket``
 (``handle_in/4``) and ``Phoenix.Channel.Server`` of Phoenix 1.7.24, and a capture of that server.
 """
 
+from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from gateway.protocol.channel import MAX_HELD_BYTES, Channel, ChannelState
 from gateway.protocol.direct import answer_phoenix, answer_refresh, late_refusal, refresh, refusal
 from gateway.protocol.effects import (
     Activate,
     Authorize,
+    Close,
     Effect,
     Forward,
     RefuseJoin,
@@ -35,14 +38,17 @@ from gateway.protocol.messages import (
     error_reply,
     ok_reply,
 )
-from gateway.protocol.reasons import Reason
+from gateway.protocol.reasons import CloseCode, Reason
 from gateway.protocol.reserved import (
     ACCESS_TOKEN,
     PRESENCE_UPDATE,
     RESERVED_TOPIC,
     is_reserved_event,
 )
-from gateway.protocol.strikes import Strikes, judge
+
+MALFORMED_LIMIT: Final = 10
+"""Malformed frames within :data:`MALFORMED_SECONDS` after which a socket is closed with 1008."""
+MALFORMED_SECONDS: Final = 60.0
 
 
 class Socket:
@@ -59,7 +65,9 @@ class Socket:
         self._attempts = 0
         self._held_bytes = 0
         self._max_channels = max_channels
-        self._malformed: Strikes | None = None  # made when the first malformed frame comes
+        self._malformed: deque[float] | None = (
+            None  # when the last ones came; most clients send none
+        )
 
     @property
     def topics(self) -> list[str]:
@@ -111,9 +119,13 @@ class Socket:
 
     def undecodable(self, problem: Undecodable, *, now: float) -> list[Effect]:
         """A frame the serializer could not decode; ``now`` is in monotonic seconds."""
-        if problem.malformed and self._malformed is None:
-            self._malformed = Strikes()
-        return judge(problem, self._malformed, now)
+        effects: list[Effect] = [] if problem.reply is None else [Send(problem.reply)]
+        if problem.malformed:
+            times = self._malformed = self._malformed or deque(maxlen=MALFORMED_LIMIT)
+            times.append(now)
+            if len(times) == MALFORMED_LIMIT and now - times[0] < MALFORMED_SECONDS:
+                effects.append(Close(CloseCode.PROTOCOL_ABUSE))
+        return effects
 
     def join_decided(
         self,

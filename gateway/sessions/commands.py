@@ -64,7 +64,7 @@ class List(Command[list[Session]], frozen=True, tag=2):
     user: str
 
 
-class Close(Command[int], frozen=True, tag=3):
+class CloseSessions(Command[int], frozen=True, tag=3):
     """Close sessions of a user; answered with their number.
 
     Attributes:
@@ -123,4 +123,15 @@ class ListRevoked(Command[tuple[Revocation, ...]], frozen=True, tag=10):
     """What do you refuse?"""
 
 
-ALL: Final = (Count, List, Close, Leave, Vouchers, Inherit, Missed, Return, Revoke, ListRevoked)
+ALL: Final = (
+    Count,
+    List,
+    CloseSessions,
+    Leave,
+    Vouchers,
+    Inherit,
+    Missed,
+    Return,
+    Revoke,
+    ListRevoked,
+)

@@ -1,1 +1,1 @@
-"""Who is there: entries of all replicas on the keys this replica holds."""
+"""The tracker: replicates between all replicas which sessions are on which topic."""

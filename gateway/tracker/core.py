@@ -1,4 +1,4 @@
-"""The tracker's pure core: what replicas tell each other so that all agree on who is there.
+"""The tracker's core: what replicas tell each other so that all agree on who is there. Pure, without a clock.
 
 Each replica is the only writer of its own entries. It numbers their changes, and every message says from
 which version to which it leads, so a receiver that missed one notices and asks. Nothing is acknowledged:
@@ -16,9 +16,18 @@ from typing import Final
 from msgspec.structs import replace
 
 from gateway.tracker.digests import AUDIT_SECONDS, Digests
-from gateway.tracker.effects import Announce, Direct, Effect, Lost, Publish, Superseded
+from gateway.tracker.effects import Announce, Direct, Lost, Publish, Superseded, TrackerEffect
 from gateway.tracker.entry import Entry
-from gateway.tracker.messages import Ask, Beat, Delta, Digest, Farewell, Hello, Message, State
+from gateway.tracker.messages import (
+    Ask,
+    Beat,
+    Delta,
+    Digest,
+    Farewell,
+    Hello,
+    State,
+    TrackerMessage,
+)
 from gateway.tracker.peers import Heard, Peer, Peers
 from gateway.tracker.view import Change, Remote, View
 
@@ -44,9 +53,8 @@ class Tracker:
         spread: A number from 0 to 1, to keep replicas from sending their digests at once.
 
     Attributes:
-        peers: The other replicas that are alive.
         sessions: How many this replica has, for its beats.
-        connections: How many this replica has, for its beats.
+        connections: The same.
     """
 
     def __init__(
@@ -76,7 +84,7 @@ class Tracker:
         view = self._views.get(key)
         return view if view is not None and view.held else None
 
-    def hold(self, key: str, now: float) -> list[Effect]:
+    def hold(self, key: str, now: float) -> list[TrackerEffect]:
         """There is a local reason to know a key from now on; its subject is subscribed."""
         view = self._view(key, now)
         view.held = True
@@ -92,7 +100,7 @@ class Tracker:
         view.orphans.clear()
         view.shown.clear()
 
-    def put(self, key: str, entry: Entry, now: float) -> list[Effect]:
+    def put(self, key: str, entry: Entry, now: float) -> list[TrackerEffect]:
         """Add an entry of this replica, or change one."""
         view = self._views[key]
         change = view.show((entry,), (), now)
@@ -101,7 +109,7 @@ class Tracker:
         view.own[entry.id] = entry
         return [self._delta(view, now, put=(entry,)), *self._changed(view, change)]
 
-    def remove(self, key: str, session: str, now: float) -> list[Effect]:
+    def remove(self, key: str, session: str, now: float) -> list[TrackerEffect]:
         """Take an entry of this replica away; nothing happens if it is gone already."""
         view = self._views.get(key)
         if view is None or view.own.pop(session, None) is None:
@@ -109,14 +117,14 @@ class Tracker:
         change = view.show((), (session,), now)
         return [self._delta(view, now, removed=(session,)), *self._changed(view, change)]
 
-    def move(self, key: str, session: str, now: float) -> list[Effect]:
+    def move(self, key: str, session: str, now: float) -> list[TrackerEffect]:
         """Mark an entry of this replica as moving: it stays, for a while, though its socket is closed."""
         view = self._views.get(key)
         if view is None or session not in view.own:
             return []
         return self.put(key, replace(view.own[session], moving=True), now)
 
-    def receive(self, message: Message, now: float) -> list[Effect]:
+    def receive(self, message: TrackerMessage, now: float) -> list[TrackerEffect]:
         """A message of another replica, or of this one, which is ignored."""
         if message.replica == self.replica:
             later = message.incarnation > self.incarnation
@@ -128,7 +136,7 @@ class Tracker:
         heard = self.peers.hear(message.replica, message.incarnation, now)
         if heard is Heard.OUTDATED:
             return []
-        effects: list[Effect] = []
+        effects: list[TrackerEffect] = []
         if heard is Heard.RESTARTED and before is not None:
             effects += self._purge(message.replica, before, now)
         if heard is not Heard.KNOWN:
@@ -136,9 +144,9 @@ class Tracker:
             self._greet_all()
         return effects + self._told(message, now)
 
-    def tick(self, now: float) -> list[Effect]:
-        """Do what is due. To be called a few times a second."""
-        effects: list[Effect] = []
+    def tick(self, now: float) -> list[TrackerEffect]:
+        """Do what is due; called a few times a second."""
+        effects: list[TrackerEffect] = []
         for replica, peer in self.peers.lost(now):
             effects += self._purge(replica, peer, now)
         if now >= self._beat_at:
@@ -167,7 +175,7 @@ class Tracker:
         """This replica leaves; nothing of it may be sent afterwards."""
         return Announce(Farewell(self.replica, self.incarnation))
 
-    def _told(self, message: Message, now: float) -> list[Effect]:
+    def _told(self, message: TrackerMessage, now: float) -> list[TrackerEffect]:
         match message:
             case Hello():
                 effects = self._state(message, message.entries, now)
@@ -236,7 +244,7 @@ class Tracker:
         )
         return Publish(view.key, delta)
 
-    def _send_digests(self, now: float) -> Iterable[Effect]:
+    def _send_digests(self, now: float) -> Iterable[TrackerEffect]:
         for view in self._digests.due(now):
             yield Publish(
                 view.key,
@@ -247,12 +255,12 @@ class Tracker:
             elif self._views.get(view.key) is view:
                 del self._views[view.key]
 
-    def _audit(self, view: View, now: float) -> Iterable[Effect]:
+    def _audit(self, view: View, now: float) -> Iterable[TrackerEffect]:
         for replica, remote in view.remotes.items():
             if remote.entries and now - remote.confirmed_at > UNCONFIRMED_SECONDS:
                 yield from self._ask(view, replica, now)
 
-    def _ask(self, view: View, replica: str, now: float) -> Iterable[Effect]:
+    def _ask(self, view: View, replica: str, now: float) -> Iterable[TrackerEffect]:
         remote = view.remotes.get(replica)
         if remote is None:
             remote = view.remotes[replica] = Remote(self.peers[replica].incarnation, now)
@@ -262,13 +270,13 @@ class Tracker:
 
     def _state(
         self, message: Hello | State, entries: tuple[Entry, ...], now: float
-    ) -> list[Effect]:
+    ) -> list[TrackerEffect]:
         view = self.view(message.key)
         if view is None:
             return []
         return self._changed(view, view.take_state(message, entries, now))
 
-    def _take_orphans(self, message: State, now: float) -> list[Effect]:
+    def _take_orphans(self, message: State, now: float) -> list[TrackerEffect]:
         view = self.view(message.key)
         if view is None:
             return []
@@ -277,7 +285,7 @@ class Tracker:
         view.orphans |= {e.id: e for e in fresh if e.id in view.shown}
         return effects
 
-    def _receive_delta(self, delta: Delta, now: float) -> list[Effect]:
+    def _receive_delta(self, delta: Delta, now: float) -> list[TrackerEffect]:
         view = self.view(delta.key)
         if view is None:
             return []
@@ -285,7 +293,7 @@ class Tracker:
             return list(self._ask(view, delta.replica, now))
         return self._changed(view, view.take_delta(delta, now))
 
-    def _receive_digest(self, digest: Digest, now: float) -> list[Effect]:
+    def _receive_digest(self, digest: Digest, now: float) -> list[TrackerEffect]:
         view = self.view(digest.key)
         if view is None or view.agrees(digest, now):
             return []
@@ -293,26 +301,26 @@ class Tracker:
 
     def _shown(
         self, view: View, put: Iterable[Entry], removed: Iterable[str], now: float
-    ) -> list[Effect]:
+    ) -> list[TrackerEffect]:
         return self._changed(view, view.show(put, removed, now))
 
-    def _changed(self, view: View, change: Change | None) -> list[Effect]:
+    def _changed(self, view: View, change: Change | None) -> list[TrackerEffect]:
         if view.moving:
             self._moving.add(view.key)
         return [] if change is None else [change]
 
-    def _purge(self, replica: str, peer: Peer, now: float) -> list[Effect]:
+    def _purge(self, replica: str, peer: Peer, now: float) -> list[TrackerEffect]:
         """Drop all entries of a run of a replica that is over."""
-        effects: list[Effect] = []
+        effects: list[TrackerEffect] = []
         for view in self._views.values():
             remote = view.remotes.pop(replica, None)
             if remote is not None and remote.entries:
                 effects += self._shown(view, (), list(remote.entries), now)
         return [*effects, Lost(replica, peer.incarnation, peer.sessions)]
 
-    def _depart(self, replica: str, now: float) -> list[Effect]:
+    def _depart(self, replica: str, now: float) -> list[TrackerEffect]:
         """A replica said farewell: its moving entries are nobody's now and stay until their deadline."""
-        effects: list[Effect] = []
+        effects: list[TrackerEffect] = []
         for view in self._views.values():
             remote = view.remotes.pop(replica, None)
             if remote is None:
@@ -326,8 +334,8 @@ class Tracker:
             effects += self._shown(view, (), gone, now)
         return effects
 
-    def _end_moves(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
+    def _end_moves(self, now: float) -> list[TrackerEffect]:
+        effects: list[TrackerEffect] = []
         for key in list(self._moving):
             view = self._views.get(key)
             if view is None:  # forgotten since

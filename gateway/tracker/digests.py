@@ -1,4 +1,4 @@
-"""When each key's digest is due."""
+"""Schedules the digests of all keys: version numbers, by which others notice that they missed a change."""
 
 import heapq
 from collections.abc import Callable, Iterator

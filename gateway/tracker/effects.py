@@ -1,10 +1,10 @@
-"""What the tracker's core asks its shell to do, in order."""
+"""Effects: what the tracker's core asks the code around it to do, in order."""
 
 from typing import TypeAlias
 
 import msgspec
 
-from gateway.tracker.messages import Message
+from gateway.tracker.messages import TrackerMessage
 from gateway.tracker.view import Change
 
 
@@ -12,20 +12,20 @@ class Publish(msgspec.Struct, frozen=True):
     """Send to all replicas that hold the key."""
 
     key: str
-    message: Message
+    message: TrackerMessage
 
 
 class Announce(msgspec.Struct, frozen=True):
     """Send to all replicas."""
 
-    message: Message
+    message: TrackerMessage
 
 
 class Direct(msgspec.Struct, frozen=True):
     """Send to one replica."""
 
     replica: str
-    message: Message
+    message: TrackerMessage
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -44,4 +44,4 @@ class Superseded(msgspec.Struct, frozen=True):
     """Another process runs under this replica's id, and it is the later one."""
 
 
-Effect: TypeAlias = Publish | Announce | Direct | Change | Lost | Superseded
+TrackerEffect: TypeAlias = Publish | Announce | Direct | Change | Lost | Superseded

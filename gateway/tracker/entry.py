@@ -1,4 +1,4 @@
-"""What the tracker keeps: one entry for each session on a key."""
+"""An entry of the tracker: one session on one key."""
 
 import msgspec
 

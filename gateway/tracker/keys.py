@@ -1,4 +1,4 @@
-"""Keys of the tracker: what is tracked of which topic."""
+"""Keys of the tracker: a topic, and whether sessions or presence are tracked on it."""
 
 from typing import Final
 

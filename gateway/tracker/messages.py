@@ -1,4 +1,4 @@
-"""What replicas tell each other about keys. Encoded as MessagePack, a tag first."""
+"""Messages between the trackers of replicas, in MessagePack, a tag first."""
 
 from typing import TypeAlias
 
@@ -8,12 +8,7 @@ from gateway.tracker.entry import Entry
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True):
-    """Base: who says it.
-
-    Attributes:
-        replica: Id of the sender.
-        incarnation: Which run of that replica; a later run has a higher number.
-    """
+    """Base of all: the sender's id, and which of its runs it is; a later run has a higher number."""
 
     replica: str
     incarnation: int
@@ -82,20 +77,20 @@ class Farewell(_Message, frozen=True, array_like=True, tag=7):
     """To all replicas: I am gone; keep my moving entries until their time is over, drop the rest."""
 
 
-Message: TypeAlias = Hello | State | Delta | Digest | Ask | Beat | Farewell
+TrackerMessage: TypeAlias = Hello | State | Delta | Digest | Ask | Beat | Farewell
 
 encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(Message)
+_decoder = msgspec.msgpack.Decoder(TrackerMessage)
 
 
-def decode(data: bytes) -> Message:
+def decode(data: bytes) -> TrackerMessage:
     """A message from its bytes.
 
     Raises:
         ValueError: It is none this release knows.
     """
     try:
-        message: Message = _decoder.decode(data)
+        message: TrackerMessage = _decoder.decode(data)
     except RecursionError as problem:
         raise ValueError("nested too deep") from problem
     return message

@@ -1,11 +1,11 @@
-"""The other replicas: which are alive, and since when they were last heard."""
+"""The other replicas: which are alive, judged by when they were last heard."""
 
 from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Final
 
 STALL_SECONDS: Final = 2.0
-"""A pause between two looks above which this replica was stalled: that others were silent proves nothing."""
+"""A pause between two checks above which this replica was stalled, and cannot tell who was silent."""
 
 
 class Heard(Enum):
@@ -20,14 +20,7 @@ class Heard(Enum):
 
 
 class Peer:
-    """Another replica.
-
-    Attributes:
-        incarnation: Which run of it.
-        heard_at: When anything last came from it, monotonic seconds.
-        sessions: How many it said to have.
-        connections: How many it said to have.
-    """
+    """Another replica: which run of it, when it was last heard (monotonic seconds), what its beats say."""
 
     __slots__ = ("connections", "heard_at", "incarnation", "sessions")
 
@@ -52,7 +45,6 @@ class Peers:
         self._connected = True
 
     def __len__(self) -> int:
-        """How many are alive."""
         return len(self._peers)
 
     def __iter__(self) -> Iterator[str]:
@@ -60,11 +52,9 @@ class Peers:
         return iter(self._peers)
 
     def __getitem__(self, replica: str) -> Peer:
-        """One that is alive."""
         return self._peers[replica]
 
     def get(self, replica: str) -> Peer | None:
-        """One, if it is alive."""
         return self._peers.get(replica)
 
     def hear(self, replica: str, incarnation: int, now: float) -> Heard:

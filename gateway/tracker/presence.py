@@ -1,4 +1,4 @@
-"""Presence of one topic, in Phoenix's shapes: who is there, and who came and went.
+"""Presence of one topic, in Phoenix's format: who is there, and who came and went.
 
 The state a joiner gets is that of the last diff, encoded once for all joiners; what happened since is in the
 next diff, which the joiner gets like everybody else. So nobody misses a change or gets one twice.

@@ -1,4 +1,4 @@
-"""The tracker on the bus: gives its core the time and the messages, and carries out what it asks."""
+"""Runs the tracker on the bus: gives its core the time and the messages, and carries out its effects."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Final, Protocol, assert_never
 from gateway.errors import BusError
 from gateway.log import background_error
 from gateway.tracker.core import Tracker
-from gateway.tracker.effects import Announce, Direct, Effect, Lost, Publish, Superseded
+from gateway.tracker.effects import Announce, Direct, Lost, Publish, Superseded, TrackerEffect
 from gateway.tracker.entry import Entry
 from gateway.tracker.keys import topic_of
 from gateway.tracker.messages import decode, encode
@@ -19,17 +19,14 @@ TICK_SECONDS: Final = 0.25
 Watcher = Callable[[Change], None]
 
 
-class Carrier(Protocol):
-    """The ways on the bus that a tracker needs."""
+class TrackerCarrier(Protocol):
+    """Sends to all replicas that are subscribed to a topic, to one replica, or to all."""
 
-    def to_topic(self, topic: str, message: bytes) -> None:
-        """Send to all replicas that are subscribed to a topic."""
+    def to_topic(self, topic: str, message: bytes) -> None: ...
 
-    def to_replica(self, replica: str, message: bytes) -> None:
-        """Send to one replica."""
+    def to_replica(self, replica: str, message: bytes) -> None: ...
 
-    def to_all(self, message: bytes) -> None:
-        """Send to all replicas."""
+    def to_all(self, message: bytes) -> None: ...
 
 
 class TrackerService:
@@ -44,7 +41,7 @@ class TrackerService:
     def __init__(
         self,
         core: Tracker,
-        carrier: Carrier,
+        carrier: TrackerCarrier,
         *,
         clock: Callable[[], float],
         lost: Callable[[Lost], None],
@@ -89,7 +86,6 @@ class TrackerService:
 
     @property
     def peers(self) -> Peers:
-        """The other replicas that are alive."""
         return self._core.peers
 
     def receive(self, data: bytes) -> None:
@@ -123,17 +119,17 @@ class TrackerService:
         while True:
             item = await self._outbox.get()
             try:
-                await self._send_one(item)
+                self._send_one(item)
             except Exception as problem:  # noqa: BLE001 -- a bug with one message must not keep back all others
                 background_error("tracker_send", problem)
 
     async def farewell(self) -> None:
         """Tell the others that this replica leaves."""
         while not self._outbox.empty():
-            await self._send_one(self._outbox.get_nowait())
-        await self._send_one(self._core.farewell())
+            self._send_one(self._outbox.get_nowait())
+        self._send_one(self._core.farewell())
 
-    async def _send_one(self, item: Publish | Announce | Direct) -> None:
+    def _send_one(self, item: Publish | Announce | Direct) -> None:
         try:
             match item:
                 case Publish():
@@ -145,7 +141,7 @@ class TrackerService:
         except BusError:
             return  # the bus is down; when it is back, everybody is told everything
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: list[TrackerEffect]) -> None:
         for effect in effects:
             match effect:
                 case Publish() if not self._core.peers:

@@ -1,4 +1,4 @@
-"""One key as one replica sees it: its own entries, those of the others, and what is shown of them."""
+"""One key as one replica knows it: its own entries, those of the others, and what is shown of them."""
 
 from collections.abc import Iterable
 
@@ -48,7 +48,7 @@ class View:
         held: Whether there is a local reason to know the key; without one it only fades.
         own: This replica's entries.
         version: Number of the last change of ``own``; 0 before the first.
-        remotes: By replica.
+        remotes: Entries of others, by replica.
         shown: Everybody who is there, by session id, with the refs under which they are shown.
         due: When the next digest is to be sent.
         changed_at: When ``own`` last changed, or the key was first held.

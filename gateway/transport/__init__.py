@@ -1,1 +1,1 @@
-"""How clients connect: the WebSocket transport of Phoenix Channels, on aiohttp."""
+"""How clients connect: Phoenix's WebSocket and long-poll transports."""

@@ -1,4 +1,4 @@
-"""Where clients come in or are refused, whatever their transport: room, handshake, log and metric."""
+"""Lets new clients in or refuses them, over any transport: limits, handshake, log line and metric."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -7,8 +7,8 @@ import structlog
 from aiohttp import hdrs, web
 
 from gateway.channels.connections import Connections
-from gateway.hub.turnstile import Turnstile
 from gateway.metrics import Metrics
+from gateway.pacer import Pacer
 from gateway.sessions.client import Origin
 from gateway.transport.handshake import Accepted, Refused, describe
 from gateway.transport.peer import PeerAddress
@@ -31,7 +31,7 @@ class Entrance:
         self._connections = connections
         self._connects = metrics.connects
         self._peers = peers
-        self._turnstile = Turnstile(HANDSHAKES_PER_TURN)
+        self._pacer = Pacer(HANDSHAKES_PER_TURN)
 
     async def admit(self, request: web.Request, check: Check) -> tuple[str, Accepted]:
         """Let a client in; returns the id of its socket and what the handshake settled.
@@ -39,9 +39,10 @@ class Entrance:
         Raises:
             Refused: There is no room, or the handshake failed.
         """
-        await self._turnstile.passed()
-        # HTTP methods first: whatever the state of the gateway, a POST is no handshake.
-        if request.method == hdrs.METH_GET:
+        await self._pacer.wait()
+        if (
+            request.method == hdrs.METH_GET
+        ):  # the check refuses others, whether there is room or not
             self._require_room()
         session = self._connections.new_id()
         accepted = await check(request, session)

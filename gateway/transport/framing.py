@@ -1,4 +1,4 @@
-"""RFC 6455 frames: those the gateway writes, and the extent of those that clients send."""
+"""Writes RFC 6455 frames, and finds where those of clients end."""
 
 import struct
 from typing import Final
@@ -16,7 +16,7 @@ MAX_CONTROL_BYTES: Final = 125
 """What a ping, pong or close frame may carry (section 5.5)."""
 
 MAX_FRAGMENTS: Final = 65_536
-"""Fragments of one message: empty ones have no other bound."""
+"""Fragments of one message; empty ones have no other bound."""
 
 _FINAL: Final = 0x80
 _LENGTH_16: Final = 126
@@ -57,7 +57,7 @@ def client_frame_size(data: bytes, at: int) -> int:
 
 
 def whole_message(frame: bytes) -> bytes | None:
-    """What a client's frame says; None if it is no message by itself, or one with a fault.
+    """The message in a client's frame; None if it is none by itself, or has a fault.
 
     Args:
         frame: All of it, and no more.
@@ -80,7 +80,7 @@ class Fragments:
         self._count = 0
 
     def add(self, data: bytes | bytearray | memoryview, most: int) -> bool:
-        """Take the next; False if the message has too many by now, or more bytes than ``most``."""
+        """Take the next; False if there are too many, or more bytes than ``most``."""
         self.data += data
         self._count += 1
         return len(self.data) <= most and self._count <= MAX_FRAGMENTS

@@ -1,4 +1,4 @@
-"""What a client's HTTP request must be before it becomes a socket.
+"""Checks a client's HTTP request before it becomes a socket.
 
 The order is Phoenix's (``Phoenix.Transports.WebSocket``): origin, subprotocol, who it is, protocol
 version, and only then whether it is a WebSocket upgrade at all. A refusal says what, for log and metric;
@@ -132,7 +132,7 @@ class Handshake:
         return await self._ask(request, session, accepted)
 
     def origin(self, request: web.Request) -> None:
-        """Look at where the page comes from that sends the request.
+        """Check the origin of the page that sends the request.
 
         Raises:
             Refused: It is not allowed.
@@ -160,7 +160,7 @@ class Handshake:
         return Accepted(claims, device, NULL, traceparent, encoding, subprotocol)
 
     async def _ask(self, request: web.Request, session: str, accepted: Accepted) -> Accepted:
-        """What the backend makes of it, if it wants to be asked."""
+        """Ask the backend, if it wants to be asked."""
         if not self._callbacks.asks_connect:
             return accepted
         origin = describe(request, accepted, "")
@@ -196,10 +196,10 @@ def describe(request: web.Request, accepted: Accepted, ip: str) -> Origin:
 
 
 def _params(request: web.Request, *, verified: bool) -> Json:
-    """The client's parameters for the backend, but for what the gateway has looked at itself.
+    """The client's parameters for the backend.
 
-    A token that was verified stays here, where it cannot end up in a log of the backend's; one that could
-    not be, because no key is configured, is for the backend to look at.
+    Without a token that was verified, which could end up in a log of the backend's; one that could not be,
+    because no key is configured, is for the backend to look at.
     """
     hidden = {"vsn", "vsn[]", *(("token",) if verified else ())}
     params = {

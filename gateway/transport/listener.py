@@ -1,4 +1,4 @@
-"""The sockets clients connect to."""
+"""Opens the TCP sockets that clients connect to."""
 
 import socket
 from typing import Final

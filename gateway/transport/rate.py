@@ -1,8 +1,8 @@
-"""How fast one client may send."""
+"""Limits the rate of one client's messages."""
 
 
 class RateLimit:
-    """A token bucket that holds one second's worth.
+    """A token bucket that holds the tokens of one second.
 
     Args:
         per_second: Frames; 0 for no limit.

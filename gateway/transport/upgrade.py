@@ -1,4 +1,4 @@
-"""The WebSocket transport: answers a handshake, then has a socket take the connection over from aiohttp."""
+"""The WebSocket transport: answers a handshake, then takes the connection over from aiohttp."""
 
 import asyncio
 import base64
@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from gateway.channels.connection import Connection
 from gateway.channels.connections import Connections
 from gateway.channels.services import Services
-from gateway.hub.turnstile import Turnstile
+from gateway.pacer import Pacer
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.websocket import ENDS_PER_TURN, NAME, WebSocket
@@ -34,22 +34,21 @@ class WebSocketTransport:
         self._connections = connections
         self._handshake = handshake
         self._entrance = entrance
-        self._exit = Turnstile(ENDS_PER_TURN)
+        self._ends = Pacer(ENDS_PER_TURN)
 
     def routes(self) -> list[web.RouteDef]:
         """The transport's routes; with a trailing slash too, as phoenix.js users write it."""
         return [web.route("*", path, self.serve) for path in (PATH, f"{PATH}/")]
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Answer a handshake; what becomes of the connection then is no matter of aiohttp's."""
+        """Answer a handshake, after which aiohttp has nothing more to do with the connection."""
         try:
             session, accepted = await self._entrance.admit(request, self._handshake.websocket)
             answer = _switching_protocols(request, accepted)
             try:
                 await answer.prepare(request)
             except ConnectionResetError:
-                # The client went away during the handshake. This gets to nobody, and aiohttp takes that
-                # well; of a half-made answer it would complain.
+                # The client went away. Of the half-made answer aiohttp would complain.
                 return web.Response()
         except Refused as refused:
             headers = self._entrance.refused(request, refused)
@@ -67,7 +66,7 @@ class WebSocketTransport:
                 state=accepted.state,
                 idle_seconds=self._services.limits.idle_timeout_seconds,
             )
-            socket = WebSocket(self._services, self._connections, connection, transport, self._exit)
+            socket = WebSocket(self._services, self._connections, connection, transport, self._ends)
             behind = _take_over(request, transport, socket)
             self._connections.add(connection, NAME)
             socket.data_received(behind)
@@ -85,18 +84,16 @@ class _Behind:
         self.data += data
         return False, b""
 
-    def feed_eof(self) -> None:
-        """Called at the end."""
+    def feed_eof(self) -> None: ...
 
 
 def _take_over(
     request: web.Request, transport: asyncio.Transport, socket: asyncio.Protocol
 ) -> bytes:
-    """Have a connection serve a socket from now on; returns what came for it already.
+    """Have a socket serve a connection from now on; returns the bytes that came for it already.
 
-    aiohttp frees all it has of it, and its server forgets it: to its handler the connection is lost. There is
-    no call to have the handler let go of the transport, which it would close; so that attribute, which has
-    a public name, is set.
+    To aiohttp's handler the connection is lost, so it frees all it has of it. It would also close the
+    transport; there is no call to prevent that, so its attribute, which has a public name, is set.
     """
     behind: Any = _Behind()
     handler = request.protocol

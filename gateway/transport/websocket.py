@@ -1,7 +1,4 @@
-"""One open WebSocket: what its client sends, until it ends.
-
-No bytes of HTTP come here: a handshake is answered in :mod:`gateway.transport.upgrade`.
-"""
+"""One open WebSocket after its handshake: reads its client's frames until it ends."""
 
 import asyncio
 import logging
@@ -16,7 +13,7 @@ from gateway.channels.connection import Connection
 from gateway.channels.connections import Connections
 from gateway.channels.encoding import Carrier, encodings
 from gateway.channels.services import Services
-from gateway.hub.turnstile import Turnstile
+from gateway.pacer import Pacer
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.framing import (
     BINARY,
@@ -59,18 +56,15 @@ _COUNTED_CLOSES: Final = frozenset({1000, 1001, 1005, _NO_CODE, *CloseCode})
 class WebSocket(asyncio.Protocol):
     """A connection after its handshake.
 
-    Frames are looked at one by one, none before the last is done with: a socket that has to wait keeps
-    bytes, not messages. The sans-I/O core of the ``websockets`` library takes them apart and finds what is
-    wrong with them, but for messages that come whole in one frame. Those need no state; so most sockets
-    never have a core, which saves 1.1 KiB a socket and 3 µs a message. What the gateway sends goes
-    straight to the transport.
+    A message that comes whole in one frame is read at once. Everything else is handed to the sans-I/O core of
+    the ``websockets`` library, which also finds what is wrong with a frame. Most sockets never have a core,
+    which saves 1.1 KiB a socket and 3 µs a message. What the gateway sends goes straight to the transport.
 
     Args:
-        ends: Where sockets wait for their turn to end.
+        ends: Lets sockets end, some in each turn of the event loop.
     """
 
     __slots__ = (
-        "_at",
         "_connection",
         "_connections",
         "_core",
@@ -85,7 +79,6 @@ class WebSocket(asyncio.Protocol):
         "_rate",
         "_services",
         "_transport",
-        "_whole",
     )
 
     def __init__(
@@ -94,7 +87,7 @@ class WebSocket(asyncio.Protocol):
         connections: Connections,
         connection: Connection,
         transport: asyncio.Transport,
-        ends: Turnstile,
+        ends: Pacer,
     ) -> None:
         limits = services.limits
         self._services = services
@@ -106,92 +99,66 @@ class WebSocket(asyncio.Protocol):
         self._rate: RateLimit | None = None
         if limits.messages_per_second:
             self._rate = RateLimit(limits.messages_per_second, services.clock())
-        self._pending = b""
-        self._at = 0  # where in these bytes the next begin that were not looked at
-        self._missing = 0  # bytes of the frame under way that are still to be looked at
+        self._pending = b""  # what has to wait, or is too little of a frame to tell its size
+        self._missing = 0  # bytes of the frame under way that are still to come
         self._opcode = 0  # of that frame
-        self._whole = False  # whether it came whole
         self._fragments: Fragments | None = None
-        self._frames = 0
+        self._frames = 0  # over all reads: uvloop may read a socket 32 times in one turn
         self._paused = False
         self._ended = False
 
     def data_received(self, data: bytes) -> None:
         """Bytes came from the client."""
-        self._pending = self._pending[self._at :] + data if self._pending else data
-        self._at = 0
+        self._pending = self._pending + data if self._pending else data
         if not self._paused:
             self._read()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The TCP connection is gone."""
         self._pending = b""
-        self._at = 0
         if not self._ended:
-            self._ends.when_passed(partial(self._end, _NO_CODE))
+            self._ends.call(partial(self._end, _NO_CODE))
 
     def _read(self) -> None:
-        """Go through what came, as far as it goes now; reading is paused while some of it has to wait."""
-        while piece := self._next():
+        """Go through what came, frame by frame; reading is paused while some of it has to wait."""
+        data, at, go_on = self._pending, 0, True
+        while go_on and at < len(data):
+            whole = False
+            if not self._missing:
+                self._missing = client_frame_size(data, at)
+                if not self._missing:
+                    break
+                self._opcode = data[at] & 0x0F
+                whole = at + self._missing <= len(data)
+            piece = data[at : at + self._missing]
+            at += len(piece)
+            self._missing -= len(piece)
             try:
-                go_on = self._take(piece)
+                go_on = self._take(piece, whole=whole)
             except Exception as problem:  # noqa: BLE001 -- top of what is done for this socket
-                self._crashed(problem)
-            else:
-                if not go_on:
-                    self._pause()
-                    return
-        if self._paused:
-            self._paused = False
+                _log.error("socket crashed", exc_info=problem)
+                self._fail(CloseCode.INTERNAL_ERROR)
+            self._frames += not self._missing
+            if go_on and not self._missing and self._frames % FRAMES_PER_TURN == 0:
+                asyncio.get_running_loop().call_soon(self._read)
+                go_on = False
+        self._pending = data[at:]
+        if self._paused == go_on:
+            self._paused = not go_on
             if not self._transport.is_closing():
-                self._transport.resume_reading()
+                change = self._transport.resume_reading if go_on else self._transport.pause_reading
+                change()
 
-    def _pause(self) -> None:
-        if not self._paused:
-            self._paused = True
-            if not self._transport.is_closing():
-                self._transport.pause_reading()
-
-    def _next(self) -> bytes:
-        """The next bytes, none beyond the end of a frame; empty when there are not enough."""
-        at = self._at
-        if not self._missing:
-            size = client_frame_size(self._pending, at)
-            if not size:
-                return b""
-            self._missing = size
-            self._whole = at + size <= len(self._pending)
-            self._opcode = self._pending[at] & 0x0F
-        piece = self._pending[at : at + self._missing]
-        self._missing -= len(piece)
-        self._at = at + len(piece)
-        if self._at == len(self._pending):
-            self._pending = b""
-            self._at = 0
-        return piece
-
-    def _take(self, piece: bytes) -> bool:
-        """Do what is to be done with a part of a frame; False if more must wait, and is seen to then."""
+    def _take(self, piece: bytes, *, whole: bool) -> bool:
+        """Handle a frame or a part of one; False if what follows must wait, and is seen to then."""
         if self._ended or self._connection.close_code is not None:
-            go_on = self._skip()
-        elif self._whole and self._fragments is None and (data := whole_message(piece)) is not None:
-            go_on = self._message(data, is_text=self._opcode == TEXT)
-        else:
-            go_on = self._feed(piece)
-        if self._missing:
-            return go_on
-        self._frames += 1
-        if go_on and self._frames % FRAMES_PER_TURN == 0:
-            asyncio.get_running_loop().call_soon(self._read)
+            if self._missing or self._opcode != CLOSE:
+                return True  # after a close frame of ours, only that of the client matters
+            self._ends.call(partial(self._part, _NO_CODE))
             return False
-        return go_on
-
-    def _skip(self) -> bool:
-        """After a close frame of ours, only that of the client matters."""
-        if self._missing or self._opcode != CLOSE:
-            return True
-        self._ends.when_passed(partial(self._part, _NO_CODE))
-        return False
+        if whole and self._fragments is None and (data := whole_message(piece)) is not None:
+            return self._message(data, is_text=self._opcode == TEXT)
+        return self._feed(piece)
 
     def _feed(self, piece: bytes) -> bool:
         core = self._core
@@ -203,7 +170,7 @@ class WebSocket(asyncio.Protocol):
         if core.close_expected():
             if core.close_rcvd is not None:
                 # It is a member until its turn has come, and is sent messages: only then is it answered.
-                self._ends.when_passed(partial(self._part, core.close_rcvd.code))
+                self._ends.call(partial(self._part, core.close_rcvd.code))
                 return False
             assert core.close_sent is not None  # noqa: S101 -- else it would not expect a close
             return self._fail(CloseCode(core.close_sent.code))
@@ -247,7 +214,7 @@ class WebSocket(asyncio.Protocol):
         return self._may_go_on()
 
     def _may_go_on(self) -> bool:
-        """Look at the socket's limits; False if it has to wait."""
+        """Apply the socket's limits; False if it has to wait."""
         connection, services = self._connection, self._services
         if connection.buffered() > services.limits.outbound_buffer_bytes:
             connection.overflowed()  # replies and pongs pile up too, if nobody reads them
@@ -259,10 +226,6 @@ class WebSocket(asyncio.Protocol):
     def _rested(self) -> None:
         self._connection.heard_at = self._services.clock()  # who is made to wait is not idle
         self._read()
-
-    def _crashed(self, problem: Exception) -> None:
-        _log.error("socket crashed", exc_info=problem)
-        self._fail(CloseCode.INTERNAL_ERROR)
 
     def _fail(self, code: CloseCode) -> bool:
         """Fail the connection (RFC 6455 section 7.1.7).

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.bus.base import Bus, Handler
 from gateway.bus.stream_position import StreamPosition
+from tests.support.counted import Counted
 from tests.support.nats import NatsServer
 from tests.support.waiting import eventually
 
@@ -33,26 +34,24 @@ class Section:
     credentials_file: str = ""
 
 
-class Counters:
-    """What a bus told its metrics."""
+class Counters(Counted):
+    """What a bus counted."""
 
-    def __init__(self) -> None:
-        self.reconnects = 0
-        self.lost = 0
-        self.bytes_pending = 0
-        self.up = False
+    @property
+    def reconnects(self) -> float:
+        return self.value("bus_reconnects_total")
 
-    def connected(self, up: bool, /) -> None:
-        self.up = up
+    @property
+    def lost(self) -> float:
+        return self.value("bus_dropped_total")
 
-    def reconnected(self) -> None:
-        self.reconnects += 1
+    @property
+    def bytes_pending(self) -> float:
+        return self.value("bus_pending_bytes")
 
-    def dropped(self, messages: int, /) -> None:
-        self.lost += messages
-
-    def pending(self, size: int, /) -> None:
-        self.bytes_pending = size
+    @property
+    def up(self) -> bool:
+        return self.value("bus_connected") == 1
 
 
 class Client:

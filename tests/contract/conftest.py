@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.bus import open_bus
-from gateway.bus.memory import Exchange, MemoryBus
+from gateway.bus.memory import MemoryBus, MemoryExchange
 from gateway.config.sections import HistorySettings
 from gateway.history import open_history
 from gateway.history.memory import MemoryHistory, MemoryStore
@@ -62,7 +62,7 @@ async def make_client(
 ) -> AsyncIterator[MakeClient]:
     """Makes buses of each kind."""
     clients: list[Client] = []
-    exchange = Exchange()
+    exchange = MemoryExchange()
 
     def made() -> Client:
         counters = Counters()
@@ -102,7 +102,7 @@ async def make_replica(
 ) -> AsyncIterator[MakeReplica]:
     """Makes replicas with each kind of history."""
     replicas: list[Replica] = []
-    exchange = Exchange()
+    exchange = MemoryExchange()
     store = MemoryStore(lambda _: RETENTION, 0, time.time)
 
     def made() -> Replica:

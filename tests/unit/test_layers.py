@@ -29,6 +29,7 @@ LAYERS = [
         "leases",
         "log",
         "metrics",
+        "pacer",
         "retention",
         "singleflight",
         "wheel",

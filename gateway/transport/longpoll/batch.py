@@ -14,8 +14,8 @@ MESSAGES_PER_PART: Final = 1024
 """Messages handled at once, at most: a batch of the smallest has a million."""
 
 
-class Said(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One message.
+class BatchMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One message of a batch.
 
     Attributes:
         data: JSON in UTF-8, or a binary push when ``binary``.
@@ -25,12 +25,12 @@ class Said(msgspec.Struct, frozen=True, array_like=True, gc=False):
     binary: bool = False
 
 
-def messages_in(body: bytes, content_type: str, longest: int) -> Iterator[Said]:
-    """What a client says, one after the other.
+def messages_in(body: bytes, content_type: str, longest: int) -> Iterator[BatchMessage]:
+    """The messages of a body, one after the other.
 
     A batch has one message a line, a binary push in base64; a body of any other type is one message.
-    Empty lines are passed over. What is neither is a message too, to be found malformed where all are; one
-    that is too long is cut to what is still too long.
+    Empty lines are passed over. What is malformed is returned too, to be refused like that of a WebSocket;
+    what is too long is cut to what is still too long.
 
     Args:
         longest: Bytes that a message may have.
@@ -41,13 +41,13 @@ def messages_in(body: bytes, content_type: str, longest: int) -> Iterator[Said]:
     if not body.isascii():
         body.decode()
     if content_type != NDJSON:
-        return iter((Said(body[: longest + 1]),))
+        return iter((BatchMessage(body[: longest + 1]),))
     return (_message(line, longest + 1) for line in io.BytesIO(body) if not line.isspace())
 
 
-def in_parts(messages: Iterable[Said], size: int) -> Iterator[Sequence[Said]]:
+def in_parts(messages: Iterable[BatchMessage], size: int) -> Iterator[Sequence[BatchMessage]]:
     """A batch in parts of so many bytes at most, or of one message; of none, one that is empty."""
-    part: list[Said] = []
+    part: list[BatchMessage] = []
     room = size
     for message in messages:
         if part and (len(message.data) > room or len(part) == MESSAGES_PER_PART):
@@ -58,11 +58,11 @@ def in_parts(messages: Iterable[Said], size: int) -> Iterator[Sequence[Said]]:
     yield part
 
 
-def _message(line: bytes, most: int) -> Said:
+def _message(line: bytes, most: int) -> BatchMessage:
     text = line.removesuffix(b"\n")
     if text[:1] not in (b"[", b"{"):
         try:
-            return Said(base64.b64decode(text, validate=True)[:most], binary=True)
+            return BatchMessage(base64.b64decode(text, validate=True)[:most], binary=True)
         except binascii.Error:
             pass
-    return Said(text[:most])
+    return BatchMessage(text[:most])

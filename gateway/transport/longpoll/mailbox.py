@@ -1,4 +1,4 @@
-"""What waits for a client's next poll, kept until the poll after that says it has arrived."""
+"""Messages that wait for a client's next poll, kept until the poll after it confirms them."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,7 @@ from typing import Final
 from gateway.protocol.messages import encode_json
 
 PARCEL_BYTES: Final = 256 * 1024
-"""Messages in one answer, at most, in bytes; at least what was written at once."""
+"""Messages in one answer at most, in bytes; one write is never split."""
 
 
 def entry(message: bytes) -> bytes:
@@ -45,7 +45,7 @@ class Mailbox:
         self._poll: asyncio.Future[bool] | None = None
 
     def write(self, data: bytes) -> None:
-        """Put messages in; nothing at all only has the poll that waits come back."""
+        """Put messages in; nothing at all ends the wait of :meth:`filled`."""
         if data:
             self._waiting.append(data)
             self._size += len(data)

@@ -49,7 +49,7 @@ class LongPollTransport:
 
     Args:
         sessions: Those of this replica.
-        router: The way to all of them.
+        router: Routes to the sessions of all replicas.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class LongPollTransport:
             return web.Response(body=b'{"status":%d}' % FORBIDDEN, headers=headers)
 
     async def _poll(self, request: web.Request, ticket: Ticket | None) -> web.Response:
-        """What came for a client; a new session, where it shows none.
+        """Messages for a client, or a new session where it shows none.
 
-        Of one that is gone it is not told 410, with a new one, as Phoenix does: phoenix.js before 1.8.3
-        would go on with that as if it had joined its channels there.
+        For a session that is gone Phoenix answers 410 with a new one; phoenix.js before 1.8.3 would go on
+        with that as if it had joined its channels there.
         """
         if ticket is not None:
             polled = await self._router.poll(ticket)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.cluster import Cluster
-from gateway.transport.longpoll.batch import Said
+from gateway.transport.longpoll.batch import BatchMessage
 from gateway.transport.longpoll.sessions import (
     EMPTY,
     FAILED,
@@ -79,7 +79,7 @@ class PollRouter:
             pass  # this replica ends; what the other one answers it gives once more
         return nothing
 
-    async def push(self, ticket: Ticket, part: Sequence[Said], seconds: float) -> Polled:
+    async def push(self, ticket: Ticket, part: Sequence[BatchMessage], seconds: float) -> Polled:
         """Have a part of a batch handled.
 
         Args:

@@ -1,4 +1,4 @@
-"""The long-poll sessions of this replica, and what is done with them."""
+"""The long-poll sessions of this replica: answers their polls and handles their messages."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from gateway.cluster import LongCommand
 from gateway.protocol.reasons import CloseCode
 from gateway.sessions.client import Origin
 from gateway.transport.handshake import Accepted
-from gateway.transport.longpoll.batch import Said
+from gateway.transport.longpoll.batch import BatchMessage
 from gateway.transport.longpoll.mailbox import Mailbox, entry, no_farewell
 from gateway.transport.longpoll.ticket import new_secret
 from gateway.transport.rate import RateLimit
@@ -79,7 +79,7 @@ class Push(LongCommand[Polled], frozen=True, tag=True):
     """
 
     secret: str
-    messages: Sequence[Said]
+    messages: Sequence[BatchMessage]
     seconds: float
 
 
@@ -118,7 +118,7 @@ class PollSession:
             return Polled(GONE)
         return Polled(EMPTY, received)
 
-    async def push(self, messages: Sequence[Said], seconds: float) -> Polled:
+    async def push(self, messages: Sequence[BatchMessage], seconds: float) -> Polled:
         """Handle what the client says, in its order; batches that come together go one by one."""
         services, connection = self._services, self._connection
         until = self._clock() + seconds

@@ -1,4 +1,4 @@
-"""The token of a long-poll session: where it lives, which it is, and how much of it has arrived.
+"""The token of a long-poll session: its replica, its secret, and how many answers have arrived.
 
 A client keeps the token of the last answer it got and shows it with the next request
 (``assets/js/phoenix/longpoll.js``), so the token is also the receipt for that answer.

@@ -7,7 +7,7 @@ from gateway.bus.confirmation import Confirmations
 from gateway.bus.delivery import Delivery
 from gateway.bus.subscription import RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
-from tests.unit.bus.counters import Ignored
+from gateway.metrics import Metrics
 
 
 class FakeLine:
@@ -33,7 +33,7 @@ class FakeLine:
 
 
 def subscription(subject: str) -> RemoteSubscription:
-    return RemoteSubscription(subject, print, Delivery(Ignored()), lambda _: None)
+    return RemoteSubscription(subject, print, Delivery(Metrics()), lambda _: None)
 
 
 async def settle() -> None:

@@ -2,14 +2,14 @@ import structlog
 
 from gateway.bus.delivery import Delivery
 from gateway.bus.stream_position import StreamPosition
-from tests.unit.bus.counters import Ignored
+from gateway.metrics import Metrics
 
 
 def test_a_failing_handler_is_logged_once_in_a_while_and_without_the_payload() -> None:
     def broken(body: bytes, _position: StreamPosition | None) -> None:
         raise RuntimeError(body.decode())
 
-    delivery = Delivery(Ignored())
+    delivery = Delivery(Metrics())
     with structlog.testing.capture_logs() as logs:
         for _ in range(1000):
             delivery.message("t", broken, b"private", None)

@@ -7,7 +7,7 @@ from gateway.bus import open_bus, servers
 from gateway.bus.memory import MemoryBus
 from gateway.bus.servers import Servers
 from gateway.errors import ConfigError
-from tests.unit.bus.counters import Ignored
+from gateway.metrics import Metrics
 
 
 def test_addresses_carry_no_user_information() -> None:
@@ -99,4 +99,4 @@ def test_the_memory_bus_needs_no_server() -> None:
         prefix = "g"
         credentials_file = ""
 
-    assert isinstance(open_bus(Config(), metrics=Ignored(), name="r"), MemoryBus)
+    assert isinstance(open_bus(Config(), metrics=Metrics(), name="r"), MemoryBus)

@@ -33,7 +33,7 @@ from gateway.device import Device
 from gateway.history.memory import MemoryStore
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
-from gateway.metrics import BusCounters, FanoutCounters, Metrics, RelayCounters
+from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
 from gateway.relay import JOIN_WAIT_SECONDS, Relay
 from gateway.retention import Retention
@@ -339,7 +339,7 @@ class Scene:
         self.revoked: set[str] = set()
         self.backend = Backend()
         self.clients: list[Client] = []
-        self.bus = GatedBus(BusCounters(self.metrics))
+        self.bus = GatedBus(self.metrics)
         self._subjects = Subjects("scene")
         self._registry = Registry()
         personal = PersonalTopic("user:{sub}")
@@ -352,12 +352,12 @@ class Scene:
             registry=self._registry,
             fanout=Fanout(
                 self._registry,
-                FanoutCounters(self.metrics),
+                self.metrics,
                 outbound_limit=limits.outbound_buffer_bytes,
                 call_soon=asyncio.get_running_loop().call_soon,
                 clock=self.monotonic,
             ),
-            metrics=RelayCounters(self.metrics),
+            metrics=self.metrics,
             history=self.history,
             policy=rules.history,
             bounded=False,

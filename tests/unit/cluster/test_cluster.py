@@ -14,7 +14,7 @@ from gateway.bus.subjects import Subjects
 from gateway.cluster import Answers, Cluster, Command, Cover, LongCommand, Subscribers
 from gateway.cluster.calls import PendingCall, Request, encode
 from gateway.cluster.cluster import TOLD
-from gateway.metrics import BusCounters, Metrics
+from gateway.metrics import Metrics
 
 SUBJECTS = Subjects("test")
 SECONDS = 30.0
@@ -74,7 +74,7 @@ class Replicas:
 @pytest.fixture
 async def replicas() -> Replicas:
     """Two that listen."""
-    made = Replicas(MemoryBus(metrics=BusCounters(Metrics())))
+    made = Replicas(MemoryBus(metrics=Metrics()))
     await made.start()
     return made
 
@@ -154,7 +154,7 @@ class RememberingBus(MemoryBus):
     """A bus whose memory of the messages that want to know of no responders can be looked at."""
 
     def __init__(self) -> None:
-        super().__init__(metrics=BusCounters(Metrics()))
+        super().__init__(metrics=Metrics())
         self.inbox = NoRespondersInbox("test")
 
     def publish(
@@ -228,7 +228,7 @@ async def test_what_cannot_be_read_is_counted_and_not_answered(
 
 
 def test_what_nobody_handles_is_noticed() -> None:
-    bus = MemoryBus(metrics=BusCounters(Metrics()))
+    bus = MemoryBus(metrics=Metrics())
     cluster = Cluster("a", bus, SUBJECTS, (Double,), peers=(), undecodable=lambda: None)
     with pytest.raises(LookupError, match=r"Double, REVOCATION, TRACKER"):
         cluster.check()

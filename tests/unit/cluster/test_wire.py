@@ -12,9 +12,10 @@ from gateway.bus.subjects import Subjects
 from gateway.cluster import Answers, Cluster, Command, Cover, LongCommand, Subscribers
 from gateway.cluster.cluster import PROBE_SECONDS
 from gateway.device import Device
+from gateway.metrics import Metrics
 from gateway.sessions.commands import (
     ALL,
-    Close,
+    CloseSessions,
     Count,
     Inherit,
     Leave,
@@ -28,10 +29,9 @@ from gateway.sessions.commands import (
     Standing,
     Vouchers,
 )
-from gateway.transport.longpoll.batch import Said
+from gateway.transport.longpoll.batch import BatchMessage
 from gateway.transport.longpoll.sessions import Poll, Polled, Push
 from tests.support.clock import Clock
-from tests.unit.bus.counters import Ignored
 
 PHONE = Device("d", "n", "phone")
 SESSION = Session("id", "42", PHONE, "b", "websocket", "2.0.0", "ip", "ua", 1.5, 2.5, ("room:1",))
@@ -54,8 +54,8 @@ CALLS: list[tuple[Command[Any], bytes, Any, bytes]] = [
         [SESSION],
         LISTED,
     ),
-    (Close("42", ("s",), ("t",)), b"\x94\x03\xa242\x91\xa1s\x91\xa1t", 3, b"\x03"),
-    (Close("42"), b"\x94\x03\xa242\x90\x90", 300, b"\xcd\x01,"),
+    (CloseSessions("42", ("s",), ("t",)), b"\x94\x03\xa242\x91\xa1s\x91\xa1t", 3, b"\x03"),
+    (CloseSessions("42"), b"\x94\x03\xa242\x90\x90", 300, b"\xcd\x01,"),
     (Leave("42", "room:1"), b"\x93\x04\xa242\xa6room:1", 1, b"\x01"),
     (
         Vouchers(("42",)),
@@ -75,14 +75,14 @@ CALLS: list[tuple[Command[Any], bytes, Any, bytes]] = [
         b"\x93\xcc\xc8\x08\xc4\x04[1],",
     ),
     (
-        Push("secret", [Said(b"x")], 9.5),
+        Push("secret", [BatchMessage(b"x")], 9.5),
         b"\x94\xa4Push\xa6secret\x91\x92\xc4\x01x\xc2\xcb@#\0\0\0\0\0\0",
         Polled(410),
         b"\x93\xcd\x01\x9a\x00\xc4\x00",
     ),
 ]
 
-COMMANDS = (*ALL, Poll, Push)
+EVERY = (*ALL, Poll, Push)
 
 Listening = tuple[MemoryBus, Cluster]
 
@@ -90,8 +90,8 @@ Listening = tuple[MemoryBus, Cluster]
 @pytest.fixture
 async def listening() -> Listening:
     """A bus, and replica "a" on it."""
-    bus = MemoryBus(metrics=Ignored())
-    cluster = Cluster("a", bus, Subjects("g"), COMMANDS, peers=(), undecodable=lambda: None)
+    bus = MemoryBus(metrics=Metrics())
+    cluster = Cluster("a", bus, Subjects("g"), EVERY, peers=(), undecodable=lambda: None)
     await bus.start()
     await cluster.join()
     return bus, cluster
@@ -110,7 +110,7 @@ def kind_of(command: Command[Any]) -> bytes:
 
 
 def test_every_command_is_among_these() -> None:
-    assert {type(command) for command, *_ in CALLS} == set(COMMANDS)
+    assert {type(command) for command, *_ in CALLS} == set(EVERY)
 
 
 @pytest.mark.parametrize(("command", "body", "answer", "answered"), CALLS)

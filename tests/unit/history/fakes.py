@@ -11,6 +11,7 @@ from gateway.history.base import Receipt, Stored, Tip
 from gateway.history.follower import Follower
 from gateway.retention import Retention
 from tests.support.clock import Clock
+from tests.support.counted import Counted
 
 if TYPE_CHECKING:
     from gateway.history.position import Position
@@ -127,8 +128,7 @@ class Scene:
         delivered: Topic and message of each delivery, in order.
         lost: Topics of which messages are gone.
         told: Topic and position of each reminder.
-        repairs: Messages that were fetched and delivered.
-        results: Of joins.
+        metrics: What was counted.
         to_all: Whether messages are for all members.
     """
 
@@ -139,22 +139,15 @@ class Scene:
         self.delivered: list[tuple[str, Stored]] = []
         self.lost: list[str] = []
         self.told: list[tuple[str, Position]] = []
-        self.repairs = 0
-        self.results: list[str] = []
+        self.metrics = Counted()
         self.follower = Follower(
             self.history,
             deliver=self._deliver,
             lost=self.lost.append,
             tell_position=lambda topic, position: self.told.append((topic, position)),
-            metrics=self,
+            metrics=self.metrics,
             clock=lambda: clock.now,
         )
-
-    def repaired(self, messages: int) -> None:
-        self.repairs += messages
-
-    def resumed(self, result: str) -> None:
-        self.results.append(result)
 
     def _deliver(self, topic: str, messages: Sequence[Stored]) -> bool:
         self.delivered += ((topic, message) for message in messages)

@@ -44,7 +44,7 @@ async def test_what_was_lost_before_a_live_copy_is_fetched_first(at: Scene) -> N
     await at.settle()
 
     assert at.offsets() == [1, 2, 4]
-    assert at.repairs == 1
+    assert at.metrics.value("history_repairs_total") == 1
 
 
 async def test_a_lost_last_message_is_found_by_the_next_check(at: Scene) -> None:
@@ -53,7 +53,7 @@ async def test_a_lost_last_message_is_found_by_the_next_check(at: Scene) -> None
     await at.pass_time(CHECK_SECONDS + 1)
 
     assert at.offsets() == [1, 2]
-    assert at.repairs == 1
+    assert at.metrics.value("history_repairs_total") == 1
     assert at.lost == []
 
 

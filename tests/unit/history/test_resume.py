@@ -20,7 +20,7 @@ from gateway.history.resume import (
     NeedNewest,
     Newest,
     Outcome,
-    Request,
+    ResumeRequest,
     examine,
     parse,
     response,
@@ -38,7 +38,7 @@ def stored(*offsets: int, age: float = 5.0) -> list[Stored]:
     return [Stored(offset, NOW - age, b"") for offset in offsets]
 
 
-def ask(request: Request, sent: Position | None = None) -> Outcome | NeedMissed | NeedNewest:
+def ask(request: ResumeRequest, sent: Position | None = None) -> Outcome | NeedMissed | NeedNewest:
     """A request, at a stream whose last offset is 70; this replica has delivered up to 60."""
     return examine(request, RETENTION, here=HERE, last=70, now=NOW, sent=sent)
 
@@ -89,7 +89,7 @@ def lost(reason: Loss) -> Outcome:
         (b'{"resume":{"last":0,"last":2}}', Newest(2)),
     ],
 )
-def test_what_a_join_asks_for(params: bytes | None, request_: Request | None) -> None:
+def test_what_a_join_asks_for(params: bytes | None, request_: ResumeRequest | None) -> None:
     assert parse(params, RETENTION) == request_
 
 
@@ -192,7 +192,7 @@ def test_a_topic_without_history_has_no_limit_to_what_is_asked() -> None:
 @pytest.mark.parametrize(
     ("request_", "recovered"), [(FromNow(), None), (Newest(5), None), (After(POSITION), False)]
 )
-def test_a_topic_without_history_says_so(request_: Request, recovered: bool | None) -> None:
+def test_a_topic_without_history_says_so(request_: ResumeRequest, recovered: bool | None) -> None:
     outcome = without_history(request_)
 
     assert outcome == Outcome(recovered, "no_history", NOWHERE)

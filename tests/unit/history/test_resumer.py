@@ -28,7 +28,7 @@ async def at() -> AsyncIterator[Scene]:
 @pytest.fixture
 def resumer(at: Scene) -> Resumer:
     """Answers."""
-    return Resumer(at.history, at.follower, at, bounded=False)
+    return Resumer(at.history, at.follower, at.metrics, bounded=False)
 
 
 def position(at: Scene, offset: int, age: float = 0.0) -> Position:
@@ -47,7 +47,8 @@ async def test_what_is_in_memory_is_not_read(at: Scene, resumer: Resumer) -> Non
     outcome, tail = await resumer.resume("a", FromNow(), None)
     assert (outcome.position.offset, [*outcome.replay, *tail]) == (8, [])
     assert {name for name, _ in at.history.calls} == {"tip"}
-    assert at.results == ["recovered", "fresh", "fresh"]
+    assert at.metrics.value("resumes_total", result="recovered") == 1
+    assert at.metrics.value("resumes_total", result="fresh") == 2
 
 
 async def test_a_crowd_at_one_place_is_read_for_once_and_then_from_memory(
@@ -99,7 +100,7 @@ async def test_it_begins_again_where_memory_has_moved_on_meanwhile(
     outcome, _ = await join
 
     assert (outcome.recovered, outcome.reason) == (False, "too_many")
-    assert at.results == ["too_many"]
+    assert at.metrics.value("resumes_total", result="too_many") == 1
 
 
 async def test_a_topic_that_always_moves_on_is_given_up_on(
@@ -117,7 +118,7 @@ async def test_a_topic_that_always_moves_on_is_given_up_on(
     with pytest.raises(HistoryUnavailable):
         await resumer.resume("a", FromNow(), None)
     assert tries == TRIES
-    assert at.results == []
+    assert at.metrics.value("resumes_total", result="recovered") == 0
 
 
 async def test_a_store_that_does_not_answer_fails_the_join(at: Scene, resumer: Resumer) -> None:
@@ -159,7 +160,7 @@ async def test_an_epoch_that_changes_while_the_store_is_read_is_said(
     assert (outcome.recovered, outcome.reason) == (False, "epoch_changed")
     assert (outcome.position.epoch, outcome.position.offset) == ("e2", 9)
     assert [*outcome.replay, *tail] == []
-    assert at.results == ["epoch_changed"]
+    assert at.metrics.value("resumes_total", result="epoch_changed") == 1
 
 
 async def test_after_offsets_began_anew_a_join_waits_until_they_are_known(
@@ -220,7 +221,7 @@ async def test_a_position_ahead_of_what_was_delivered_here_is_recovered(
 
 
 async def test_where_a_full_store_lets_go_early_the_oldest_message_decides(at: Scene) -> None:
-    resumer = Resumer(at.history, at.follower, at, bounded=True)
+    resumer = Resumer(at.history, at.follower, at.metrics, bounded=True)
     outcome, _ = await resumer.resume("a", After(position(at, 2, age=5)), None)
     assert outcome.recovered is True
     async with scene() as other:
@@ -230,9 +231,9 @@ async def test_where_a_full_store_lets_go_early_the_oldest_message_decides(at: S
         await other.follower.follow("a", RETENTION)
         for offset in range(1, 5):
             del other.history.kept[offset]
-        outcome, _ = await Resumer(other.history, other.follower, other, bounded=True).resume(
-            "a", After(Position("e1", 2, other.history.now - 60)), None
-        )
+        outcome, _ = await Resumer(
+            other.history, other.follower, other.metrics, bounded=True
+        ).resume("a", After(Position("e1", 2, other.history.now - 60)), None)
     assert (outcome.recovered, outcome.reason) == (False, "expired")
 
 

@@ -1,7 +1,6 @@
 """Fan-out: who gets what, in which order, in how many writes, and what a slow socket leads to."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from gateway.device import UNKNOWN, Device
 from gateway.hub.broadcast import Audience, Broadcast
 from gateway.hub.fanout import PASS_BYTES, SLICE_WRITES, Fanout
 from gateway.hub.registry import Member, Registry
+from tests.support.counted import Counted
 
 LIMIT = 1000
 ROOM = "room:1"
@@ -35,25 +35,6 @@ class Loop:
     def run(self) -> None:
         while self.turn():
             pass
-
-
-@dataclass
-class Counted:
-    """Fan-out metrics that remember."""
-
-    messages: int = 0
-    missed: list[tuple[int, str]] = field(default_factory=list)
-    passes: int = 0
-
-    def delivered(self, messages: int) -> None:
-        self.messages += messages
-
-    def dropped(self, messages: int, reason: str) -> None:
-        self.missed.append((messages, reason))
-
-    def passed(self, seconds: float) -> None:
-        assert seconds >= 0
-        self.passes += 1
 
 
 class Text:
@@ -148,7 +129,7 @@ def test_every_member_gets_the_same_bytes_encoded_once(hub: Hub) -> None:
     assert [screen.writes for screen in screens] == [[b"a;"]] * 5
     assert hub.encoding.encoded == 1
     assert len({id(screen.writes[0]) for screen in screens}) == 1
-    assert hub.counted.messages == 5
+    assert hub.counted.value("messages_delivered_total") == 5
 
 
 def test_other_topics_and_topics_without_members_get_nothing(hub: Hub) -> None:
@@ -169,7 +150,7 @@ def test_nothing_is_written_before_the_next_turn_and_messages_of_one_turn_are_on
     hub.loop.run()
 
     assert screen.writes == [b"a;b;c;"]
-    assert hub.counted.messages == 3
+    assert hub.counted.value("messages_delivered_total") == 3
 
 
 def test_messages_that_arrive_during_a_pass_are_joined_in_the_next(hub: Hub) -> None:
@@ -285,7 +266,7 @@ def test_a_kind_of_socket_without_binary_misses_it_and_that_is_counted(hub: Hub)
     hub.loop.run()
 
     assert (old.shown, new.shown) == ("b;", "a;b;")
-    assert hub.counted.missed == [(1, "no_binary")]
+    assert hub.counted.value("messages_dropped_total", reason="no_binary") == 1
 
 
 def test_a_socket_that_is_behind_is_closed_and_others_see_nothing_of_it(hub: Hub) -> None:
@@ -297,7 +278,7 @@ def test_a_socket_that_is_behind_is_closed_and_others_see_nothing_of_it(hub: Hub
 
     assert (slow.writes, slow.overflows) == ([], 1)
     assert quick.shown == "a;"
-    assert hub.counted.missed == [(1, "slow_consumer")]
+    assert hub.counted.value("messages_dropped_total", reason="slow_consumer") == 1
 
 
 def test_a_rule_may_drop_messages_of_a_socket_that_is_behind(hub: Hub) -> None:
@@ -310,7 +291,7 @@ def test_a_rule_may_drop_messages_of_a_socket_that_is_behind(hub: Hub) -> None:
     hub.loop.run()
 
     assert (slow.shown, slow.overflows) == ("c;", 0)
-    assert hub.counted.missed == [(2, "slow_consumer")]
+    assert hub.counted.value("messages_dropped_total", reason="slow_consumer") == 2
 
 
 def test_an_overflow_that_ends_memberships_does_not_disturb_the_pass(hub: Hub) -> None:
@@ -404,8 +385,8 @@ def test_a_connection_that_is_gone_keeps_nobody_else_from_a_message(
     hub.loop.run()
 
     assert first.writes == last.writes == [b"a;", b"b;"]
-    assert hub.counted.missed == [(1, "disconnected")] * 2
-    assert hub.counted.messages == 4
+    assert hub.counted.value("messages_dropped_total", reason="disconnected") == 2
+    assert hub.counted.value("messages_delivered_total") == 4
 
 
 def test_a_message_that_cannot_be_encoded_keeps_no_other_from_being_sent(
@@ -447,7 +428,7 @@ def test_those_who_want_them_get_positions_and_reminders(hub: Hub) -> None:
     assert plain.shown == "a;presence;b;"
     assert placed.shown == "a@1;presence;position@2;b@3;position@4;"
     assert placed_member.position == plain_member.position == b"@4"
-    assert hub.counted.missed == []
+    assert hub.counted.value("messages_dropped_total", reason="slow_consumer") == 0
 
 
 def test_a_member_stands_where_the_messages_it_was_sent_end(hub: Hub) -> None:

@@ -8,6 +8,7 @@ from gateway.hub.broadcast import Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
 from gateway.hub.rejoins import SLICE_MEMBERS, Rejoins
+from gateway.metrics import Metrics
 
 ROOM = "room:1"
 
@@ -61,14 +62,6 @@ class Socket:
         self.heard.append("phx_error")
 
 
-class Uncounted:
-    """Metrics of a fan-out."""
-
-    def delivered(self, messages: int) -> None: ...
-    def dropped(self, messages: int, reason: str) -> None: ...
-    def passed(self, seconds: float) -> None: ...
-
-
 class Hub:
     """Registry, fan-out and rejoins on the running loop."""
 
@@ -77,7 +70,7 @@ class Hub:
         self.rejoins = Rejoins(self.registry)
         self.fanout = Fanout(
             self.registry,
-            Uncounted(),
+            Metrics(),
             outbound_limit=1,
             call_soon=asyncio.get_running_loop().call_soon,
             clock=lambda: 0.0,

@@ -10,16 +10,16 @@ from gateway.app.supervisor import Supervisor
 from gateway.auth.revocations import Revocation, Revocations, decode, encode
 from gateway.auth.tokens import Claims
 from gateway.bus.envelope import Control, encode_control
-from gateway.bus.memory import Exchange, MemoryBus
+from gateway.bus.memory import MemoryBus, MemoryExchange
 from gateway.bus.subjects import Subjects
 from gateway.cluster import Cluster, Cover
 from gateway.errors import BusUnavailable, NothingKept
+from gateway.metrics import Metrics
 from gateway.sessions import revoker
 from gateway.sessions.commands import ListRevoked, Revoke
 from gateway.sessions.kept_revocations import CLOCKS_SECONDS, KeptRevocations
 from gateway.sessions.revoker import Revoker
 from tests.support.clock import Clock
-from tests.unit.bus.counters import Ignored
 
 NOW = 1000.0
 KEEP = 110.0
@@ -51,8 +51,8 @@ class Store:
 class Bus(MemoryBus):
     """A bus that can be cut off and keeps values in a store."""
 
-    def __init__(self, exchange: Exchange, store: Store) -> None:
-        super().__init__(metrics=Ignored(), exchange=exchange, max_envelope_bytes=2000)
+    def __init__(self, exchange: MemoryExchange, store: Store) -> None:
+        super().__init__(metrics=Metrics(), exchange=exchange, max_envelope_bytes=2000)
         self.store = store
         self.cut = False
 
@@ -89,7 +89,7 @@ class Replica:
         live: The other replicas it knows of.
     """
 
-    def __init__(self, name: str, exchange: Exchange, store: Store) -> None:
+    def __init__(self, name: str, exchange: MemoryExchange, store: Store) -> None:
         self.name = name
         self.bus = Bus(exchange, store)
         self.live: list[str] = []
@@ -146,7 +146,7 @@ class Replicas:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.exchange = Exchange()
+        self.exchange = MemoryExchange()
         self.store = Store()
         self.all: list[Replica] = []
 

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from gateway.device import Device
 from gateway.tracker.core import Tracker
-from gateway.tracker.effects import Announce, Direct, Effect, Lost, Publish
+from gateway.tracker.effects import Announce, Direct, Lost, Publish, TrackerEffect
 from gateway.tracker.entry import Entry
-from gateway.tracker.messages import Farewell, Message, State, decode, encode
+from gateway.tracker.messages import Farewell, State, TrackerMessage, decode, encode
 from gateway.tracker.view import Change
 from tests.support.examples import examples
 
@@ -36,7 +36,7 @@ class Node:
         self.lost: list[str] = []
         self.stalled = False
 
-    def perform(self, effects: list[Effect]) -> None:
+    def perform(self, effects: list[TrackerEffect]) -> None:
         """Carry out effects; what is shown is kept as a client of the key would keep it."""
         for effect in effects:
             match effect:
@@ -127,18 +127,18 @@ class Network:
         """End a replica without a word."""
         del self.nodes[name]
 
-    def publish(self, sender: Node, key: str, message: Message) -> None:
+    def publish(self, sender: Node, key: str, message: TrackerMessage) -> None:
         """To every node that holds the key, the sender too."""
         for node in self.nodes.values():
             if node.tracker.view(key) is not None:
                 self.send(sender, node, message)
 
-    def direct(self, sender: Node, name: str, message: Message) -> None:
+    def direct(self, sender: Node, name: str, message: TrackerMessage) -> None:
         """To one node."""
         if name in self.nodes:
             self.send(sender, self.nodes[name], message)
 
-    def send(self, sender: Node, to: Node, message: Message) -> None:
+    def send(self, sender: Node, to: Node, message: TrackerMessage) -> None:
         """Put a message on its way, if the way is open."""
         if frozenset((sender.name, to.name)) in self.cut or {sender.name, to.name} & self.deaf:
             return

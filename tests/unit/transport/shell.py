@@ -5,8 +5,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Final
 
-from gateway.hub.turnstile import Turnstile
 from gateway.metrics import Metrics
+from gateway.pacer import Pacer
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.framing import CLOSE, close_frame
 from gateway.transport.websocket import ENDS_PER_TURN, WebSocket
@@ -140,7 +140,7 @@ class FakeReplica:
             outbound_buffer_bytes=OUTBOUND_BYTES,
         )
         self.removed: list[Any] = []
-        self.ends = Turnstile(ENDS_PER_TURN)
+        self.ends = Pacer(ENDS_PER_TURN)
 
     def clock(self) -> float:
         return self.now

@@ -6,28 +6,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transport.longpoll.batch import MESSAGES_PER_PART, NDJSON, Said, in_parts, messages_in
+from gateway.transport.longpoll.batch import (
+    MESSAGES_PER_PART,
+    NDJSON,
+    BatchMessage,
+    in_parts,
+    messages_in,
+)
 
 
 @pytest.mark.parametrize(
     ("body", "messages"),
     [
-        (b'["1"]', [Said(b'["1"]')]),
-        (b'["1"]\n["2"]', [Said(b'["1"]'), Said(b'["2"]')]),
-        (b'["1"]\r\n\n["2"]\n', [Said(b'["1"]\r'), Said(b'["2"]')]),
-        (b'{"topic":"t"}\nAAEC', [Said(b'{"topic":"t"}'), Said(b"\x00\x01\x02", binary=True)]),
-        (b"no base64!", [Said(b"no base64!")]),
-        (b"AAE", [Said(b"AAE")]),
+        (b'["1"]', [BatchMessage(b'["1"]')]),
+        (b'["1"]\n["2"]', [BatchMessage(b'["1"]'), BatchMessage(b'["2"]')]),
+        (b'["1"]\r\n\n["2"]\n', [BatchMessage(b'["1"]\r'), BatchMessage(b'["2"]')]),
+        (
+            b'{"topic":"t"}\nAAEC',
+            [BatchMessage(b'{"topic":"t"}'), BatchMessage(b"\x00\x01\x02", binary=True)],
+        ),
+        (b"no base64!", [BatchMessage(b"no base64!")]),
+        (b"AAE", [BatchMessage(b"AAE")]),
         (b"", []),
     ],
 )
-def test_a_batch_has_one_message_a_line(body: bytes, messages: list[Said]) -> None:
+def test_a_batch_has_one_message_a_line(body: bytes, messages: list[BatchMessage]) -> None:
     assert list(messages_in(body, NDJSON, 1000)) == messages
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "", "x/y"])
 def test_any_other_body_is_one_message(content_type: str) -> None:
-    assert list(messages_in(b"[1]\n[2]", content_type, 1000)) == [Said(b"[1]\n[2]")]
+    assert list(messages_in(b"[1]\n[2]", content_type, 1000)) == [BatchMessage(b"[1]\n[2]")]
 
 
 @pytest.mark.parametrize("content_type", [NDJSON, "text/plain"])
@@ -44,7 +53,7 @@ def test_what_is_too_long_is_still_too_long_and_no_longer(body: bytes, content_t
 
 
 def test_parts_have_so_many_messages_at_most() -> None:
-    messages = [Said(b"[")] * (2 * MESSAGES_PER_PART + 1)
+    messages = [BatchMessage(b"[")] * (2 * MESSAGES_PER_PART + 1)
     sizes = [len(part) for part in in_parts(messages, 10**9)]
     assert sizes == [MESSAGES_PER_PART, MESSAGES_PER_PART, 1]
     assert [len(part) for part in in_parts([], 10**9)] == [0]
@@ -52,7 +61,7 @@ def test_parts_have_so_many_messages_at_most() -> None:
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 12))
 def test_parts_are_the_whole_and_small_enough(sizes: list[int], size: int) -> None:
-    messages = [Said(b"x" * length) for length in sizes]
+    messages = [BatchMessage(b"x" * length) for length in sizes]
     parts = list(in_parts(messages, size))
 
     assert [message for part in parts for message in part] == messages

@@ -17,7 +17,7 @@ from gateway.protocol.messages import NULL
 from gateway.protocol.reasons import CloseCode
 from gateway.sessions.client import Origin
 from gateway.transport.handshake import Accepted
-from gateway.transport.longpoll.batch import Said
+from gateway.transport.longpoll.batch import BatchMessage
 from gateway.transport.longpoll.sessions import (
     EMPTY,
     GONE,
@@ -33,7 +33,7 @@ from gateway.transport.longpoll.sessions import (
 from gateway.wheel import TimerWheel
 from tests.support.clock import Clock
 
-HEARTBEAT = Said(b'[null,"1","phoenix","heartbeat",{}]')
+HEARTBEAT = BatchMessage(b'[null,"1","phoenix","heartbeat",{}]')
 
 
 class Session:
@@ -83,7 +83,7 @@ class Session:
         """A poll of a client that has so many answers."""
         return await self.sessions.handle(Poll(self.secret, received))
 
-    async def push(self, *messages: Said, seconds: float = 0.0) -> int:
+    async def push(self, *messages: BatchMessage, seconds: float = 0.0) -> int:
         """A batch that may take so long; returns its status."""
         return (await self.sessions.handle(Push(self.secret, messages, seconds))).status
 

@@ -2,18 +2,18 @@ import asyncio
 from functools import partial
 from itertools import pairwise
 
-from gateway.hub.turnstile import Turnstile
+from gateway.pacer import Pacer
 
 
-async def pass_through(turnstile: Turnstile, passed: list[int], number: int) -> None:
-    await turnstile.passed()
+async def pass_through(pacer: Pacer, passed: list[int], number: int) -> None:
+    await pacer.wait()
     passed.append(number)
 
 
 async def test_one_who_comes_alone_does_not_wait() -> None:
-    turnstile = Turnstile(2)
+    pacer = Pacer(2)
     for _ in range(3):
-        coroutine = turnstile.passed()
+        coroutine = pacer.wait()
         try:
             coroutine.send(None)
         except StopIteration:
@@ -25,8 +25,8 @@ async def test_one_who_comes_alone_does_not_wait() -> None:
 
 
 async def test_a_crowd_passes_in_order_a_few_in_each_turn() -> None:
-    turnstile, passed = Turnstile(2), list[int]()
-    tasks = [asyncio.create_task(pass_through(turnstile, passed, n)) for n in range(9)]
+    pacer, passed = Pacer(2), list[int]()
+    tasks = [asyncio.create_task(pass_through(pacer, passed, n)) for n in range(9)]
     sizes = [0]
     while len(passed) < len(tasks):
         await asyncio.sleep(0)
@@ -36,8 +36,8 @@ async def test_a_crowd_passes_in_order_a_few_in_each_turn() -> None:
 
 
 async def test_one_who_gives_up_takes_nobodys_place() -> None:
-    turnstile, passed = Turnstile(1), list[int]()
-    tasks = [asyncio.create_task(pass_through(turnstile, passed, n)) for n in range(4)]
+    pacer, passed = Pacer(1), list[int]()
+    tasks = [asyncio.create_task(pass_through(pacer, passed, n)) for n in range(4)]
     await asyncio.sleep(0)
     tasks[1].cancel()
     await asyncio.wait(tasks)
@@ -45,9 +45,9 @@ async def test_one_who_gives_up_takes_nobodys_place() -> None:
 
 
 async def test_one_who_does_not_wait_is_called_when_it_is_its_turn() -> None:
-    turnstile, passed = Turnstile(2), list[int]()
+    pacer, passed = Pacer(2), list[int]()
     for number in range(5):
-        turnstile.when_passed(partial(passed.append, number))
+        pacer.call(partial(passed.append, number))
     assert passed == [0, 1]
     sizes = [2]
     for _ in range(6):

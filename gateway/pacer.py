@@ -1,34 +1,35 @@
-"""A crowd let through bit by bit, so that nobody else waits for all of it."""
+"""Lets a bounded number of waiters pass in each turn of the event loop, in order of arrival.
+
+After a stall, or when another replica dies, hundreds of clients may be ready in one turn: to serve them all
+at once would stall everybody else.
+"""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
 
 
-class Turnstile:
-    """Lets so many pass in one turn of the event loop; the others pass in the next turns, in order.
-
-    After a stall, or when another replica dies, hundreds of clients may be served in one turn: that would
-    be the next stall. Who comes alone does not wait.
+class Pacer:
+    """A queue that is empty as long as no crowd comes: who comes alone does not wait.
 
     Args:
-        a_turn: How many pass.
+        per_turn: How many pass in one turn of the event loop.
     """
 
-    def __init__(self, a_turn: int) -> None:
-        self._a_turn = a_turn
-        self._room = a_turn
+    def __init__(self, per_turn: int) -> None:
+        self._per_turn = per_turn
+        self._room = per_turn
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._scheduled = False
 
-    async def passed(self) -> None:
+    async def wait(self) -> None:
         """Return when it is the caller's turn."""
         place = self._place()
         if place is not None:
             await place
 
-    def when_passed(self, then: Callable[[], None]) -> None:
-        """The same for one who does not wait: call ``then`` when it is its turn, at once if it is."""
+    def call(self, then: Callable[[], None]) -> None:
+        """Call ``then`` when its turn has come, which may be at once."""
         place = self._place()
         if place is None:
             then()
@@ -49,13 +50,13 @@ class Turnstile:
         return place
 
     def _turn(self) -> None:
-        room = self._a_turn
+        room = self._per_turn
         while room and self._waiting:
             place = self._waiting.popleft()
             if not place.done():  # else who waited was cancelled
                 place.set_result(None)
                 room -= 1
         self._room = room
-        self._scheduled = room < self._a_turn
+        self._scheduled = room < self._per_turn
         if self._scheduled:
             asyncio.get_running_loop().call_soon(self._turn)
