@@ -108,8 +108,10 @@ def encode(envelope: Envelope) -> bytes:
         raise EnvelopeError("event") from None
     if len(event) > _MAX_EVENT_BYTES:
         raise EnvelopeError("event")
-    said = _Meta(envelope.exclude_sessions, envelope.exclude_devices, envelope.device_types)
-    meta = b"" if said == _NO_META else _encode_meta(said)
+    meta = b""
+    if envelope.exclude_sessions or envelope.exclude_devices or envelope.device_types:
+        said = _Meta(envelope.exclude_sessions, envelope.exclude_devices, envelope.device_types)
+        meta = _encode_meta(said)
     kind = _BINARY if envelope.binary else _TEXT
     header = _HEADER.pack(VERSION, kind, envelope.published_at, len(event), len(meta))
     return b"".join((header, event, meta, envelope.payload))

@@ -43,9 +43,13 @@ class _Pass:
         self.first = first
         self.position = 0
         self.started = now
-        self.selective = any(m.audience is not None or m.reminder for m in messages)
-        # where members stand after the last message that has a place
-        self.reached = next((m.position for m in reversed(messages) if m.position), b"")
+        self.selective = False
+        self.reached = b""  # where members stand after the last message that has a place
+        for message in messages:
+            if message.audience is not None or message.reminder:
+                self.selective = True
+            if message.position:
+                self.reached = message.position
         # kind of socket -> number of the first message -> bytes and how many messages they hold
         self.encoded: dict[tuple[Encoding, int], tuple[bytes, int]] = {}
 
