@@ -11,7 +11,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Delivery:
-    """The last step of a message on the bus."""
+    """Calls handlers with messages, and listeners with changes of the connection."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -20,7 +20,6 @@ class Delivery:
     def message(
         self, subject: str, handler: Handler, body: bytes, position: StreamPosition | None
     ) -> None:
-        """Call a handler."""
         try:
             handler(body, position)
         except Exception as problem:  # noqa: BLE001 - a bug on one subject must not stop the bus

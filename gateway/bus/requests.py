@@ -1,4 +1,4 @@
-"""Requests whose answers have not come yet, on one connection (NATS ADR-4: headers and status)."""
+"""Matches answers to the requests made on one NATS connection (NATS ADR-4: headers and status)."""
 
 import asyncio
 import secrets
@@ -20,10 +20,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     """One answer, or a part of one.
 
     Attributes:
-        status: 0 for a message; else what the server has to say of the request, such as
-            :data:`NO_RESPONDERS`.
+        status: 0 for a message; else what the server says of the request, such as :data:`NO_RESPONDERS`.
         headers: The block of header lines; empty where there are none.
-        body: What it carries.
     """
 
     status: int
@@ -35,7 +33,7 @@ class _Request:
     """One request.
 
     Attributes:
-        subject: What it asked, for the server's complaints.
+        subject: Named in the server's errors.
         seconds: How long its answer may take, and each part of it.
         deadline: When it counts as not answered.
         parts: What came so far, where the answer may have several parts; else None.
@@ -95,7 +93,7 @@ class Requests:
         return number, f"{self._start}{number}"
 
     async def wait(self, number: int) -> list[Reply]:
-        """The answer.
+        """Wait for the answer.
 
         Raises:
             BusUnavailable: The server denied the request.

@@ -1,4 +1,4 @@
-"""Names on the bus: which subject carries what."""
+"""The subjects of the bus: which one carries what."""
 
 import re
 from functools import lru_cache

@@ -11,8 +11,7 @@ class RemoteSubscription:
     """A handler on a subject; there may be tens of thousands, so it is one small object.
 
     Attributes:
-        subject: What it listens to.
-        number: Its id on the current connection, which is the connection's business.
+        number: Its id on the current connection, set by that.
     """
 
     __slots__ = ("_delivery", "_forget", "_handler", "number", "subject")
@@ -32,16 +31,13 @@ class RemoteSubscription:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is to be delivered any more."""
         return self._handler is None
 
     def deliver(self, body: bytes, position: StreamPosition | None) -> None:
-        """Call the handler, unless it was closed."""
         if self._handler is not None:
             self._delivery.message(self.subject, self._handler, body, position)
 
     def close(self) -> None:
-        """See :meth:`gateway.bus.base.Subscription.close`."""
         if self._handler is not None:
             self._handler = None
             self._forget(self)

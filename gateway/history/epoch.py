@@ -1,4 +1,4 @@
-"""Tells when the store's offsets have begun anew: in another epoch, or where an older copy took its place."""
+"""Notices when the store's offsets begin anew: in another epoch, or as an older copy took its place."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from gateway.history.base import Tip
 
 
 class KnownOffsets(NamedTuple):
-    """What was known when a question was asked."""
+    """What was known when the end of the history was asked for."""
 
     generation: int
     highest: int

@@ -18,7 +18,7 @@ SWEPT_AT_A_TIME: Final = 2
 
 
 class MemoryStore:
-    """What was appended, of all topics.
+    """The messages of all topics.
 
     Args:
         retention: How much is kept of each topic.
@@ -26,9 +26,9 @@ class MemoryStore:
         clock: Unix seconds.
 
     Attributes:
-        epoch: The store's beginning.
+        epoch: When the store began.
         last: The last offset that was given.
-        bytes: What all bodies together take.
+        bytes: Size of all bodies together.
     """
 
     def __init__(
@@ -198,7 +198,5 @@ class MemoryHistory:
 
     def _bus_changed(self, up: bool) -> None:
         if up:
-            for listener in self._listeners:
-                asyncio.get_running_loop().call_soon(
-                    listener
-                )  # which reports the error of a bad one
+            for listener in self._listeners:  # the event loop reports the error of a bad one
+                asyncio.get_running_loop().call_soon(listener)

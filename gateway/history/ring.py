@@ -1,4 +1,4 @@
-"""The newest messages of one topic in memory, and from where on they are all of them."""
+"""The newest messages of one topic in memory, and the offset from which on they are complete."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 
 class ApiError(msgspec.Struct):
-    """What is wrong, in JetStream's words."""
+    """An error of JetStream."""
 
     err_code: int = 0
     description: str = ""
