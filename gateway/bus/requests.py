@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
@@ -29,6 +30,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+@dataclass(slots=True, eq=False)
 class _Request:
     """One request.
 
@@ -40,14 +42,11 @@ class _Request:
         done: Gets the answer: its parts, of which the last has a status unless it is the only one.
     """
 
-    __slots__ = ("deadline", "done", "parts", "seconds", "subject")
-
-    def __init__(self, subject: str, seconds: float, now: float, parts: list[Reply] | None) -> None:
-        self.subject = subject
-        self.seconds = seconds
-        self.deadline = now + seconds
-        self.parts = parts
-        self.done: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+    subject: str
+    seconds: float
+    deadline: float
+    parts: list[Reply] | None
+    done: asyncio.Future[list[Reply]]
 
 
 class Requests:
@@ -89,7 +88,13 @@ class Requests:
         if self._stopped:
             raise BusUnavailable("the connection is lost")
         number = next(self._numbers)
-        self._open[number] = _Request(subject, seconds, self._clock(), [] if many else None)
+        self._open[number] = _Request(
+            subject,
+            seconds,
+            self._clock() + seconds,
+            [] if many else None,
+            asyncio.get_running_loop().create_future(),
+        )
         return number, f"{self._start}{number}"
 
     async def wait(self, number: int) -> list[Reply]:

@@ -1,5 +1,6 @@
 """Notices when the store's offsets begin anew: in another epoch, or as an older copy took its place."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.history.base import Tip
@@ -12,6 +13,7 @@ class KnownOffsets(NamedTuple):
     highest: int
 
 
+@dataclass(slots=True, eq=False)
 class EpochWatch:
     """What is known of the store's offsets.
 
@@ -21,12 +23,9 @@ class EpochWatch:
         generation: How many epochs there were, the one of a restored older copy among them.
     """
 
-    __slots__ = ("epoch", "generation", "highest")
-
-    def __init__(self) -> None:
-        self.epoch = ""
-        self.highest = 0
-        self.generation = 0
+    epoch: str = ""
+    highest: int = 0
+    generation: int = 0
 
     def known(self) -> KnownOffsets:
         """What is known now."""

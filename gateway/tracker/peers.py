@@ -1,6 +1,7 @@
 """The other replicas: which are alive, judged by when they were last heard."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
@@ -19,16 +20,14 @@ class Heard(Enum):
     """A message of an earlier run, which is over."""
 
 
+@dataclass(slots=True, eq=False)
 class Peer:
     """Another replica: which run of it, when it was last heard (monotonic seconds), what its beats say."""
 
-    __slots__ = ("connections", "heard_at", "incarnation", "sessions")
-
-    def __init__(self, incarnation: int, now: float) -> None:
-        self.incarnation = incarnation
-        self.heard_at = now
-        self.sessions = 0
-        self.connections = 0
+    incarnation: int
+    heard_at: float
+    sessions: int = 0
+    connections: int = 0
 
 
 class Peers:
