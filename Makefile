@@ -1,21 +1,29 @@
 # Needs Python 3.11 or newer and make; everything else is set up in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: help setup run demo test soak check lint type fmt bench lock image clean
+# Compiled test modules are kept, whatever the shell says: to rewrite their asserts each time takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup run demo quick test soak check lint type fmt bench lock image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.installed ## Create .venv with the locked versions
+setup: .venv/.dev ## Set up .venv for development, with the locked versions
 
-.venv/.installed: pyproject.toml requirements/dev.txt
+.venv/.runtime: pyproject.toml requirements/runtime.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PIP) install -r requirements/runtime.txt
+	$(PIP) install --no-deps -e .
 	@touch $@
 
-run: setup ## Serve in dev mode: memory bus, demo page
+.venv/.dev: .venv/.runtime requirements/dev.txt
+	$(PIP) install -r requirements/dev.txt
+	@touch $@
+
+run: .venv/.runtime ## Serve in dev mode: memory bus, demo page
 	$(BIN)/gateway serve --dev
 
 demo: setup deploy/demo/node_modules ## Run a chat room on two gateways and two stateless backends
@@ -25,13 +33,17 @@ deploy/demo/node_modules: deploy/demo/package-lock.json
 	cd deploy/demo && npm ci
 	@touch $@
 
+quick: setup ## Run the unit tests, with fewer examples of each property
+	$(BIN)/pytest -n 2 --hypothesis-profile=quick tests/unit
+
 test: setup ## Run the whole test suite, with a real nats-server, real clients and a real browser
-	$(BIN)/pytest -n 4 --dist worksteal
+	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered tests/unit tests/contract
+	$(BIN)/pytest -n 4 --dist worksteal --ignore=tests/unit --ignore=tests/contract
 
 soak: setup ## Let everything go wrong for a minute, and count what 200 clients get; SEED=n plays it again
 	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED))
 
-check: lint type test ## What CI runs
+check: lint type test ## What CI runs, step by step
 
 lint: setup ## Style, spelling and docs
 	$(BIN)/ruff check .
@@ -57,4 +69,4 @@ image: ## Build the container image
 	docker build -t gateway .
 
 clean: ## Remove what was set up
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache

@@ -1,24 +1,32 @@
 """``python -m bench``: measure, print the tables, and with ``--write`` put them into the README."""
 
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bench import (
+    breakdown,
     checks,
+    churning,
     comparison,
+    connecting,
     idle,
     live,
+    memory,
+    polling,
     presence,
     publishing,
+    pushing,
     report,
     resuming,
     revoking,
     upstream,
 )
+from bench.builds import Build, builds
 from bench.options import Options, parse
 from bench.proc import Cores
 
@@ -36,19 +44,40 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
 }
 """What ``--only`` can name; each returns its table."""
 
+COMPARABLE: Final[dict[str, Callable[[Cores, Options, Sequence[Build]], str]]] = {
+    "memory": memory.run,
+    "breakdown": breakdown.run,
+    "push": pushing.run,
+    "connect": connecting.run,
+    "delivery": comparison.run_beside,
+    "presence": presence.run_beside,
+    "resume": resuming.run_beside,
+    "churn": churning.run,
+    "polls": polling.run,
+}
+"""The same with ``--beside``; those that are not above are measured without it, too."""
+
 
 def main() -> None:
     """Run the benchmark."""
-    options = parse(list(PARTS))
+    options = parse(list(PARTS | COMPARABLE), list(COMPARABLE))
     # so that a SIGTERM, too, ends the servers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each client has a descriptor
     cores = Cores.choose()
     os.sched_setaffinity(0, {cores.load})
-    for name in options.only:
-        text = PARTS[name](cores, options)
-        print(text, flush=True)
-        if options.write:
-            report.write(name, text)
+    with builds(options.beside) as found:
+        for name in options.only:
+            marker = name
+            if name in PARTS and not options.beside:
+                text = PARTS[name](cores, options)
+            else:
+                text = COMPARABLE[name](cores, options, found)
+                marker = f"beside {name}"
+            print(text, flush=True)
+            if options.write:
+                report.write(marker, text)
 
 
 if __name__ == "__main__":

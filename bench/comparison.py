@@ -1,28 +1,34 @@
-"""The part ``delivery``: Gateway beside other servers."""
+"""The part ``delivery``: Gateway beside other servers, or beside itself."""
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from bench import report
+from bench.beside import Row, compare
+from bench.builds import Build
 from bench.options import Options
 from bench.proc import Cores
-from bench.scenarios import SCENARIOS, Figures, Scale
-from bench.servers import NODE_SERVERS, RIVALS, SERVERS
+from bench.scenarios import SCENARIOS, Figures, Scale, delivery
+from bench.servers import NODE_SERVERS, PAYLOAD_BYTES, RIVALS, SERVERS
+from bench.servers.gateway import EquippedGateway
 
 ROUNDS: Final = 5
 NPM_SECONDS: Final = 300
+
+_ROWS: Final = {
+    "cpu_us": Row("CPU µs a delivery"),
+    "user_us": Row("— user"),
+    "kernel_us": Row("— kernel"),
+}
 
 
 def run(cores: Cores, options: Options) -> str:
     """Measure all servers; returns the table."""
     rounds = options.rounds or (1 if options.quick else ROUNDS)
     servers = list(options.servers)
-    scale = (
-        Scale(connections=300, warm_up=5, broadcasts=50, settle_seconds=0.5)
-        if options.quick
-        else Scale(options.connections, warm_up=50, broadcasts=200, settle_seconds=3.0)
-    )
+    scale = _scale(options)
     if NODE_SERVERS.intersection(servers) and not (RIVALS / "node_modules").is_dir():
         subprocess.run(["npm", "ci"], cwd=RIVALS, check=True, timeout=NPM_SECONDS)
 
@@ -43,3 +49,26 @@ def _measure(name: str, cores: Cores, scale: Scale) -> Figures:
     for scenario in SCENARIOS:
         figures |= scenario(SERVERS[name](), cores, scale)
     return figures
+
+
+def run_beside(cores: Cores, options: Options, builds: Sequence[Build]) -> str:
+    """Measure builds of the gateway alone; returns the table."""
+    scale = _scale(options)
+
+    def measure(build: Build) -> Figures:
+        return delivery(EquippedGateway(build), cores, scale)
+
+    return compare(
+        _ROWS,
+        measure,
+        builds,
+        options,
+        f"{scale.connections:,} connections, {PAYLOAD_BYTES} byte payload, "
+        f"{scale.broadcasts * scale.connections:,} deliveries each",
+    )
+
+
+def _scale(options: Options) -> Scale:
+    if options.quick:
+        return Scale(connections=300, warm_up=5, broadcasts=50, settle_seconds=0.5)
+    return Scale(options.connections, warm_up=50, broadcasts=200, settle_seconds=3.0)

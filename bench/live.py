@@ -13,6 +13,7 @@ from bench.nats import Nats
 from bench.options import Options
 from bench.proc import Cores, ServerProcess
 from bench.remote import Remote
+from bench.report import ratio
 from bench.scenarios import Figures
 from bench.servers.gateway import check_joined
 from bench.servers.keeping import KeepingGateway, join, single, tail
@@ -161,10 +162,6 @@ def _check(data: bytes, end: bytes, *, resumes: bool) -> None:
 
 def _row(size: int, rounds: list[Figures]) -> str:
     plain, stored = (
-        median(figures[name] for figures in rounds) for name in ("ephemeral_us", "stored_us")
+        [figures[name] for figures in rounds] for name in ("ephemeral_us", "stored_us")
     )
-    ratios = [figures["stored_us"] / figures["ephemeral_us"] for figures in rounds]
-    return (
-        f"| {size:,} | {plain:.2f} | {stored:.2f} "
-        f"| {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |\n"
-    )
+    return f"| {size:,} | {median(plain):.2f} | {median(stored):.2f} | {ratio(stored, plain)} |\n"

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import select
+import socket
 import time
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from bench.remote import Remote
@@ -31,17 +33,19 @@ class Clients:
         self._received: dict[int, int] = {}  # descriptor -> messages
         self._partial: dict[int, bytes] = {}  # descriptor -> bytes of a frame that is not all there
         self._wanted = 0
+        self._number = 0  # of the next client
 
     def join(self, count: int) -> None:
-        """Connect and join so many clients, one after another."""
-        for number in range(count):
+        """Connect and join until there are so many clients, one after another."""
+        while len(self._received) < count:
             wire = Wire(self._server.port)
             try:
-                self._server.join(wire, number)
+                self._server.join(wire, self._number)
                 descriptor = wire.detach()
             except BaseException:
                 wire.close()
                 raise
+            self._number += 1
             self._received[descriptor] = 0
             self._epoll.register(descriptor, select.EPOLLIN)
 
@@ -56,6 +60,21 @@ class Clients:
                 self._collect()
                 wire.answered()
         self._read(_QUIET_SECONDS)  # fails if anybody gets a message too many
+
+    def leave(self, count: int) -> None:
+        """Have so many leave, those that came first: by a close frame, or like a client that is gone.
+
+        Every third leaves its channel before.
+        """
+        for descriptor in list(islice(self._received, count)):
+            number = self._number - len(self._received)
+            self._epoll.unregister(descriptor)
+            del self._received[descriptor]
+            with contextlib.closing(Wire(socket.socket(fileno=descriptor))) as wire:
+                if number % 3 == 0:
+                    self._server.leave(wire, number)
+                if number % 3 != 1:
+                    wire.part()
 
     def close(self) -> None:
         for descriptor in self._received:
@@ -120,8 +139,12 @@ class Load(Remote[Clients]):
         super().__init__(partial(Clients, server))
 
     def join(self, count: int) -> None:
-        """Connect and join so many clients; returns when all have joined."""
+        """Connect and join until there are so many clients; returns when all have joined."""
         self.call(30.0 + count * JOIN_SECONDS, Clients.join, count)
+
+    def leave(self, count: int) -> None:
+        """Have so many leave, those that came first; returns when the server has said goodbye."""
+        self.call(30.0 + count * JOIN_SECONDS, Clients.leave, count)
 
     def deliver(self, broadcasts: int) -> None:
         """Publish so many messages; returns when every client has got each of them."""

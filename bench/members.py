@@ -10,8 +10,9 @@ from typing import Final
 
 from bench.member import Member
 from bench.roster import check_roster
-from bench.servers.gateway import Gateway
-from bench.wire import TEXT, LoadError, check_upgraded, masked, upgrade
+from bench.servers.gateway import Gateway, check_joined
+from bench.waiting import Waiting
+from bench.wire import TEXT, LoadError, check_upgraded, masked, split, upgrade
 
 QUIET_SECONDS: Final = 1.0
 """All has been sent when nothing came for so long; the gateway gathers diffs for a quarter of it."""
@@ -33,6 +34,10 @@ class Arrival:
         last_joined_at: When the last one had joined, monotonic seconds.
         join_ms: Time from a client's connect to the answer to its join, the median.
         slow_join_ms: The 99th percentile of the same.
+        seconds: From the first connect until the last one had joined.
+        opened_seconds: From the first connect to the last.
+        late_ms: How much later than planned a client came, the 99th percentile.
+        waited: Share of the time in which the clients had nothing to do.
     """
 
     messages: int
@@ -40,6 +45,10 @@ class Arrival:
     last_joined_at: float
     join_ms: float
     slow_join_ms: float
+    seconds: float
+    opened_seconds: float
+    late_ms: float
+    waited: float
 
 
 class Members:
@@ -63,6 +72,7 @@ class Members:
         who came before.
         """
         paths = [self._server.path(number) for number in range(count)]
+        waiting = Waiting()
         started = heard = time.monotonic()
         while True:
             now = time.monotonic()
@@ -71,7 +81,7 @@ class Members:
                 examined = opened % max(1, count // self._samples) == 0
                 self._open(paths[opened], Member(opened, now, examined=examined))
                 heard = now
-            if self._read(now):
+            if self._read(waiting, now):
                 heard = now
             elif opened == count and now > heard + QUIET_SECONDS:
                 break
@@ -79,7 +89,7 @@ class Members:
                 raise LoadError(
                     f"messages still come {STALLED_SECONDS:.0f} s after the last connect"
                 )
-        return self._arrival()
+        return self._arrival(started, seconds, waiting)
 
     def check(self) -> int:
         """Make sure that everybody was told of everybody; returns how many were examined closely."""
@@ -92,6 +102,15 @@ class Members:
             assert member.stream is not None
             check_roster(bytes(member.stream), users)
         return len(examined)
+
+    def check_joined(self) -> None:
+        """Make sure that each client that is examined was told of nothing but its join."""
+        for member in self._members.values():
+            if member.stream is not None:
+                found = split(bytes(member.stream))
+                if found is None or found[2]:
+                    raise LoadError(f"client {member.number} was told {member.stream[:200]!r}")
+                check_joined(found[1])
 
     def close(self) -> None:
         for descriptor in self._members:
@@ -108,9 +127,9 @@ class Members:
         self._members[descriptor] = member
         self._epoll.register(descriptor, select.EPOLLIN)
 
-    def _read(self, now: float) -> bool:
+    def _read(self, waiting: Waiting, now: float) -> bool:
         """Read what there is; returns whether there was anything."""
-        ready = self._epoll.poll(0, 256)
+        ready = waiting.poll(self._epoll, 256)
         for descriptor, _ in ready:
             member = self._members[descriptor]
             data = os.read(descriptor, _READ_BYTES)
@@ -135,16 +154,23 @@ class Members:
         os.write(descriptor, masked(TEXT, self._server.joining(member.number)))
         return rest
 
-    def _arrival(self) -> Arrival:
+    def _arrival(self, started: float, seconds: float, waiting: Waiting) -> Arrival:
         members = self._members.values()
-        late = [m.number for m in members if not m.joined_at]
-        if late:
-            raise LoadError(f"{len(late)} clients have no answer to their join")
+        unanswered = [m.number for m in members if not m.joined_at]
+        if unanswered:
+            raise LoadError(f"{len(unanswered)} clients have no answer to their join")
         times = [(m.joined_at - m.started_at) * 1000 for m in members]
+        planned = seconds / len(members)
+        late = [m.started_at - started - m.number * planned for m in members]
+        last_joined_at = max(m.joined_at for m in members)
         return Arrival(
             messages=sum(m.messages for m in members),
             received_bytes=self._received_bytes,
-            last_joined_at=max(m.joined_at for m in members),
+            last_joined_at=last_joined_at,
             join_ms=median(times),
             slow_join_ms=quantiles(times, n=100)[98],
+            seconds=last_joined_at - started,
+            opened_seconds=max(m.started_at for m in members) - started,
+            late_ms=quantiles(late, n=100)[98] * 1000,
+            waited=waiting.share,
         )

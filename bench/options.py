@@ -13,6 +13,7 @@ class Options:
 
     Attributes:
         only: Names of the parts to measure.
+        beside: A commit whose gateway is measured beside the working tree's; None for none.
         quick: Few clients and one round: does it work.
         servers: Names of the servers of the part ``delivery``.
         connections: Clients of the parts ``delivery`` and ``idle``.
@@ -23,6 +24,7 @@ class Options:
     """
 
     only: Sequence[str]
+    beside: str | None
     quick: bool
     servers: Sequence[str]
     connections: int
@@ -32,11 +34,23 @@ class Options:
     write: bool
 
 
-def parse(parts: Sequence[str]) -> Options:
-    """Read the command line; ``parts`` are the names of all that can be measured."""
+def parse(parts: Sequence[str], comparable: Sequence[str]) -> Options:
+    """Read the command line.
+
+    Args:
+        parts: The names of all that can be measured.
+        comparable: Of those, what can be measured of another commit, too.
+    """
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Gateway.")
     parser.add_argument(
-        "--only", type=_names(parts), default=parts, help=f"of {', '.join(parts)}, with commas"
+        "--only",
+        type=_names(parts),
+        help=f"of {', '.join(parts)}, with commas; all where none is named",
+    )
+    parser.add_argument(
+        "--beside",
+        metavar="COMMIT",
+        help=f"measure the gateway of a commit, too, by turns: {', '.join(comparable)}",
     )
     parser.add_argument("--quick", action="store_true", help="few clients, one round: does it work")
     parser.add_argument(
@@ -49,7 +63,12 @@ def parse(parts: Sequence[str]) -> Options:
     parser.add_argument("--samples", type=_positive, default=20)
     parser.add_argument("--rounds", type=_positive)
     parser.add_argument("--write", action="store_true", help="put the tables into bench/README.md")
-    return Options(**vars(parser.parse_args()))
+    found = parser.parse_args()
+    measurable = comparable if found.beside else parts
+    found.only = found.only or measurable
+    if alone := [name for name in found.only if name not in measurable]:
+        parser.error(f"--beside is not for {', '.join(alone)}")
+    return Options(**vars(found))
 
 
 class _names:  # noqa: N801 -- argparse names it in its message

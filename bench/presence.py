@@ -7,6 +7,8 @@ from functools import partial
 from statistics import median
 from typing import Final
 
+from bench.beside import Row, compare
+from bench.builds import WORKING_TREE, Build
 from bench.members import STALLED_SECONDS, Arrival, Members
 from bench.options import Options
 from bench.proc import Cores, ServerProcess
@@ -41,12 +43,39 @@ def run(cores: Cores, options: Options) -> str:
     return _table(results, rounds, seconds, options.samples)
 
 
-def presence(cores: Cores, members: int, seconds: float, samples: int) -> Figures:
+def run_beside(cores: Cores, options: Options, builds: Sequence[Build]) -> str:
+    """Measure builds of the gateway; returns the table."""
+    seconds = 2.0 if options.quick else 10.0
+    sizes = (100, 200) if options.quick else options.members
+    rows = {
+        f"{name}_{size}": Row(f"{label}, {size:,} members", digits)
+        for size in sizes
+        for name, label, digits in (
+            ("cpu_ms", "CPU ms a join", 2),
+            ("slow_join_ms", "ms to join, 99 %", 1),
+            ("resident_kib", "KiB a member", 1),
+        )
+    }
+
+    def measure(build: Build) -> Figures:
+        figures: Figures = {}
+        for size in sizes:
+            found = presence(cores, size, seconds, options.samples, build)
+            figures |= {f"{name}_{size}": value for name, value in found.items()}
+        return figures
+
+    note = f"All members come within {seconds:.0f} s"
+    return compare(rows, measure, builds, options, note)
+
+
+def presence(
+    cores: Cores, members: int, seconds: float, samples: int, build: Build = WORKING_TREE
+) -> Figures:
     """One run, with a server of its own.
 
     CPU time is counted from before the first connect until nobody is told anything any more.
     """
-    server = Gateway(presence=True, devices=True)
+    server = Gateway(presence=True, devices=True, build=build)
     make = partial(Members, server, samples)
     with ServerProcess(server, cores) as process, Remote(make) as clients:
         clients.call(30.0, Members.check)  # so that its process has started, too

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from bench.servers import Server, environment
+from bench.servers import Server
 
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
@@ -113,7 +113,11 @@ class ServerProcess:
             os.sched_setaffinity(0, {self._cores.server})
             try:
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment()
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self.server.environment(),
                 )
             finally:
                 os.sched_setaffinity(0, {self._cores.load})

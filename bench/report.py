@@ -44,13 +44,18 @@ def _row(name: str, results: Results) -> str:
 
 
 def _ratio(name: str, results: Results) -> str:
-    """CPU of a delivery beside the baseline's of the same round: median, lowest and highest."""
+    """CPU of a delivery beside the baseline's of the same round."""
     if BASELINE not in results:
         return "-"
-    ratios = [
-        mine["cpu_us"] / base["cpu_us"]
-        for mine, base in zip(results[name], results[BASELINE], strict=True)
-    ]
+    mine, base = ([figures["cpu_us"] for figures in results[each]] for each in (name, BASELINE))
+    return ratio(mine, base)
+
+
+def ratio(values: Sequence[float], bases: Sequence[float]) -> str:
+    """Of figures to others of the same rounds: median, lowest and highest."""
+    if min(bases) <= 0:
+        return "-"
+    ratios = [value / base for value, base in zip(values, bases, strict=True)]
     return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 

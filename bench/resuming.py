@@ -2,11 +2,14 @@
 
 import random
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from statistics import median
 from typing import Final
 
+from bench.beside import Row, compare
+from bench.builds import WORKING_TREE, Build
 from bench.jetstream import Questions
 from bench.nats import Nats
 from bench.options import Options
@@ -48,13 +51,41 @@ def run(cores: Cores, options: Options) -> str:
     )
 
 
-def resume(cores: Cores, kind: str, clients: int, seconds: float) -> Figures:
+def run_beside(cores: Cores, options: Options, builds: Sequence[Build]) -> str:
+    """Measure builds of the gateway; returns the table."""
+    clients = 300 if options.quick else CLIENTS
+    rows = {
+        f"{name}_{kind}": Row(f"{label}, {topics}", digits)
+        for kind, topics in (("one", "on one topic"), ("own", "each on a topic of its own"))
+        for name, label, digits in (
+            ("seconds", "s until all have all", 1),
+            ("cpu_s", "gateway CPU s", 2),
+            ("median_ms", "ms from connect to the last message, median", 1),
+            ("slow_ms", "— 99 %", 0),
+            ("stall_ms", "longest wait for a heartbeat, ms", 0),
+            ("reads", "reads of messages", 0),
+        )
+    }
+
+    def measure(build: Build) -> Figures:
+        figures: Figures = {}
+        for kind, seconds in SECONDS.items():
+            found = resume(cores, kind, clients, seconds * clients / CLIENTS, build)
+            figures |= {f"{name}_{kind}": value for name, value in found.items()}
+        return figures
+
+    return compare(rows, measure, builds, options, f"{clients:,} clients")
+
+
+def resume(
+    cores: Cores, kind: str, clients: int, seconds: float, build: Build = WORKING_TREE
+) -> Figures:
     """One run: the messages are published through one replica, and the clients come to the next."""
     with Nats(cores.load) as nats:
-        first = KeepingGateway(nats.url, personal=kind == "own")
+        first = KeepingGateway(nats.url, personal=kind == "own", build=build)
         with ServerProcess(first, cores):
             visits = _visits(first, kind, clients)
-        server = KeepingGateway(nats.url, personal=kind == "own")
+        server = KeepingGateway(nats.url, personal=kind == "own", build=build)
         with (
             ServerProcess(server, cores) as process,
             Remote(partial(Returning, server)) as returning,

@@ -70,10 +70,19 @@ def check_upgraded(answer: bytes) -> None:
 
 
 class Wire:
-    """A TCP connection to a port of loopback."""
+    """A TCP connection to a port of loopback.
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
+    Args:
+        port: A port, or the connection itself.
+    """
+
+    def __init__(self, port: int | socket.socket) -> None:
+        self.socket = (
+            socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
+            if isinstance(port, int)
+            else port
+        )
+        self.socket.settimeout(TIMEOUT_SECONDS)
         self.rest = b""
 
     def upgrade(self, path: str) -> None:
@@ -124,6 +133,15 @@ class Wire:
         descriptor = self.socket.detach()
         os.set_blocking(descriptor, False)
         return descriptor
+
+    def part(self) -> None:
+        """Say goodbye, and wait for the server to say it, too, and to close the connection."""
+        self.socket.sendall(masked(CLOSE, struct.pack("!H", 1000)))
+        opcode, payload = self.frame()
+        if opcode != CLOSE or payload != struct.pack("!H", 1000):
+            raise LoadError(f"no goodbye: {opcode} {payload[:200]!r}")
+        if self.socket.recv(1):
+            raise LoadError("something after the goodbye")
 
     def close(self) -> None:
         self.socket.close()

@@ -1,4 +1,4 @@
-"""The life of a replica: what is started in which order, when it is ready, and how it leaves."""
+"""Readiness and liveness of a replica, its drain, and the check it makes every second."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -27,14 +27,6 @@ STUCK_SECONDS: Final = 10.0
 _log = structlog.get_logger(__name__)
 
 
-class BusState(Protocol):
-    """As much of the bus as readiness depends on."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether publishes and joins can be served."""
-
-
 class Readiness:
     """Whether load balancers should send new clients here, and if not, why.
 
@@ -42,23 +34,15 @@ class Readiness:
         doubts: Each gives a reason of its part, or None.
     """
 
-    def __init__(
-        self, connections: Connections, bus: BusState, *doubts: Callable[[], str | None]
-    ) -> None:
+    def __init__(self, connections: Connections, *doubts: Callable[[], str | None]) -> None:
         self._connections = connections
-        self._bus = bus
         self._doubts = doubts
         self._beat = time.monotonic()
 
     def reasons(self) -> list[str]:
         """Why this replica is not ready; empty when it is."""
-        reasons = []
-        refusal = self._connections.refusal()
-        if refusal is not None:
-            reasons.append(refusal)
-        if not self._bus.connected:
-            reasons.append("bus_down")
-        return reasons + [reason for doubt in self._doubts if (reason := doubt()) is not None]
+        doubts = (self._connections.refusal, *self._doubts)
+        return [reason for doubt in doubts if (reason := doubt()) is not None]
 
     def live(self) -> bool:
         """Whether the event loop turns."""

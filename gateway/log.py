@@ -1,4 +1,4 @@
-"""What the gateway writes about itself: one line for each event, never a token, key or payload.
+"""Logging: one line for each event, never a token, key or payload.
 
 That holds by construction where others choose the words. Libraries put request lines, headers and
 arguments into their messages, and anything may stand in the text of an exception; so of the former only

@@ -1,4 +1,4 @@
-"""Every figure Prometheus scrapes, in one registry; no topic or user is ever a label.
+"""Defines every metric that Prometheus scrapes; no topic or user is ever a label.
 
 The only module that knows prometheus_client. Parts get either this object or a narrow view of it.
 """

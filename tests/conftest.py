@@ -15,10 +15,15 @@ from tests.support.nats import NatsCluster, NatsServer, nats_server_binary
 
 # no test asserts a time: a busy machine must not fail a property for being slow
 settings.register_profile("untimed", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=10)
 settings.load_profile("untimed")
 
 # A shell starts what runs in the background with Ctrl-C ignored, and the tests' processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests say all that the gateways and commands they start are to know.
+for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
+    del os.environ[name]
 
 StartGateway = Callable[..., GatewayProcess]
 StartNats = Callable[..., NatsServer]

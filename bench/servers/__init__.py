@@ -7,7 +7,7 @@ holds plain values only.
 from collections.abc import Callable
 from typing import Final
 
-from bench.servers.base import PAYLOAD_BYTES, Server, environment
+from bench.servers.base import PAYLOAD_BYTES, Server
 from bench.servers.gateway import Gateway
 from bench.servers.rivals import RIVALS, BareAiohttp, SocketIo, Ws
 
@@ -18,7 +18,6 @@ __all__ = [
     "RIVALS",
     "SERVERS",
     "Server",
-    "environment",
 ]
 
 SERVERS: Final[dict[str, Callable[[], Server]]] = {

@@ -33,10 +33,21 @@ class Server(ABC):
     def command(self, directory: Path) -> list[str]:
         """What starts it; ``directory`` is for its files."""
 
+    def environment(self) -> dict[str, str]:
+        """Its environment: no ``GATEWAY_`` variables, Node in production mode."""
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")
+        }
+        return kept | {"NODE_ENV": "production"}
+
     def join(self, wire: Wire, number: int) -> None:
         """Make the connection one of the clients that get broadcasts; ``number`` tells clients apart."""
         del number
         wire.upgrade("/")
+
+    def leave(self, wire: Wire, number: int) -> None:
+        """Undo the join, where there is one beside the connection."""
+        del wire, number
 
     def publish(self) -> bytes:
         """The HTTP request that makes it broadcast."""
@@ -46,12 +57,6 @@ class Server(ABC):
         """What a client must say to a message that is no broadcast; None if there is no such message."""
         del text
         return None
-
-
-def environment() -> dict[str, str]:
-    """The servers' environment: no ``GATEWAY_`` variables, Node in production mode."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    return kept | {"NODE_ENV": "production"}
 
 
 def post(path: str, body: bytes, headers: bytes = b"") -> bytes:

@@ -3,9 +3,11 @@
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from bench.builds import WORKING_TREE, Build
 from bench.servers.base import EVENT, PAYLOAD, TOPIC, Server, free_port, post
 from bench.wire import LoadError, Wire
 from gateway.auth.tokens import mint
@@ -22,7 +24,7 @@ url = "{bus}"
 [auth]
 secrets = ["{secret}"]
 [limits]
-idle_timeout_seconds = 3600  # the clients send no heartbeats
+{limits}
 [drain]
 delay_seconds = 0
 window_seconds = 0
@@ -33,11 +35,33 @@ scopes = ["publish", "read", "manage"]
 [upstream]
 url = "{upstream}"
 secrets = ["whsec_YSBzZWNyZXQgb2YgdGhlIGJlbmNobWFyaywgMzIgYg=="]
-{rules}
+events = {events}
+{sections}
 [[channels]]
 pattern = "room:*"
 presence = {presence}
 push = "{push}"
+"""
+
+
+_SILENT_CLIENTS: Final = "idle_timeout_seconds = 3600  # they send no heartbeats"
+
+_ALL_FEATURES: Final = """
+[sessions]
+max_per_user = 10
+when_full = "close_oldest"
+same_device = "replace"
+[[channels]]
+pattern = "hall:*"
+presence = true
+history = { messages = 100, seconds = 3600 }
+[[channels]]
+pattern = "echo:*"
+push = "broadcast"
+[[channels]]
+pattern = "mute:*"
+push = "broadcast"
+echo = false
 """
 
 
@@ -48,7 +72,11 @@ class Gateway(Server):
         presence: Whether the channel shows its members who else is there.
         devices: Whether the clients say which device they are on.
         upstream: The backend that answers pushes; empty to deny them.
-        rules: Channel rules that come before the one of the clients' channel, in TOML.
+        sections: More of the configuration, in TOML: tables, and channel rules that come before the one
+            of the clients' channel.
+        limits: What ``[limits]`` says.
+        events: What ``upstream.events`` lists.
+        build: The program.
     """
 
     def __init__(
@@ -58,7 +86,10 @@ class Gateway(Server):
         presence: bool = False,
         devices: bool = False,
         upstream: str = "",
-        rules: str = "",
+        sections: str = "",
+        limits: str = _SILENT_CLIENTS,
+        events: Sequence[str] = (),
+        build: Build = WORKING_TREE,
     ) -> None:
         super().__init__()
         self.publish_port = free_port()
@@ -66,7 +97,10 @@ class Gateway(Server):
         self._presence = presence
         self._devices = devices
         self._upstream = upstream
-        self._rules = rules
+        self._sections = sections
+        self._limits = limits
+        self._events = list(events)
+        self._build = build
 
     def command(self, directory: Path) -> list[str]:
         config = directory / "gateway.toml"
@@ -79,11 +113,21 @@ class Gateway(Server):
                 key=API_KEY,
                 presence=str(self._presence).lower(),
                 upstream=self._upstream,
-                rules=self._rules,
+                sections=self._sections,
+                limits=self._limits,
+                events=json.dumps(self._events),
                 push="upstream" if self._upstream else "deny",
             )
         )
-        return [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
+        return [sys.executable, "-P", *self.program(directory), "serve", "--config", str(config)]
+
+    def program(self, directory: Path) -> list[str]:
+        """What the interpreter is told to run; ``directory`` is for its files."""
+        del directory
+        return ["-m", "gateway"]
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | self._build.environment()
 
     def user(self, number: int) -> str:
         """A client's user: the subject of its token."""
@@ -109,6 +153,12 @@ class Gateway(Server):
         wire.send(self.joining(number))
         check_joined(wire.receive())
 
+    def leave(self, wire: Wire, number: int) -> None:
+        wire.send(b'["1","2","%b","phx_leave",{}]' % self.topic(number).encode())
+        events = {json.loads(wire.receive())[3] for _ in range(2)}
+        if events != {"phx_reply", "phx_close"}:
+            raise LoadError(f"no answer to leaving: {events}")
+
     def publish(self) -> bytes:
         body = b'{"topic":"%b","event":"%b","payload":%b}' % (
             TOPIC.encode(),
@@ -126,6 +176,59 @@ class LonelyGateway(Gateway):
 
     def topic(self, number: int) -> str:
         return f"room:{number}"
+
+
+class EquippedGateway(Gateway):
+    """A replica that has all features configured: limits of sessions and rates, presence, history, pushes.
+
+    Args:
+        alone: Whether its clients each join a topic of their own, instead of one that is everybody's.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        bus: str = "memory://",
+        *,
+        alone: bool = False,
+        idle_seconds: float = 3600,
+        upstream: str = "",
+        events: Sequence[str] = (),
+    ) -> None:
+        super().__init__(
+            bus,
+            devices=True,
+            upstream=upstream,
+            sections=_ALL_FEATURES,
+            # a rate that is counted and never reached
+            limits=f"idle_timeout_seconds = {idle_seconds}\nmessages_per_second = 1000000",
+            events=events,
+            build=build,
+        )
+        self._alone = alone
+
+    def topic(self, number: int) -> str:
+        return f"room:{number}" if self._alone else TOPIC
+
+
+class FullGateway(EquippedGateway):
+    """The same with all features at work: presence, positions, personal topics, events to a backend.
+
+    Each client joins a hall of twenty, and its user's personal topic.
+    """
+
+    def __init__(self, build: Build, upstream: str) -> None:
+        events = ("session.started", "session.ended", "user.online", "user.offline")
+        super().__init__(build, upstream=upstream, events=events)
+
+    def join(self, wire: Wire, number: int) -> None:
+        wire.upgrade(self.path(number))
+        for topic in (f"hall:{number // 20}", f"user:{self.user(number)}"):
+            wire.send(b'["1","1","%b","phx_join",{"resume":null}]' % topic.encode())
+            while json.loads(text := wire.receive())[3].startswith("presence_"):
+                pass
+            check_joined(text)
+        wire.rest = b""  # who else is there is not looked at
 
 
 def check_joined(text: bytes) -> None:

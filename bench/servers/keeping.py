@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from bench.builds import WORKING_TREE, Build
 from bench.servers.base import EVENT, PAYLOAD_BYTES, post
 from bench.servers.gateway import API_KEY, Gateway
 from bench.wire import LoadError, Wire
@@ -31,13 +32,13 @@ class KeepingGateway(Gateway):
         personal: Whether it keeps history of personal topics, too.
     """
 
-    def __init__(self, bus: str, *, personal: bool = False) -> None:
+    def __init__(self, bus: str, *, personal: bool = False, build: Build = WORKING_TREE) -> None:
         patterns = ("kept:*", "user:{sub}") if personal else ("kept:*",)
         rules = "".join(
             _RULE.format(pattern=pattern, messages=KEPT_MESSAGES, seconds=KEPT_SECONDS)
             for pattern in patterns
         )
-        super().__init__(bus, rules=rules)
+        super().__init__(bus, sections=rules, build=build)
 
 
 def payload(number: int) -> bytes:

@@ -1,4 +1,7 @@
-"""Reads request bodies: what cannot be read is a 400, what has the wrong shape a 422 that names the field."""
+"""Reads request bodies and writes JSON answers.
+
+A body that cannot be read is a 400; one of the wrong shape is a 422 that names the field.
+"""
 
 from typing import Final, TypeVar
 
@@ -25,6 +28,8 @@ _NAMED: Final = {
 }
 
 T = TypeVar("T")
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 async def read(request: web.Request) -> bytes:
@@ -66,6 +71,11 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise refusal(UNREADABLE, f"{error}.") from error
     except RecursionError as error:
         raise refusal(UNREADABLE, "Nested too deeply.") from error
+
+
+def answer(report: msgspec.Struct, status: int = 200) -> web.Response:
+    """The response whose body is a report."""
+    return web.Response(body=_encode(report), status=status, content_type=_JSON)
 
 
 def invalid(*faults: FieldError) -> Refusal:

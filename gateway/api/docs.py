@@ -1,30 +1,32 @@
-"""The OpenAPI document as a page: one file, nothing loaded from anywhere."""
+"""Renders the OpenAPI document as one HTML page that loads nothing from elsewhere."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import jinja2
 from markupsafe import Markup, escape
 
-from gateway.api.openapi import Json, document
+from gateway.api.openapi import OpenApiObject, document
 
 _TEMPLATE: Final = Path(__file__).with_name("docs.html")
 
 _BOUNDS: Final = (("minLength", "maxLength", "characters"), ("minItems", "maxItems", "items"))
 
 
+@cache
 def page() -> str:
-    """The page as HTML."""
+    """The page as HTML; it is the same for the life of the process."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"prose": _prose, "kind": _kind, "bounds": _bounds, "pretty": _pretty}
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
     return template.render(api=document(), operations=_operations(), curl=_curl)
 
 
-def _operations() -> dict[str, list[Json]]:
+def _operations() -> dict[str, list[OpenApiObject]]:
     """All operations by tag, in the document's order."""
-    by_tag: dict[str, list[Json]] = {}
+    by_tag: dict[str, list[OpenApiObject]] = {}
     for path, methods in document()["paths"].items():
         for method, operation in methods.items():
             entry = operation | {"path": path, "method": method.upper()}
@@ -32,7 +34,7 @@ def _operations() -> dict[str, list[Json]]:
     return by_tag
 
 
-def _curl(operation: Json) -> str:
+def _curl(operation: OpenApiObject) -> str:
     """A call to copy into a shell; the page puts its own address in place of ``$GATEWAY``."""
     lines = [f"curl -X {operation['method']} $GATEWAY{operation['path']}"]
     if operation["method"] == "GET":
@@ -55,7 +57,7 @@ def _prose(text: str) -> Markup:
     )
 
 
-def _kind(schema: Json) -> Markup:
+def _kind(schema: OpenApiObject) -> Markup:
     """The type of a schema, with links to named ones."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[-1]
@@ -67,7 +69,7 @@ def _kind(schema: Json) -> Markup:
     return escape(schema.get("type", "any"))
 
 
-def _bounds(schema: Json) -> str:
+def _bounds(schema: OpenApiObject) -> str:
     """The limits of a schema in words."""
     return ", ".join(
         f"{schema.get(least, 0)} to {schema[most]:,} {what}"

@@ -1,14 +1,15 @@
-"""What probes and scrapers ask."""
+"""Answers probes and scrapers: ``/livez``, ``/readyz`` and ``/metrics``."""
 
 from typing import Protocol
 
-import msgspec
 from aiohttp import web
 
+from gateway.api import body
 from gateway.api.types import Liveness, ReadinessReport
+from gateway.metrics import Metrics
 
 
-class Readiness(Protocol):
+class HealthState(Protocol):
     """What the replica knows about itself."""
 
     def reasons(self) -> list[str]:
@@ -18,17 +19,10 @@ class Readiness(Protocol):
         """Whether the process works."""
 
 
-class Exposition(Protocol):
-    """The metrics in Prometheus' text format."""
-
-    def exposition(self) -> tuple[bytes, str]:
-        """Body and content type."""
-
-
 class Health:
-    """``/livez``, ``/readyz`` and ``/metrics``."""
+    """The calls."""
 
-    def __init__(self, readiness: Readiness, metrics: Exposition) -> None:
+    def __init__(self, readiness: HealthState, metrics: Metrics) -> None:
         self._readiness = readiness
         self._metrics = metrics
 
@@ -44,14 +38,11 @@ class Health:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """All metrics of this replica."""
-        body, content_type = self._metrics.exposition()
-        return web.Response(body=body, headers={"Content-Type": content_type})
+        text, content_type = self._metrics.exposition()
+        return web.Response(body=text, headers={"Content-Type": content_type})
 
 
 def _report(report: Liveness | ReadinessReport, *, ok: bool) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(report),
-        status=200 if ok else 503,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
+    response = body.answer(report, 200 if ok else 503)
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,6 +1,5 @@
-"""Calls about what was published before."""
+"""Reads and erases the history of a topic: ``/v1/topics/{topic}/history``."""
 
-from collections.abc import Callable
 from typing import Annotated, Final, Protocol
 
 import msgspec
@@ -17,12 +16,11 @@ from gateway.api.problem import (
 )
 from gateway.api.user_types import rfc3339
 from gateway.api.users import name_in
+from gateway.auth.rules import Rules
 from gateway.errors import BusUnavailable, OutcomeUnknown
 
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
-
-_encode = msgspec.json.Encoder().encode
 
 
 class HistoryItem(msgspec.Struct):
@@ -83,15 +81,11 @@ class Archive(Protocol):
 
 
 class HistoryCalls:
-    """The calls.
+    """The calls."""
 
-    Args:
-        keeps: Whether something is kept of a topic.
-    """
-
-    def __init__(self, archive: Archive, keeps: Callable[[str], bool]) -> None:
+    def __init__(self, archive: Archive, rules: Rules) -> None:
         self._archive = archive
-        self._keeps = keeps
+        self._rules = rules
 
     async def read(self, request: web.Request) -> web.Response:
         """``GET /v1/topics/{topic}/history``."""
@@ -108,13 +102,13 @@ class HistoryCalls:
             raise body.invalid(FieldError("cursor", "is no position of this history")) from None
         except BusUnavailable:
             raise refusal(BUS_UNAVAILABLE, "The history cannot be read now.") from None
-        return _answer(HistoryPage(*page))
+        return body.answer(HistoryPage(*page))
 
     async def erase(self, request: web.Request) -> web.Response:
         """``DELETE /v1/topics/{topic}/history``."""
         topic = self._topic(request)
         try:
-            return _answer(Erased(await self._archive.erase(topic)))
+            return body.answer(Erased(await self._archive.erase(topic)))
         except BusUnavailable:
             raise refusal(BUS_UNAVAILABLE, "Certainly nothing was erased.") from None
         except OutcomeUnknown:
@@ -122,7 +116,7 @@ class HistoryCalls:
 
     def _topic(self, request: web.Request) -> str:
         topic = name_in(request, "topic")
-        if not self._keeps(topic):
+        if self._rules.history(topic) is None:
             raise refusal(NOT_FOUND, "Nothing is kept of this topic.")
         return topic
 
@@ -132,7 +126,3 @@ def item(
 ) -> HistoryItem:
     """One message as the API shows it."""
     return HistoryItem(position, rfc3339(time), event, msgspec.Raw(payload), *filters)
-
-
-def _answer(report: msgspec.Struct) -> web.Response:
-    return web.Response(body=_encode(report), content_type="application/json")

@@ -1,15 +1,15 @@
-"""API keys: who may call, and for what."""
+"""Checks the API key of a request, and whether it has the scope of the operation."""
 
 import hmac
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.api.problem import FORBIDDEN, UNAUTHORIZED, refusal
-
-Scope: TypeAlias = Literal["publish", "read", "manage"]
+from gateway.config.fields import Scope
+from gateway.config.sections import ApiKeySettings
 
 PREFIX: Final = "/v1/"
 """Every path below needs a key, also one where nothing is."""
@@ -17,19 +17,10 @@ PREFIX: Final = "/v1/"
 _BEARER: Final = "bearer "
 
 
-class ApiKey(Protocol):
-    """One entry of ``[[api.keys]]``."""
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def scopes(self) -> Iterable[str]: ...
-
-
 class Keys:
     """The configured keys; with none of them nobody is let in."""
 
-    def __init__(self, keys: Iterable[ApiKey]) -> None:
+    def __init__(self, keys: Iterable[ApiKeySettings]) -> None:
         self._keys = [(_octets(key.key), frozenset(key.scopes)) for key in keys]
 
     def scopes(self, headers: Mapping[str, str]) -> frozenset[str]:

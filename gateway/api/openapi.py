@@ -1,4 +1,4 @@
-"""The API's description, OpenAPI 3.1, generated from the types that validate and the table of operations."""
+"""Generates the OpenAPI 3.1 document from the table of operations and the types that validate bodies."""
 
 import json
 from collections import defaultdict
@@ -13,7 +13,7 @@ from gateway.api.operation import Operation
 from gateway.api.operations import OPERATIONS
 from gateway.api.problem import MEDIA_TYPE, Kind, Problem
 
-Json: TypeAlias = dict[str, Any]
+OpenApiObject: TypeAlias = dict[str, Any]
 
 _SCHEMAS: Final = "#/components/schemas/{name}"
 _SECURITY: Final = {
@@ -27,7 +27,7 @@ _DESCRIPTION: Final = (
 
 
 @cache
-def document() -> Json:
+def document() -> OpenApiObject:
     """The whole document; shared, so not to be changed."""
     types = [Problem]
     for operation in OPERATIONS:
@@ -35,7 +35,7 @@ def document() -> Json:
         types += [body for body in bodies if body is not None and body not in types]
     references, schemas = msgspec.json.schema_components(types, ref_template=_SCHEMAS)
     schema_of = _Schemas(types, references)
-    paths: defaultdict[str, Json] = defaultdict(dict)
+    paths: defaultdict[str, OpenApiObject] = defaultdict(dict)
     for operation in OPERATIONS:
         paths[operation.path][operation.method.lower()] = _operation(operation, schema_of)
     return {
@@ -55,15 +55,15 @@ def document() -> Json:
 class _Schemas:
     """Looks up the reference to a type's schema; annotated types need not be hashable."""
 
-    def __init__(self, types: list[Any], references: Iterable[Json]) -> None:
+    def __init__(self, types: list[Any], references: Iterable[OpenApiObject]) -> None:
         self._pairs = list(zip(types, references, strict=True))
 
-    def __call__(self, wanted: Any) -> Json:  # noqa: ANN401 - a type or an annotated one
+    def __call__(self, wanted: Any) -> OpenApiObject:  # noqa: ANN401 - a type or an annotated one
         return next(reference for kind, reference in self._pairs if kind == wanted)
 
 
-def _operation(operation: Operation, schema_of: _Schemas) -> Json:
-    described: Json = {
+def _operation(operation: Operation, schema_of: _Schemas) -> OpenApiObject:
+    described: OpenApiObject = {
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
@@ -81,7 +81,7 @@ def _operation(operation: Operation, schema_of: _Schemas) -> Json:
     return described
 
 
-def _parameters(operation: Operation) -> Iterator[Json]:
+def _parameters(operation: Operation) -> Iterator[OpenApiObject]:
     places = (
         ("path", operation.segments),
         ("query", operation.query),
@@ -89,16 +89,16 @@ def _parameters(operation: Operation) -> Iterator[Json]:
     )
     for place, parameters in places:
         for name, text in parameters.items():
-            described: Json = {"name": name, "in": place, "description": text}
+            described: OpenApiObject = {"name": name, "in": place, "description": text}
             if place == "path":
                 described["required"] = True
             yield described | {"schema": {"type": "string"}}
 
 
-def _answers(operation: Operation, schema_of: _Schemas) -> Json:
-    answers: Json = {}
+def _answers(operation: Operation, schema_of: _Schemas) -> OpenApiObject:
+    answers: OpenApiObject = {}
     for status, answer in operation.answers.items():
-        content: Json = {}
+        content: OpenApiObject = {}
         if answer.body is not None:
             content["schema"] = schema_of(answer.body)
         if answer.example:
@@ -110,7 +110,7 @@ def _answers(operation: Operation, schema_of: _Schemas) -> Json:
     return answers
 
 
-def _problems(operation: Operation, schema_of: _Schemas) -> Json:
+def _problems(operation: Operation, schema_of: _Schemas) -> OpenApiObject:
     """One response per status; several kinds may share one."""
     kinds: defaultdict[int, list[Kind]] = defaultdict(list)
     for kind in operation.problems:
@@ -121,8 +121,8 @@ def _problems(operation: Operation, schema_of: _Schemas) -> Json:
     }
 
 
-def _problem_response(kinds: list[Kind], schema: Json) -> Json:
-    response: Json = {
+def _problem_response(kinds: list[Kind], schema: OpenApiObject) -> OpenApiObject:
+    response: OpenApiObject = {
         "description": " ".join(f"`{kind.slug}`: {kind.title}." for kind in kinds),
         "content": {MEDIA_TYPE: {"schema": schema}},
     }

@@ -1,11 +1,10 @@
-"""One operation of the API: its URL, its scope, and what the OpenAPI document says of it."""
+"""Types that describe an operation of the API: its URL, its scope, its requests and responses."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.api.keys import Scope
 from gateway.api.problem import (
     FORBIDDEN,
     INTERNAL,
@@ -16,6 +15,7 @@ from gateway.api.problem import (
     UNSUPPORTED_MEDIA_TYPE,
     Kind,
 )
+from gateway.config.fields import Scope
 
 JSON: Final = "application/json"
 
@@ -23,14 +23,12 @@ KEY_PROBLEMS: Final = (UNAUTHORIZED, FORBIDDEN)
 BODY_PROBLEMS: Final = (UNREADABLE, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID)
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """One answer that is no problem.
+class Response(msgspec.Struct, frozen=True):
+    """One response that is no problem.
 
     Attributes:
         description: When it is given.
         body: Type of the body; None where ``media`` says all there is.
-        media: Media type of the body.
-        example: A body as JSON.
     """
 
     description: str
@@ -45,12 +43,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: Stable name in camel case, OpenAPI's ``operationId``.
         scope: What the API key must allow; None where no key is needed.
-        body: Type of the request's body.
         example: A request body as JSON.
-        headers: Optional request headers and what they do.
+        headers: Optional request headers and what they do, as ``query`` has it for parameters.
         segments: The path's parameters and what they are.
-        query: Optional parameters of the query and what they do.
-        answers: By status.
         problems: Kinds it can be refused with, but for those of the router.
     """
 
@@ -66,5 +61,5 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     segments: Mapping[str, str] = {}
     query: Mapping[str, str] = {}
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, Response]
     problems: tuple[Kind, ...] = (INTERNAL,)

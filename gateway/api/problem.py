@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): the kinds there are, and the exception that carries one."""
+"""Answers errors with problem documents (RFC 9457): their kinds, and the exception that carries one."""
 
 import traceback
 from collections.abc import Mapping
@@ -25,12 +25,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """One kind of problem; all of them are in :data:`KINDS` and in the table of ``docs/api.md``.
+    """One kind of problem; ``docs/api.md`` has a table of all.
 
     Attributes:
         slug: Stable name, the end of the problem's ``type``.
-        status: HTTP status it is answered with.
-        title: The same text for every problem of the kind.
         headers: Sent with every answer of the kind.
     """
 
@@ -68,22 +66,6 @@ OUTCOME_UNKNOWN: Final = Kind(
     "outcome-unknown", 504, "It was sent, and nobody knows whether it was stored"
 )
 
-KINDS: Final = (
-    UNREADABLE,
-    UNAUTHORIZED,
-    FORBIDDEN,
-    NOT_FOUND,
-    METHOD_NOT_ALLOWED,
-    TOO_LARGE,
-    UNSUPPORTED_MEDIA_TYPE,
-    INVALID,
-    RESERVED,
-    UNMATCHED,
-    INTERNAL,
-    BUS_UNAVAILABLE,
-    OUTCOME_UNKNOWN,
-)
-
 _OF_AIOHTTP: Final = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED, 413: TOO_LARGE}
 
 
@@ -117,12 +99,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Refusal(Exception):
-    """Ends a request with a problem.
-
-    Attributes:
-        problem: What the client is told.
-        headers: Sent beside it.
-    """
+    """Ends a request with a problem, and headers beside it."""
 
     def __init__(self, problem: Problem, headers: Mapping[str, str]) -> None:
         super().__init__(problem.title)

@@ -1,4 +1,4 @@
-"""Publishing over HTTP: one message, or a batch of them."""
+"""Publishes over HTTP: one message (``/v1/publish``), or a batch of them (``/v1/publish/batch``)."""
 
 import asyncio
 import secrets
@@ -32,10 +32,11 @@ from gateway.api.types import (
     TargetResult,
     id_faults,
 )
-from gateway.auth.rules import PersonalTopic
+from gateway.auth.rules import PersonalTopic, Rules
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, OutcomeUnknown
 from gateway.hub.broadcast import Audience
 from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event, name_fits
+from gateway.relay import Published
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
@@ -49,22 +50,12 @@ heartbeats waiting for seconds.
 
 _EVERYBODY: Final = Audience()
 
-_encode = msgspec.json.Encoder().encode
 _message_decoder = msgspec.json.Decoder(PublishRequest)
 _batch_decoder = msgspec.json.Decoder(BatchRequest)
 
 
-class Published(Protocol):
-    """What became of a message."""
-
-    @property
-    def position(self) -> str | None: ...
-    @property
-    def duplicate(self) -> bool: ...
-
-
-class Relay(Protocol):
-    """The way to all members of a topic."""
+class Publisher(Protocol):
+    """Sends messages to all members of a topic, on every replica."""
 
     async def publish(
         self,
@@ -76,7 +67,7 @@ class Relay(Protocol):
         audience: Audience | None,
         message_id: str | None,
     ) -> Published:
-        """Send a message to the members on all replicas.
+        """Send one message.
 
         Raises:
             BusUnavailable: Certainly nobody gets it.
@@ -85,14 +76,7 @@ class Relay(Protocol):
         """
 
 
-class Rules(Protocol):
-    """The channel rules."""
-
-    def match(self, topic: str, /) -> object | None:
-        """The topic's rule; None when no client could ever join it."""
-
-
-class Publisher:
+class PublishCalls:
     """The two publish calls.
 
     Args:
@@ -101,9 +85,9 @@ class Publisher:
     """
 
     def __init__(
-        self, relay: Relay, rules: Rules, personal: PersonalTopic, *, max_payload_bytes: int
+        self, publisher: Publisher, rules: Rules, personal: PersonalTopic, *, max_payload_bytes: int
     ) -> None:
-        self._relay = relay
+        self._publisher = publisher
         self._rules = rules
         self._personal = personal
         self._max_payload_bytes = max_payload_bytes
@@ -112,7 +96,7 @@ class Publisher:
         """``POST /v1/publish``."""
         message = body.decode(_message_decoder, await body.read(request))
         key = request.headers.get(IDEMPOTENCY_KEY)
-        return _accepted(await self._send(message, key))
+        return body.answer(await self._send(message, key), 202)
 
     async def batch(self, request: web.Request) -> web.Response:
         """``POST /v1/publish/batch``: in order."""
@@ -128,7 +112,7 @@ class Publisher:
             some = messages[start : start + TURN]
             results += await asyncio.gather(*(self._item(bytes(message)) for message in some))
             await asyncio.sleep(0)
-        return _accepted(BatchResponse(results))
+        return body.answer(BatchResponse(results), 202)
 
     async def _item(self, text: bytes) -> BatchItem:
         try:
@@ -158,7 +142,7 @@ class Publisher:
         for index, (topic, field) in enumerate(targets, 1):
             if topic not in results:
                 send = partial(
-                    self._relay.publish,
+                    self._publisher.publish,
                     topic,
                     message.event,
                     payload,
@@ -258,7 +242,3 @@ def _refused(*reasons: Problem) -> Refusal:
     headers = BUS_UNAVAILABLE.headers if first.status == BUS_UNAVAILABLE.status else {}
     errors = tuple(error for each in reasons for error in each.errors)
     return Refusal(msgspec.structs.replace(first, errors=errors), headers)
-
-
-def _accepted(answer: PublishResponse | BatchResponse) -> web.Response:
-    return web.Response(body=_encode(answer), status=202, content_type="application/json")

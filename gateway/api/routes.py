@@ -1,114 +1,70 @@
-"""The whole URL table of the internal listener."""
+"""Builds the application of the internal listener: its whole table of URLs."""
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.api import history_operations as of_history
 from gateway.api import operations as known
-from gateway.api import token_operations as of_tokens
-from gateway.api import user_operations as of_users
 from gateway.api.body import MAX_BODY_BYTES
 from gateway.api.docs import page
-from gateway.api.health import Exposition, Health, Readiness
+from gateway.api.health import Health, HealthState
 from gateway.api.history import Archive, HistoryCalls
-from gateway.api.keys import ApiKey, Keys, authentication
+from gateway.api.keys import Keys, authentication
 from gateway.api.openapi import document
 from gateway.api.problem import problems
-from gateway.api.publish import Publisher, Relay, Rules
-from gateway.api.tokens import Revoker, Tokens
+from gateway.api.publish import PublishCalls, Publisher
+from gateway.api.tokens import TokenCalls, TokenRevoker
 from gateway.api.user_types import ReplicaReport
-from gateway.api.users import Directory, Users
-from gateway.auth.rules import PersonalTopic
+from gateway.api.users import UserCalls, UserDirectory
+from gateway.auth.rules import PersonalTopic, Rules
+from gateway.config import Config
+from gateway.metrics import Metrics
 
+_PUBLISH_PATHS: Final = frozenset({known.PUBLISH.path, known.PUBLISH_BATCH.path})
 _PAGE_POLICY: Final = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 )
 
 
-class ApiSection(Protocol):
-    """``[api]`` of the configuration."""
-
-    @property
-    def keys(self) -> Iterable[ApiKey]: ...
-
-
-class AuthSection(Protocol):
-    """``[auth]`` of the configuration."""
-
-    @property
-    def leeway_seconds(self) -> float: ...
-
-
-class LimitsSection(Protocol):
-    """``[limits]`` of the configuration."""
-
-    @property
-    def max_message_bytes(self) -> int: ...
-
-
-class Config(Protocol):
-    """As much of the configuration as the API reads."""
-
-    @property
-    def api(self) -> ApiSection: ...
-    @property
-    def auth(self) -> AuthSection: ...
-    @property
-    def limits(self) -> LimitsSection: ...
-
-
-class Count(Protocol):
-    """A counter with the label ``status``."""
-
-    def labels(self, status: str, /) -> "Count": ...
-    def inc(self) -> None: ...
-
-
-class Metrics(Exposition, Protocol):
-    """What the API counts and shows."""
-
-    @property
-    def publish_requests(self) -> Count: ...
-
-
 def build_api(
     *,
     config: Config,
-    relay: Relay,
+    publisher: Publisher,
     rules: Rules,
     personal: PersonalTopic,
-    directory: Directory,
-    revoker: Revoker,
+    directory: UserDirectory,
+    revoker: TokenRevoker,
     archive: Archive,
-    keeps: Callable[[str], bool],
     replicas: Callable[[], list[ReplicaReport]],
-    readiness: Readiness,
+    readiness: HealthState,
     metrics: Metrics,
 ) -> web.Application:
     """The application of the internal listener."""
-    publisher = Publisher(relay, rules, personal, max_payload_bytes=config.limits.max_message_bytes)
-    users = Users(directory, replicas)
-    tokens = Tokens(revoker, leeway_seconds=config.auth.leeway_seconds, clock=time.time)
-    history = HistoryCalls(archive, keeps)
+    publish = PublishCalls(
+        publisher, rules, personal, max_payload_bytes=config.limits.max_message_bytes
+    )
+    users = UserCalls(directory, replicas)
+    tokens = TokenCalls(revoker, leeway_seconds=config.auth.leeway_seconds, clock=time.time)
+    history = HistoryCalls(archive, rules)
     health = Health(readiness, metrics)
     table = (
-        (known.PUBLISH, publisher.publish),
-        (known.PUBLISH_BATCH, publisher.batch),
-        (of_users.USER, users.user),
-        (of_users.USERS_STATUS, users.status),
-        (of_users.SESSIONS, users.sessions),
-        (of_users.CLOSE_SESSIONS, users.close_all),
-        (of_users.CLOSE_SESSION, users.close_one),
-        (of_users.LEAVE_TOPIC, users.leave_topic),
-        (of_users.REPLICAS, users.replicas),
-        (of_tokens.REVOKE, tokens.revoke),
-        (of_history.READ_HISTORY, history.read),
-        (of_history.ERASE_HISTORY, history.erase),
+        (known.PUBLISH, publish.publish),
+        (known.PUBLISH_BATCH, publish.batch),
+        (known.USER, users.user),
+        (known.USERS_STATUS, users.status),
+        (known.SESSIONS, users.sessions),
+        (known.CLOSE_SESSIONS, users.close_all),
+        (known.CLOSE_SESSION, users.close_one),
+        (known.LEAVE_TOPIC, users.leave_topic),
+        (known.REPLICAS, users.replicas),
+        (known.REVOKE, tokens.revoke),
+        (known.READ_HISTORY, history.read),
+        (known.ERASE_HISTORY, history.erase),
         (known.LIVEZ, health.livez),
         (known.READYZ, health.readyz),
         (known.METRICS, health.metrics),
@@ -126,25 +82,16 @@ def build_api(
     add = {"GET": app.router.add_get, "POST": app.router.add_post, "DELETE": app.router.add_delete}
     for operation, handler in table:
         add[operation.method](operation.path, handler)
-    app.on_response_prepare.append(_PublishCounter(metrics.publish_requests))
+    app.on_response_prepare.append(partial(_count_publishes, metrics))
     return app
 
 
-class _PublishCounter:
-    """Counts publish requests by status, the refused ones too."""
-
-    _paths: Final = frozenset({known.PUBLISH.path, known.PUBLISH_BATCH.path})
-
-    def __init__(self, count: Count) -> None:
-        self._count = count
-        self._by_status: dict[int, Count] = {}
-
-    async def __call__(self, request: web.Request, response: web.StreamResponse) -> None:
-        if request.method == "POST" and request.path in self._paths:
-            count = self._by_status.get(response.status)
-            if count is None:
-                count = self._by_status[response.status] = self._count.labels(str(response.status))
-            count.inc()
+async def _count_publishes(
+    metrics: Metrics, request: web.Request, response: web.StreamResponse
+) -> None:
+    """Count publish requests by status, the refused ones too."""
+    if request.method == "POST" and request.path in _PUBLISH_PATHS:
+        metrics.publish_requests.labels(str(response.status)).inc()
 
 
 def _fixed(body: bytes, media_type: str) -> Handler:

@@ -1,4 +1,4 @@
-"""The call that revokes tokens."""
+"""Revokes tokens: ``POST /v1/tokens/revoke``."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -82,7 +82,7 @@ class RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
 _decoder: Final = msgspec.json.Decoder(RevokeRequest)
 
 
-class Revoker(Protocol):
+class TokenRevoker(Protocol):
     """Revokes on all replicas."""
 
     async def revoke(self, revocation: Revocation, /) -> tuple[int, Cover]:
@@ -93,7 +93,7 @@ class Revoker(Protocol):
         """
 
 
-class Tokens:
+class TokenCalls:
     """The call.
 
     Args:
@@ -102,7 +102,7 @@ class Tokens:
     """
 
     def __init__(
-        self, revoker: Revoker, *, leeway_seconds: float, clock: Callable[[], float]
+        self, revoker: TokenRevoker, *, leeway_seconds: float, clock: Callable[[], float]
     ) -> None:
         self._revoker = revoker
         self._leeway_seconds = leeway_seconds
@@ -129,11 +129,8 @@ class Tokens:
                 "learn of it when the bus is back, if this replica lives until then."
             )
             raise refusal(BUS_UNAVAILABLE, text) from None
-        return web.Response(
-            body=msgspec.json.encode(
-                Disconnected(
-                    disconnected=closed, complete=cover.complete, missing_replicas=cover.missing
-                )
-            ),
-            content_type="application/json",
+        return body.answer(
+            Disconnected(
+                disconnected=closed, complete=cover.complete, missing_replicas=cover.missing
+            )
         )

@@ -1,4 +1,4 @@
-"""What requests and answers look like: the same types validate bodies and generate the OpenAPI document.
+"""The bodies of requests and answers: these types validate them and generate the OpenAPI document.
 
 Unknown fields are refused, so that nobody takes them for heeded.
 """

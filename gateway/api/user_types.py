@@ -1,4 +1,4 @@
-"""What the calls about users, sessions and replicas take and answer."""
+"""The bodies of requests and answers about users, sessions and replicas."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -13,16 +13,13 @@ MAX_USERS: Final = 1000
 """Users of one status request."""
 
 _COMPLETE: Final = Meta(description="Whether every replica that has something to say answered.")
+_ONLINE: Final = Meta(description="Whether she has a session, or had one a few seconds ago.")
+_SESSIONS: Final = Meta(description="How many she has on all replicas.")
 _MISSING: Final = Meta(description="Replicas that should have answered within 500 ms and did not.")
 
 
 class Covered(msgspec.Struct, kw_only=True):
-    """Who an answer is from.
-
-    Attributes:
-        complete: Whether it is the whole truth.
-        missing_replicas: Who did not answer.
-    """
+    """Who an answer is from."""
 
     complete: Annotated[bool, _COMPLETE]
     missing_replicas: Annotated[tuple[str, ...], _MISSING]
@@ -32,10 +29,8 @@ class UserReport(Covered, kw_only=True):
     """Whether a user is there."""
 
     user: Annotated[str, Meta(description="The user, as she was asked for.")]
-    online: Annotated[
-        bool, Meta(description="Whether she has a session, or had one a few seconds ago.")
-    ]
-    sessions: Annotated[int, Meta(description="How many she has on all replicas.")]
+    online: Annotated[bool, _ONLINE]
+    sessions: Annotated[int, _SESSIONS]
     last_seen_at: Annotated[
         str | None, Meta(description="RFC 3339, UTC; null when nobody remembers her.")
     ]
@@ -53,10 +48,8 @@ class StatusRequest(msgspec.Struct, forbid_unknown_fields=True):
 class UserStatus(msgspec.Struct):
     """Whether a user is there."""
 
-    online: Annotated[
-        bool, Meta(description="Whether she has a session, or had one a few seconds ago.")
-    ]
-    sessions: Annotated[int, Meta(description="How many she has on all replicas.")]
+    online: Annotated[bool, _ONLINE]
+    sessions: Annotated[int, _SESSIONS]
 
 
 class StatusReport(Covered, kw_only=True):

@@ -1,4 +1,4 @@
-"""Calls about users, their sessions, and the replicas they are on."""
+"""Answers what is known of users, their sessions and the replicas, and closes sessions."""
 
 import re
 from collections.abc import Callable
@@ -32,10 +32,9 @@ MAX_EXCEPTIONS: Final = 100
 
 _SESSION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _status_decoder = msgspec.json.Decoder(StatusRequest)
-_encode = msgspec.json.Encoder().encode
 
 
-class Directory(Protocol):
+class UserDirectory(Protocol):
     """The users of the whole cluster."""
 
     async def presences(self, users: list[str], /) -> tuple[dict[str, Presence], Cover]:
@@ -56,14 +55,16 @@ class Directory(Protocol):
         """Take a user off a topic; returns how many channels ended."""
 
 
-class Users:
+class UserCalls:
     """The calls.
 
     Args:
         replicas: All replicas that are alive.
     """
 
-    def __init__(self, directory: Directory, replicas: Callable[[], list[ReplicaReport]]) -> None:
+    def __init__(
+        self, directory: UserDirectory, replicas: Callable[[], list[ReplicaReport]]
+    ) -> None:
         self._directory = directory
         self._replicas = replicas
 
@@ -72,7 +73,7 @@ class Users:
         user = name_in(request, "user")
         found, cover = await self._directory.presences([user])
         seen = found[user].last_seen_at or await self._directory.last_seen(user)
-        return _answer(
+        return body.answer(
             UserReport(
                 user=user,
                 online=found[user].online,
@@ -89,14 +90,14 @@ class Users:
         users = list(dict.fromkeys(asked.users))
         found, cover = await self._directory.presences(users)
         states = {user: UserStatus(each.online, each.sessions) for user, each in found.items()}
-        return _answer(
+        return body.answer(
             StatusReport(users=states, complete=cover.complete, missing_replicas=cover.missing)
         )
 
     async def sessions(self, request: web.Request) -> web.Response:
         """``GET /v1/users/{user}/sessions``."""
         items, cover = await self._directory.sessions(name_in(request, "user"))
-        return _answer(
+        return body.answer(
             SessionList(
                 items=[SessionReport.of(item) for item in items],
                 complete=cover.complete,
@@ -127,17 +128,17 @@ class Users:
         """``DELETE /v1/topics/{topic}/users/{user}``."""
         topic, user = name_in(request, "topic"), name_in(request, "user")
         removed, cover = await self._directory.leave_topic(user, topic)
-        return _answer(
+        return body.answer(
             Removed(removed=removed, complete=cover.complete, missing_replicas=cover.missing)
         )
 
     async def replicas(self, _: web.Request) -> web.Response:
         """``GET /v1/replicas``."""
-        return _answer(ReplicaList(self._replicas()))
+        return body.answer(ReplicaList(self._replicas()))
 
     async def _close(self, user: str, only: tuple[str, ...], keep: tuple[str, ...]) -> web.Response:
         closed, cover = await self._directory.close(user, only=only, keep=keep)
-        return _answer(
+        return body.answer(
             Disconnected(
                 disconnected=closed, complete=cover.complete, missing_replicas=cover.missing
             )
@@ -155,7 +156,3 @@ def name_in(request: web.Request, field: str) -> str:
     if not name_fits(name):
         raise body.invalid(FieldError(field, f"has more than {MAX_NAME_BYTES} bytes of UTF-8"))
     return name
-
-
-def _answer(report: msgspec.Struct) -> web.Response:
-    return web.Response(body=_encode(report), content_type="application/json")

@@ -1,4 +1,4 @@
-"""From the history, as it is stored, to what the API shows of it."""
+"""Reads the stored history of a topic for the API, page by page, and erases it."""
 
 from gateway.api.history import HistoryItem, item
 from gateway.bus.envelope import EnvelopeError, decode

@@ -1,4 +1,4 @@
-"""Builds what belongs to clients and connects it: who may come, who has to go, how they connect."""
+"""Builds and connects the parts that serve clients: admission, revocation, WebSocket and long-poll."""
 
 import time
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Fetching a small JSON document, with bounds on its size and on the time it takes."""
+"""Fetches a small JSON document by HTTP, with bounds on its size and time: the key set of tokens."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The two listeners: sockets bound, applications served on them, and an end to it."""
+"""Opens and closes the two HTTP listeners, the public and the internal one."""
 
 import ssl
 

@@ -1,4 +1,4 @@
-"""A replica: all its parts, built, started and stopped."""
+"""Builds, starts and stops a replica: all parts of one gateway process."""
 
 import asyncio
 import gc
@@ -15,12 +15,12 @@ from aiohttp import web
 
 from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
-from gateway.app import leaving
+from gateway.app import shutdown
 from gateway.app.archive import StoredArchive
+from gateway.app.backend_facts import BackendFacts
 from gateway.app.clients import ClientParts
 from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
 from gateway.app.supervisor import Supervisor
-from gateway.app.telling import ToldBackend
 from gateway.app.users import UserParts
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.bus import open_bus
@@ -36,7 +36,7 @@ from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
 from gateway.metrics import Metrics, UpstreamCounters
 from gateway.relay import Relay
-from gateway.sessions.commands import COMMANDS
+from gateway.sessions import commands
 from gateway.tracker.core import Tracker
 from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.transport.longpoll.sessions import Poll, Push
@@ -118,7 +118,7 @@ class Gateway:
             config.server.replica,
             self._bus,
             subjects,
-            (*COMMANDS, Poll, Push),
+            (*commands.ALL, Poll, Push),
             peers=core.peers,
             undecodable=metrics.bus_dropped.inc,
         )
@@ -153,7 +153,7 @@ class Gateway:
             relay=self._relay,
             personal=personal,
             metrics=metrics,
-            facts=ToldBackend(self._outbox),
+            facts=BackendFacts(self._outbox),
             superseded=self._superseded,
         )
         self._clients = ClientParts(
@@ -172,7 +172,7 @@ class Gateway:
         self._revoker = self._clients.revoker
         self._readiness = Readiness(
             self._connections,
-            self._bus,
+            lambda: None if self._bus.connected else "bus_down",
             self._supervisor.doubt,
             self._revoker.doubt,
             self._history_doubt,
@@ -191,13 +191,12 @@ class Gateway:
         self._public.on_shutdown.append(self._let_go)
         self._internal = api.build_api(
             config=config,
-            relay=self._relay,
+            publisher=self._relay,
             rules=rules,
             personal=personal,
             directory=self._users.directory,
             revoker=self._revoker,
             archive=StoredArchive(self._relay),
-            keeps=lambda topic: rules.history(topic) is not None,
             replicas=self._replicas,
             readiness=self._readiness,
             metrics=metrics,
@@ -233,11 +232,11 @@ class Gateway:
             await public.cleanup()  # nobody is moved by a process that must not go on
         else:
             await self._drain.run()
-        await leaving.finish(
+        await shutdown.finish(
             sockets=self._end_sockets(public),
-            callbacks=self._clients.callbacks,
+            finish_callbacks=self._clients.callbacks.finish,
             hand_over=self._hand_over(),
-            outbox=self._outbox,
+            close_outbox=self._outbox.close,
             pushes_dropped=self._metrics.messages_dropped.labels("closing").inc,
         )
         await self._supervisor.stop()

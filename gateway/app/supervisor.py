@@ -1,4 +1,4 @@
-"""Owns the tasks that last as long as the replica: none of them dies unnoticed."""
+"""Owns the tasks that run as long as the replica: one that dies is logged and ends the process."""
 
 import asyncio
 import math

@@ -20,7 +20,7 @@ from gateway.config import Config
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.book import Sessions
-from gateway.sessions.commands import Close, Count, Inherit, List, Missed, Return, Vouchers
+from gateway.sessions.commands import CloseSessions, Count, Inherit, List, Missed, Return, Vouchers
 from gateway.sessions.directory import Directory
 from gateway.sessions.facts import Facts
 from gateway.sessions.last_seen import LastSeen
@@ -113,7 +113,7 @@ class UserParts:
         cluster.listen(Control.TRACKER, self.tracker.receive)
         cluster.handle(Count, self.directory.count_here, others=self.directory.others)
         cluster.handle(List, self.directory.list_here)
-        cluster.handle(Close, self.directory.close_here)
+        cluster.handle(CloseSessions, self.directory.close_here)
         cluster.handle(Vouchers, reporter.standing)
         cluster.handle(Inherit, reporter.inherit)
         cluster.handle(Missed, reporter.knows)

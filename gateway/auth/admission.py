@@ -1,4 +1,4 @@
-"""Who may connect and who may join: tokens and rules put together."""
+"""Decides who may connect and who may join which topic, by tokens and channel rules."""
 
 import time
 
@@ -6,7 +6,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.auth.claims import Claims
-from gateway.auth.refusal import Refusal
+from gateway.auth.refusal import TokenRefusal
 from gateway.auth.rules import Rule, Rules
 from gateway.auth.tokens import TokenVerifier
 from gateway.errors import TokenError
@@ -61,12 +61,12 @@ class Admission:
             return await self._verifier.verify(token)
         if self._believed_user and user_id:
             if not self._verifier.is_user(user_id):
-                raise TokenError(Refusal.CLAIMS)
+                raise TokenError(TokenRefusal.CLAIMS)
             # as if a token had been made for it just now
             return Claims(user_id, float("inf"), issued_at=time.time())
         if self._anonymous or self._asked:
             return None
-        raise TokenError(Refusal.NO_TOKEN)
+        raise TokenError(TokenRefusal.NO_TOKEN)
 
     def named(self, user: str | None, claims: Claims | None) -> Claims | None:
         """Who a client is, when the backend was asked and perhaps named a user.
@@ -77,10 +77,10 @@ class Admission:
         """
         if user is None:
             if claims is None and not self._anonymous:
-                raise TokenError(Refusal.NO_TOKEN)
+                raise TokenError(TokenRefusal.NO_TOKEN)
             return claims
         if not self._verifier.is_user(user):
-            raise TokenError(Refusal.UPSTREAM_USER)
+            raise TokenError(TokenRefusal.UPSTREAM_USER)
         if claims is None:
             return Claims(user, float("inf"), issued_at=time.time())
         return self._verifier.unrevoked(replace(claims, user=user, subject=claims.user))
@@ -93,7 +93,7 @@ class Admission:
         """
         fresh = await self._verifier.verify(token)
         if known is None or fresh.user != (known.subject or known.user):
-            raise TokenError(Refusal.SUBJECT)
+            raise TokenError(TokenRefusal.SUBJECT)
         return self._verifier.unrevoked(replace(fresh, user=known.user, subject=known.subject))
 
     def join(self, topic: str, claims: Claims | None) -> Decision:

@@ -1,11 +1,14 @@
-"""What a token says of its bearer, and the shape each claim must have."""
+"""The claims of a token, and the shape each must have.
+
+The function of a claim raises :class:`~gateway.errors.TokenError` where the claim has another shape.
+"""
 
 import re
 from typing import Final
 
 import msgspec
 
-from gateway.auth.refusal import Refusal
+from gateway.auth.refusal import TokenRefusal
 from gateway.device import Device, parse_device
 from gateway.errors import TokenError
 from gateway.protocol.reserved import MAX_NAME_BYTES
@@ -70,80 +73,56 @@ class Claims(msgspec.Struct, frozen=True, gc=False):
 
 
 def time_of(value: object) -> float:
-    """A time (RFC 7519, section 2, NumericDate): unix seconds.
-
-    Raises:
-        TokenError: It is something else.
-    """
+    """A time (RFC 7519, section 2, NumericDate): unix seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > _MAX_TIME:
-        raise TokenError(Refusal.CLAIMS)
+        raise TokenError(TokenRefusal.CLAIMS)
     return float(value)
 
 
 def id_of(value: object) -> str | None:
-    """The claim ``jti``.
-
-    Raises:
-        TokenError: It is no string, empty or too long.
-    """
+    """The claim ``jti``: a string of 1 to :data:`MAX_ID_CHARACTERS` characters."""
     if value is None:
         return None
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARACTERS:
-        raise TokenError(Refusal.CLAIMS)
+        raise TokenError(TokenRefusal.CLAIMS)
     return value
 
 
 def device_of(value: object) -> Device | None:
-    """The claim ``device``.
-
-    Raises:
-        TokenError: It is no description of a device.
-    """
+    """The claim ``device``: see :func:`gateway.device.parse_device`."""
     if value is None:
         return None
     try:
         return parse_device(value)
     except ValueError:
-        raise TokenError(Refusal.CLAIMS) from None
+        raise TokenError(TokenRefusal.CLAIMS) from None
 
 
 def max_sessions_of(value: object) -> int | None:
-    """The claim ``max_sessions``.
-
-    Raises:
-        TokenError: It is no whole number, or out of range.
-    """
+    """The claim ``max_sessions``: a whole number from 1 to :data:`MAX_SESSIONS`."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SESSIONS:
-        raise TokenError(Refusal.CLAIMS)
+        raise TokenError(TokenRefusal.CLAIMS)
     return value
 
 
 def presence_of(value: object, max_bytes: int) -> bytes:
-    """The claim ``presence``, as JSON.
-
-    Raises:
-        TokenError: It is no object, or longer than ``max_bytes``.
-    """
+    """The claim ``presence``: an object, as JSON of at most ``max_bytes``."""
     if value is None:
         return NO_PRESENCE
     encoded = msgspec.json.encode(value) if isinstance(value, dict) else b""
     if not encoded or len(encoded) > max_bytes:
-        raise TokenError(Refusal.CLAIMS)
+        raise TokenError(TokenRefusal.CLAIMS)
     return encoded
 
 
 def topics_of(value: object) -> tuple[str, ...]:
-    """The claim ``topics``: patterns, each a topic or a ``prefix*``.
-
-    Raises:
-        TokenError: They are too many, or one is no pattern.
-    """
+    """The claim ``topics``: at most :data:`MAX_TOPICS` patterns, each a topic or a ``prefix*``."""
     if value is None:
         return ()
     if not isinstance(value, list) or len(value) > MAX_TOPICS or not all(map(_is_pattern, value)):
-        raise TokenError(Refusal.CLAIMS)
+        raise TokenError(TokenRefusal.CLAIMS)
     return tuple(value)
 
 

@@ -1,4 +1,4 @@
-"""Keys as an identity provider publishes them: a JSON Web Key set (RFC 7517, section 5)."""
+"""Reads the keys that an identity provider publishes, a JSON Web Key set (RFC 7517, section 5)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -64,9 +64,8 @@ def read_jwk(jwk: object) -> Key:
     if not isinstance(jwk, dict):
         raise UnusableKey("is no object")
     kind, key_id = jwk.get("kty"), jwk.get("kid")
-    if (
-        not isinstance(kind, str) or kind not in _PUBLIC
-    ):  # among them oct, a secret: it is none here
+    # another type is, among others, oct: a shared secret, which nobody should publish
+    if not isinstance(kind, str) or kind not in _PUBLIC:
         raise UnusableKey("is of another type")
     if key_id is not None and not isinstance(key_id, str):
         raise UnusableKey("has a key id that is no string")

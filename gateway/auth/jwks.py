@@ -1,4 +1,4 @@
-"""The keys of an identity provider: fetched, kept, and fetched again when they change.
+"""Fetches the keys of an identity provider, keeps them, and fetches them again when they change.
 
 How an address is fetched is the caller's business, who bounds the size and the time of it.
 """
@@ -14,7 +14,7 @@ import structlog
 from gateway.auth.jwk import read_key_set
 from gateway.auth.jws import Jws
 from gateway.auth.keys import Key, KeySet
-from gateway.auth.refusal import Refusal
+from gateway.auth.refusal import TokenRefusal
 from gateway.errors import FetchError, TokenError
 from gateway.log import background_error
 from gateway.singleflight import CallCancelled, SingleFlight
@@ -79,10 +79,10 @@ class FetchedKeys:
         if self._keys is None or (jws.key_id is not None and not self._keys.knows(jws.key_id)):
             await self._ask()
         if self._keys is None:
-            raise TokenError(Refusal.KEYS_UNAVAILABLE)
+            raise TokenError(TokenRefusal.KEYS_UNAVAILABLE)
         found = self._keys.find(jws)
         if not found and jws.key_id is not None and self._keys.knows(jws.key_id):
-            raise TokenError(Refusal.ALGORITHM)
+            raise TokenError(TokenRefusal.ALGORITHM)
         return found
 
     async def run(self) -> None:
@@ -105,9 +105,8 @@ class FetchedKeys:
 
     async def _refresh(self) -> None:
         """Fetch once, together with whoever else is waiting for that."""
-        with contextlib.suppress(
-            CallCancelled
-        ):  # then there are the keys there were before, if any
+        # cancelled, there are the keys there were before, if any
+        with contextlib.suppress(CallCancelled):
             await self._fetches.share(None, self._fetch_keys)
 
     async def _fetch_keys(self) -> None:

@@ -1,4 +1,4 @@
-"""A token as it is signed: the compact form of a JSON Web Signature (RFC 7515, section 7.1).
+"""Parses a token's signed form, the compact JSON Web Signature (RFC 7515, section 7.1).
 
 A token is read once and then tried with as many keys as may have signed it. Nothing in it is believed here.
 """
@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.auth.refusal import Refusal
+from gateway.auth.refusal import TokenRefusal
 from gateway.errors import TokenError
 
 MAX_TOKEN_BYTES: Final = 7168
@@ -29,9 +29,7 @@ class Jws(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         algorithm: What the header says of it: to find keys by, never to verify with.
         key_id: ``kid``, which of the signer's keys it is; None where the header does not say.
-        payload: JSON that claims something.
         signed: What the signature is of.
-        signature: As bytes.
     """
 
     algorithm: str
@@ -60,7 +58,7 @@ def parse(token: str) -> Jws:
         TokenError: It is too long or malformed.
     """
     if len(token) > MAX_TOKEN_BYTES:
-        raise TokenError(Refusal.TOO_LONG)
+        raise TokenError(TokenRefusal.TOO_LONG)
     try:
         encoded = token.encode("ascii")
         head, payload, signature = encoded.split(b".")
@@ -68,7 +66,7 @@ def parse(token: str) -> Jws:
         # Section 4.1.11: extensions that a reader must understand; this one understands none. An unencoded
         # payload (RFC 7797) is one of them, and has to be refused where the signer forgot to say so.
         if header.crit is not msgspec.UNSET or not header.b64:
-            raise TokenError(Refusal.MALFORMED)
+            raise TokenError(TokenRefusal.MALFORMED)
         return Jws(
             header.alg,
             header.kid,
@@ -77,7 +75,7 @@ def parse(token: str) -> Jws:
             _decode(signature),
         )
     except UNREADABLE:
-        raise TokenError(Refusal.MALFORMED) from None
+        raise TokenError(TokenRefusal.MALFORMED) from None
 
 
 def _decode(segment: bytes) -> bytes:

@@ -1,9 +1,9 @@
-"""Why a token is refused."""
+"""The reasons for which a token is refused."""
 
 from enum import StrEnum
 
 
-class Refusal(StrEnum):
+class TokenRefusal(StrEnum):
     """Stable labels for log and metric; ``docs/authentication.md`` says what to do about each."""
 
     NO_TOKEN = "no_token"  # noqa: S105 -- a label, like all that follow

@@ -1,4 +1,4 @@
-"""Revoked tokens: those that are refused although their signature and times are good.
+"""Keeps the revoked tokens: those refused although their signature and times are good.
 
 Pure: the clock is injected. How replicas tell each other is not known here.
 """
@@ -60,7 +60,6 @@ class Revocations:
         self._issued_before: dict[tuple[Claim, str], float] = {}
 
     def __len__(self) -> int:
-        """How many are kept."""
         return len(self._issued_before)
 
     def add(self, revocation: Revocation) -> bool:

@@ -1,4 +1,4 @@
-"""Channel rules: the configured policy for topics matching a pattern."""
+"""Channel rules: what clients may do on the topics that match a pattern."""
 
 import re
 from collections.abc import Iterable
@@ -7,13 +7,14 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from gateway.auth.claims import Claims
 from gateway.protocol.reserved import MAX_NAME_BYTES
 from gateway.retention import Retention
 
-Join: TypeAlias = Literal["anyone", "authenticated", "token", "upstream"]
-Push: TypeAlias = Literal["deny", "broadcast", "upstream"]
+JoinMode: TypeAlias = Literal["anyone", "authenticated", "token", "upstream"]
+PushMode: TypeAlias = Literal["deny", "broadcast", "upstream"]
 SlowConsumer: TypeAlias = Literal["disconnect", "drop"]
-Presence: TypeAlias = bool | Literal["count"]
+PresenceMode: TypeAlias = bool | Literal["count"]
 
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _MATCH_CACHE: Final = 16_384  # topics in use on a replica are matched over and over
@@ -25,13 +26,13 @@ class ChannelPolicy(Protocol):
     @property
     def pattern(self) -> str: ...
     @property
-    def join(self) -> Join: ...
+    def join(self) -> JoinMode: ...
     @property
-    def push(self) -> Push: ...
+    def push(self) -> PushMode: ...
     @property
     def echo(self) -> bool: ...
     @property
-    def presence(self) -> Presence: ...
+    def presence(self) -> PresenceMode: ...
     @property
     def history(self) -> Retention | None: ...
     @property
@@ -48,10 +49,10 @@ class PersonalTopic(msgspec.Struct, frozen=True):
     """
 
     pattern: str
-    join: Join = "authenticated"
-    push: Push = "deny"
+    join: JoinMode = "authenticated"
+    push: PushMode = "deny"
     echo: bool = True
-    presence: Presence = False
+    presence: PresenceMode = False
     history: Retention | None = None
     slow_consumer: SlowConsumer = "disconnect"
     upstream_url: str = ""
@@ -66,44 +67,27 @@ class PersonalTopic(msgspec.Struct, frozen=True):
         return self.pattern.replace("{sub}", user)
 
 
-class NamedClaims(Protocol):
-    """The claims of a token."""
-
-    def admits_topic(self, topic: str, /) -> bool:
-        """Whether the claim ``topics`` names a topic."""
-
-    def get(self, name: str, /) -> str | None:
-        """A claim that is a string; None where there is none."""
-
-
 class Rule(msgspec.Struct, frozen=True):
-    """A channel rule.
+    """A channel rule; what is not explained here is a key of ``[[channels]]``.
 
     Attributes:
         pattern: Exact, ``prefix*``, or with placeholders such as ``user:{sub}``.
         matcher: The pattern compiled; its groups are the placeholders.
         claims: Names of the placeholders, in order.
-        join: Who may join, before a backend is asked.
-        push: What a client's push does.
-        echo: Whether the pusher gets its own broadcast.
-        presence: Whether members see who else is there, or how many.
-        history: What is kept of its topics; None for nothing.
-        slow_consumer: What happens to a socket that is behind.
-        upstream_url: The backend of these topics; empty for the one of all.
     """
 
     pattern: str
     matcher: re.Pattern[str]
     claims: tuple[str, ...]
-    join: Join
-    push: Push
+    join: JoinMode
+    push: PushMode
     echo: bool
-    presence: Presence
+    presence: PresenceMode
     history: Retention | None
     slow_consumer: SlowConsumer
     upstream_url: str
 
-    def admits(self, topic: str, claims: NamedClaims | None) -> bool:
+    def admits(self, topic: str, claims: Claims | None) -> bool:
         """Whether a socket with these claims may join a topic this rule matches, or ask a backend to.
 
         Args:

@@ -1,4 +1,4 @@
-"""Tokens: JSON Web Tokens (RFC 7519) that say who a client is."""
+"""Verifies and mints tokens: JSON Web Tokens (RFC 7519) that say who a client is."""
 
 import time
 import warnings
@@ -21,7 +21,7 @@ from gateway.auth.claims import (
 from gateway.auth.jwks import FetchedKeys
 from gateway.auth.jws import UNREADABLE, Jws, parse
 from gateway.auth.keys import HS256, PUBLIC_ALGORITHMS, KeySettings, configured_keys
-from gateway.auth.refusal import Refusal
+from gateway.auth.refusal import TokenRefusal
 from gateway.errors import TokenError
 
 __all__ = ["Claims", "TokenSettings", "TokenVerifier", "mint"]
@@ -98,7 +98,7 @@ class TokenVerifier:
             TokenError: The token behind them has been called back.
         """
         if self._revoked(claims):
-            raise TokenError(Refusal.REVOKED)
+            raise TokenError(TokenRefusal.REVOKED)
         return claims
 
     def is_user(self, name: str) -> bool:
@@ -119,17 +119,17 @@ class TokenVerifier:
                 return
         elif not keys:
             keyless = self._fetched is None and not self._keys
-            raise TokenError(Refusal.NO_KEYS if keyless else Refusal.ALGORITHM)
-        raise TokenError(Refusal.SIGNATURE if keys else Refusal.KEY)
+            raise TokenError(TokenRefusal.NO_KEYS if keyless else TokenRefusal.ALGORITHM)
+        raise TokenError(TokenRefusal.SIGNATURE if keys else TokenRefusal.KEY)
 
     def _claims(self, encoded: bytes) -> Claims:
         try:
             payload = _payload.decode(encoded)
         except UNREADABLE:
-            raise TokenError(Refusal.MALFORMED) from None
+            raise TokenError(TokenRefusal.MALFORMED) from None
         user = payload.get("sub")
         if not isinstance(user, str) or not self.is_user(user):
-            raise TokenError(Refusal.CLAIMS)
+            raise TokenError(TokenRefusal.CLAIMS)
         issued_at, expires_at = time_of(payload.get("iat")), time_of(payload.get("exp"))
         self._check_times(issued_at, expires_at, payload.get("nbf"))
         self._check_parties(payload.get("iss"), payload.get("aud"))
@@ -150,21 +150,21 @@ class TokenVerifier:
         leeway, now = self._settings.leeway_seconds, self._clock()
         begins_at = issued_at if not_before is None else max(issued_at, time_of(not_before))
         if begins_at > now + leeway:
-            raise TokenError(Refusal.NOT_YET_VALID)
+            raise TokenError(TokenRefusal.NOT_YET_VALID)
         if expires_at <= now - leeway:
-            raise TokenError(Refusal.EXPIRED)
+            raise TokenError(TokenRefusal.EXPIRED)
         if expires_at - issued_at > self._settings.max_token_seconds:
-            raise TokenError(Refusal.LIFETIME)
+            raise TokenError(TokenRefusal.LIFETIME)
 
     def _check_parties(self, issuer: object, audience: object) -> None:
         """Who signed the token (RFC 7519, section 4.1.1) and for whom (4.1.3)."""
         wanted = self._settings.issuer
         if wanted and issuer != wanted:
-            raise TokenError(Refusal.CLAIMS if issuer is None else Refusal.ISSUER)
+            raise TokenError(TokenRefusal.CLAIMS if issuer is None else TokenRefusal.ISSUER)
         wanted = self._settings.audience
         audiences = audience if isinstance(audience, list) else [audience]
         if wanted and wanted not in audiences:
-            raise TokenError(Refusal.CLAIMS if audience is None else Refusal.AUDIENCE)
+            raise TokenError(TokenRefusal.CLAIMS if audience is None else TokenRefusal.AUDIENCE)
 
 
 def mint(

@@ -194,7 +194,7 @@ class NatsLink:
 
     async def _watch(self, pending: Callable[[int], None]) -> None:
         try:
-            while self.client.sends and not self.lost.is_set():
+            while self.client.works and not self.lost.is_set():
                 pending(self.client.unsent_bytes)
                 self.client.requests.expire()
                 await asyncio.sleep(WATCH_SECONDS)

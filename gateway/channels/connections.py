@@ -9,7 +9,7 @@ from itertools import count
 from gateway.auth.claims import Claims
 from gateway.channels.callbacks import Callbacks
 from gateway.channels.connection import Connection
-from gateway.config import Limits
+from gateway.config import LimitsSettings
 from gateway.metrics import Metrics
 from gateway.wheel import TimerWheel
 
@@ -40,7 +40,7 @@ class Connections:
         self,
         *,
         callbacks: Callbacks,
-        limits: Limits,
+        limits: LimitsSettings,
         metrics: Metrics,
         wheel: TimerWheel,
         revoked: Callable[[Claims], bool],

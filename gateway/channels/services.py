@@ -11,7 +11,7 @@ from gateway.channels.callbacks import Callbacks
 from gateway.channels.credentials import Credentials
 from gateway.channels.pushes import Pushes
 from gateway.channels.replay import Replays
-from gateway.config import Limits
+from gateway.config import LimitsSettings
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.book import Sessions
@@ -72,7 +72,7 @@ class Services:
     credentials: Credentials
     replays: Replays
     joins: JoinCount
-    limits: Limits
+    limits: LimitsSettings
     metrics: Metrics
     wheel: TimerWheel
     max_age_seconds: float

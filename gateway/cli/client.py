@@ -1,4 +1,4 @@
-"""What the commands share that talk to the API of a running gateway."""
+"""Calls the HTTP API of a running gateway, for the commands that need one."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from gateway.errors import ConfigError
 
 TIMEOUT_SECONDS: Final = 10.0
 
-Url: TypeAlias = Annotated[
+UrlOption: TypeAlias = Annotated[
     str | None, typer.Option(help="The internal listener; else from the configuration.")
 ]
-Key: TypeAlias = Annotated[
+KeyOption: TypeAlias = Annotated[
     str | None, typer.Option(help="An API key; else from the configuration.")
 ]
 

@@ -20,9 +20,9 @@ from gateway.cli.options import (
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES, missing_files, warnings
 from gateway.config.keys import KEYS
+from gateway.config.load import effective
 from gateway.config.masking import masked
 from gateway.config.reference import markdown_reference, toml_reference, toml_value
-from gateway.config.show import effective
 from gateway.errors import ConfigError
 from gateway.protocol.reserved import RESERVED_TOPIC
 

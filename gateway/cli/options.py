@@ -1,4 +1,4 @@
-"""What the commands share: options, reading the configuration, errors, and output."""
+"""Options, reading of the configuration, errors and output, as all commands have them."""
 
 import sys
 from typing import Annotated, Any, Final, TypeAlias
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, TypeAlias
 import typer
 from typer.core import TyperGroup
 
-from gateway.config import Config, Loaded, load_with_origins
+from gateway.config import Loaded, load_config
 from gateway.errors import ConfigError, GatewayError
 
 FAILED: Final = 1
@@ -75,18 +75,7 @@ def read_config(file: str | None, dev: bool, assignments: list[str] | None) -> L
     Raises:
         ConfigError: It cannot be used.
     """
-    return load_with_origins(file, dev=dev, assignments=assignments or ())
-
-
-def signing_secret(config: Config) -> str:
-    """The secret that signs tokens.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if not config.auth.secrets:
-        raise ConfigError("auth.secrets: is empty; a token cannot be signed without a secret")
-    return config.auth.secrets[0]
+    return load_config(file, dev=dev, assignments=assignments or ())
 
 
 def network_words(problem: Exception) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from gateway.cli.client import Key, Url, call
+from gateway.cli.client import KeyOption, UrlOption, call
 from gateway.cli.options import Assignments, ConfigFile, Dev, read_config, write
 
 
@@ -14,8 +14,8 @@ def publish(
     event: Annotated[str, typer.Argument(help="Name of the event.")],
     payload: Annotated[str, typer.Argument(metavar="JSON", help="A JSON object.")],
     *,
-    url: Url = None,
-    key: Key = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
     config: ConfigFile = None,
     dev: Dev = False,
     assignments: Assignments = None,

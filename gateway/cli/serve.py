@@ -11,8 +11,7 @@ from gateway.config import Config, Loaded, resolve_replica
 from gateway.config.address import reachable
 from gateway.config.check import missing_files, warnings
 from gateway.config.dev import API_KEY
-from gateway.config.load import DEFAULT
-from gateway.config.show import effective
+from gateway.config.load import DEFAULT, effective
 from gateway.errors import ConfigError
 
 _DEV: Final = """

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import msgspec
 import typer
 
-from gateway.cli.client import Key, Url, call
+from gateway.cli.client import KeyOption, UrlOption, call
 from gateway.cli.options import Assignments, ConfigFile, Dev, complain, read_config, write
 
 _COLUMNS = ("session", "device", "type", "replica", "ip", "connected at", "topics")
@@ -15,8 +15,8 @@ _COLUMNS = ("session", "device", "type", "replica", "ip", "connected at", "topic
 def sessions(
     user: Annotated[str, typer.Argument(help="The user, sub of her token.")],
     *,
-    url: Url = None,
-    key: Key = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
     config: ConfigFile = None,
     dev: Dev = False,
     assignments: Assignments = None,

@@ -1,4 +1,4 @@
-"""``gateway token``: a token to try things with."""
+"""``gateway token``: prints a token to try things with."""
 
 import re
 import time
@@ -6,7 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
-from gateway.cli.options import Assignments, ConfigFile, Dev, read_config, signing_secret, write
+from gateway.cli.options import Assignments, ConfigFile, Dev, read_config, write
+from gateway.config import Config
+from gateway.errors import ConfigError
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"([1-9]\d{0,8})([smhd]?)")
@@ -44,22 +46,38 @@ def token(
         raise typer.BadParameter(
             f"{ttl} is longer than auth.max_token_seconds, {longest} seconds", param_hint="--ttl"
         )
-    # PyJWT takes a tenth of a second to load, which other commands need not spend
-    from gateway.auth.rules import PersonalTopic  # noqa: PLC0415
-    from gateway.auth.tokens import mint  # noqa: PLC0415
+    from gateway.auth.rules import PersonalTopic  # noqa: PLC0415 -- as in sign()
 
     most = PersonalTopic(settings.sessions.personal_topic).max_user_bytes
     if not 0 < len(user.encode()) <= most:
         raise typer.BadParameter(f"must have 1 to {most} bytes", param_hint="--user")
-    write(
-        mint(
-            signing_secret(settings),
-            sub=user,
-            ttl_seconds=seconds,
-            now=time.time(),
-            device={"id": device} if device else None,
-            topics=topics,
-            audience=settings.auth.audience,
-            issuer=settings.auth.issuer,
-        )
+    write(sign(settings, user, seconds, device, topics))
+
+
+def sign(
+    config: Config,
+    user: str,
+    ttl_seconds: int,
+    device: str | None = None,
+    topics: list[str] | None = None,
+) -> str:
+    """A token signed with the first of ``auth.secrets``.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    # PyJWT takes a tenth of a second to load, which other commands need not spend
+    from gateway.auth.tokens import mint  # noqa: PLC0415
+
+    if not config.auth.secrets:
+        raise ConfigError("auth.secrets: is empty; a token cannot be signed without a secret")
+    return mint(
+        config.auth.secrets[0],
+        sub=user,
+        ttl_seconds=ttl_seconds,
+        now=time.time(),
+        device={"id": device} if device else None,
+        topics=topics,
+        audience=config.auth.audience,
+        issuer=config.auth.issuer,
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import time
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -15,10 +14,9 @@ from gateway.cli.options import (
     Failure,
     network_words,
     read_config,
-    signing_secret,
     write,
 )
-from gateway.config import Config
+from gateway.cli.token import sign
 from gateway.config.address import reachable
 
 if TYPE_CHECKING:
@@ -65,26 +63,13 @@ def watch(
     token = (
         None
         if settings.auth.allow_anonymous and not settings.auth.secrets
-        else _token(settings, user)
+        else sign(settings, user, settings.auth.max_token_seconds)
     )
     heartbeat = min(LONGEST_HEARTBEAT_SECONDS, settings.limits.idle_timeout_seconds / 3)
     try:
         asyncio.run(_watch(f"{base}/socket/websocket", topic, token, count, heartbeat))
     except KeyboardInterrupt:
         return  # how a tail ends
-
-
-def _token(config: Config, user: str) -> str:
-    from gateway.auth.tokens import mint  # noqa: PLC0415 -- as in gateway.cli.token
-
-    return mint(
-        signing_secret(config),
-        sub=user,
-        ttl_seconds=config.auth.max_token_seconds,
-        now=time.time(),
-        audience=config.auth.audience,
-        issuer=config.auth.issuer,
-    )
 
 
 async def _watch(

@@ -2,6 +2,6 @@
 
 from gateway.cluster.calls import Answers, Cover
 from gateway.cluster.cluster import Cluster
-from gateway.cluster.command import Command, LongCommand, Subscribers
+from gateway.cluster.command import Caller, Command, LongCommand, Subscribers
 
-__all__ = ["Answers", "Cluster", "Command", "Cover", "LongCommand", "Subscribers"]
+__all__ = ["Answers", "Caller", "Cluster", "Command", "Cover", "LongCommand", "Subscribers"]

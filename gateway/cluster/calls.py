@@ -82,7 +82,7 @@ class Answers(msgspec.Struct, Generic[A], frozen=True):
         return Answers(read, Cover(tuple(sorted(missing)), self.cover.complete and not missing))
 
 
-class Call:
+class PendingCall:
     """One call that waits for its answers.
 
     Args:
@@ -106,7 +106,7 @@ class Call:
         if answer.part == len(parts):
             parts.append(answer.body)
             if not answer.more:
-                self._bodies[answer.replica] = b"".join(parts)
+                self._bodies[answer.replica] = b"".join(self._parts.pop(answer.replica))
                 self._open_ended = False
         self._look()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
 from inspect import isawaitable
 from itertools import count
-from typing import Any, NamedTuple, TypeVar, Union
+from typing import Any, TypeAlias, TypeVar, Union
 
 import msgspec
 import structlog
@@ -18,7 +18,7 @@ from gateway.cluster.calls import (
     ANSWER_SECONDS,
     Answer,
     Answers,
-    Call,
+    PendingCall,
     Request,
     decode_answer,
     decode_request,
@@ -42,12 +42,7 @@ _log = structlog.get_logger(__name__)
 A = TypeVar("A")
 C = TypeVar("C", bound=Command[Any])
 
-
-class _Handler(NamedTuple):
-    """Carries out a command, and names other replicas that have an answer too."""
-
-    function: Callable[[Any], Any]
-    others: Callable[[Any], Iterable[str]]
+_Handler: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Iterable[str]]]
 
 
 class Cluster:
@@ -86,7 +81,7 @@ class Cluster:
         }
         self._handlers: dict[type[Command[Any]], _Handler] = {}
         self._listeners: dict[Control, Callable[[bytes], None]] = {}
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, PendingCall] = {}
         self._numbers = count()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -123,7 +118,7 @@ class Cluster:
         """
         if command not in self._answer_decoders:
             raise LookupError(f"{command.__name__} is none of the commands")
-        self._handlers[command] = _Handler(function, others)
+        self._handlers[command] = function, others
 
     def listen(self, kind: Control, listener: Callable[[bytes], None]) -> None:
         """Pass on what replicas tell each other, one of :data:`TOLD`.
@@ -211,11 +206,12 @@ class Cluster:
         """
         here: dict[str, A] = {}
         if not isinstance(to, Subscribers) and self.replica in to:
-            answer = self._handlers[type(command)].function(command)
+            function, _ = self._handlers[type(command)]
+            answer = function(command)
             here[self.replica] = await answer if isawaitable(answer) else answer
             to = to - {self.replica}
         number = next(self._numbers)
-        call = self._calls[number] = Call(
+        call = self._calls[number] = PendingCall(
             () if isinstance(to, Subscribers) else to, open_ended=isinstance(to, Subscribers)
         )
         request = encode(Request(self.replica, number, encode(command)))
@@ -232,7 +228,11 @@ class Cluster:
         return answers
 
     async def _ask(
-        self, call: Call, command: Command[Any], to: AbstractSet[str] | Subscribers, request: bytes
+        self,
+        call: PendingCall,
+        command: Command[Any],
+        to: AbstractSet[str] | Subscribers,
+        request: bytes,
     ) -> None:
         if isinstance(to, Subscribers):
             subject = self._subjects.topic(to.topic)
@@ -245,7 +245,7 @@ class Cluster:
         while not await call.wait(PROBE_SECONDS):
             self._send_each(call, Control.PROBE, b"")
 
-    def _send_each(self, call: Call, kind: Control, message: bytes) -> None:
+    def _send_each(self, call: PendingCall, kind: Control, message: bytes) -> None:
         """Send to all replicas a call waits for; the call learns who is not there."""
         for replica in call.waits_for():
             subject = self._subjects.replica(replica)
@@ -273,7 +273,9 @@ class Cluster:
             if kind in self._decoders:
                 self._asked(decode_request(message), self._decoders[kind].decode)
             elif kind is Control.ANSWER:
-                self._answered(decode_answer(message))
+                answer = decode_answer(message)
+                if answer.number in self._calls:
+                    self._calls[answer.number].answered(answer)
             elif kind in self._listeners:
                 self._listeners[kind](message)
             elif kind is not Control.PROBE:  # that one was heard is the answer
@@ -285,9 +287,9 @@ class Cluster:
         if request.asker == self.replica:
             return
         command = decode(request.body)
-        handler = self._handlers[type(command)]
-        answer = handler.function(command)
-        others = tuple(each for each in handler.others(command) if each != request.asker)
+        function, named = self._handlers[type(command)]
+        answer = function(command)
+        others = tuple(replica for replica in named(command) if replica != request.asker)
         task = asyncio.create_task(self._answer(request, answer, others))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -304,8 +306,3 @@ class Cluster:
             _log.warning("answer not sent", asker=request.asker, problem=type(problem).__name__)
         except Exception:  # noqa: BLE001 -- top of this task: who asked is told of nothing, and says so
             _log.exception("command failed", asker=request.asker)
-
-    def _answered(self, answer: Answer) -> None:
-        call = self._calls.get(answer.number)
-        if call is not None:
-            call.answered(answer)

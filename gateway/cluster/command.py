@@ -1,8 +1,11 @@
 """What a call to other replicas is made of: the command, and whom it goes to."""
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Set as AbstractSet
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
+
+from gateway.cluster.calls import Answers
 
 A = TypeVar("A")
 
@@ -29,6 +32,17 @@ class Subscribers(msgspec.Struct, frozen=True):
     """
 
     topic: str
+
+
+class Caller(Protocol):
+    """Makes calls to replicas."""
+
+    @property
+    def replica(self) -> str:
+        """Id of this one."""
+
+    async def call(self, command: Command[A], to: AbstractSet[str] | Subscribers, /) -> Answers[A]:
+        """Have a command carried out, see :meth:`gateway.cluster.cluster.Cluster.call`."""
 
 
 def answer_type(command: type[Command[Any]]) -> Any:  # noqa: ANN401 -- a type, or a generic one

@@ -1,32 +1,14 @@
-"""What the operator configured: read from a file, the environment and flags, checked, explained."""
+"""The configuration: read from a file, the environment and flags, checked, and documented."""
 
-from gateway.config.channel import Channel
-from gateway.config.load import Loaded, load_config, load_with_origins, resolve_replica
-from gateway.config.sections import (
-    Api,
-    ApiKey,
-    Auth,
-    Bus,
-    Config,
-    Drain,
-    Limits,
-    Log,
-    Server,
-)
+from gateway.config.load import Loaded, load_config, resolve_replica
+from gateway.config.sections import AuthSettings, ChannelSettings, Config, LimitsSettings
 
 __all__ = [
-    "Api",
-    "ApiKey",
-    "Auth",
-    "Bus",
-    "Channel",
+    "AuthSettings",
+    "ChannelSettings",
     "Config",
-    "Drain",
-    "Limits",
+    "LimitsSettings",
     "Loaded",
-    "Log",
-    "Server",
     "load_config",
-    "load_with_origins",
     "resolve_replica",
 ]

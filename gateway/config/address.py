@@ -1,4 +1,4 @@
-"""Addresses to listen on: ``host:port``, IPv6 in brackets."""
+"""Parses addresses to listen on: ``host:port``, IPv6 in brackets."""
 
 from ipaddress import ip_address
 

@@ -1,15 +1,14 @@
-"""What cannot work together, and what works but was hardly meant."""
+"""Checks the configuration as a whole: what cannot work is an error, what was hardly meant a warning."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from gateway.config.address import is_loopback, parse_address
-from gateway.config.channel import Channel
-from gateway.config.sections import Config
+from gateway.config.sections import ChannelSettings, Config
 from gateway.config.syntax import PLACEHOLDER
 
 GRACE_SECONDS: Final = 30
@@ -34,12 +33,7 @@ PHOENIX_HEARTBEAT_SECONDS: Final = 30
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something wrong.
-
-    Attributes:
-        keys: The keys it is about.
-        text: The line for the operator.
-    """
+    """Something wrong with some keys, as a line for the operator."""
 
     keys: tuple[str, ...]
     text: str
@@ -47,8 +41,15 @@ class Finding(msgspec.Struct, frozen=True):
 
 def impossible(config: Config) -> Iterator[Finding]:
     """What cannot work."""
-    for check in _CHECKS:
-        yield from check(config)
+    yield from _tls(config)
+    yield from _listeners(config)
+    yield from _credentials(config)
+    yield from _api_keys(config)
+    yield from _patterns(config)
+    yield from _history(config)
+    yield from _upstream(config)
+    yield from _buffers(config)
+    yield from _drain(config)
 
 
 def _tls(config: Config) -> Iterator[Finding]:
@@ -84,33 +85,27 @@ def _credentials(config: Config) -> Iterator[Finding]:
 
 
 def _api_keys(config: Config) -> Iterator[Finding]:
-    names: dict[str, int] = {}
-    values: dict[str, int] = {}
-    for index, key in enumerate(config.api.keys):
-        first = names.setdefault(key.name, index)
-        if first != index:
-            yield Finding(
-                ("api.keys",),
-                f'api.keys[{index}].name: "{key.name}" is not allowed; api.keys[{first}] has that name',
-            )
-        first = values.setdefault(key.key, index)
-        if first != index:
-            yield Finding(
-                ("api.keys",),
-                f"api.keys[{index}].key: *** is not allowed; api.keys[{first}] has the same key",
-            )
+    keys = config.api.keys
+    for index, first in _repeated([key.name for key in keys]):
+        text = f'"{keys[index].name}" is not allowed; api.keys[{first}] has that name'
+        yield Finding(("api.keys",), f"api.keys[{index}].name: {text}")
+    for index, first in _repeated([key.key for key in keys]):
+        text = f"*** is not allowed; api.keys[{first}] has the same key"
+        yield Finding(("api.keys",), f"api.keys[{index}].key: {text}")
 
 
 def _patterns(config: Config) -> Iterator[Finding]:
-    seen: dict[str, int] = {}
-    for index, channel in enumerate(config.channels):
-        first = seen.setdefault(channel.pattern, index)
-        if first != index:
-            yield Finding(
-                ("channels",),
-                f'channels[{index}].pattern: "{channel.pattern}" is not allowed;'
-                f" channels[{first}] has that pattern",
-            )
+    patterns = [channel.pattern for channel in config.channels]
+    for index, first in _repeated(patterns):
+        text = f'"{patterns[index]}" is not allowed; channels[{first}] has that pattern'
+        yield Finding(("channels",), f"channels[{index}].pattern: {text}")
+
+
+def _repeated(values: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where a value stands again, and where it stood first."""
+    for index, value in enumerate(values):
+        if (first := values.index(value)) != index:
+            yield index, first
 
 
 def _history(config: Config) -> Iterator[Finding]:
@@ -164,19 +159,6 @@ def _drain(config: Config) -> Iterator[Finding]:
             f"drain.window_seconds: {drain.window_seconds:g} is not allowed; with drain.delay_seconds"
             f" it makes {total:g}, allowed: {MAX_DRAIN_SECONDS}",
         )
-
-
-_CHECKS: Final[Sequence[Callable[[Config], Iterator[Finding]]]] = (
-    _tls,
-    _listeners,
-    _credentials,
-    _api_keys,
-    _patterns,
-    _history,
-    _upstream,
-    _buffers,
-    _drain,
-)
 
 
 def missing_files(config: Config) -> Iterator[str]:
@@ -240,7 +222,7 @@ def _personal(config: Config) -> Iterator[str]:
             )
 
 
-def _shadowed(channels: Sequence[Channel]) -> Iterator[str]:
+def _shadowed(channels: Sequence[ChannelSettings]) -> Iterator[str]:
     for index, channel in enumerate(channels):
         for earlier, other in enumerate(channels[:index]):
             if _covers(other.pattern, channel.pattern):

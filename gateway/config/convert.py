@@ -1,4 +1,4 @@
-"""From what was written to the Structs, collecting everything that is wrong on the way."""
+"""Converts written values to the types of their keys, and collects everything that is wrong."""
 
 import difflib
 from collections.abc import Collection, Iterable
@@ -18,11 +18,7 @@ class Invalid(Exception):
 
 
 class Converter:
-    """Converts values one by one.
-
-    Attributes:
-        problems: What was wrong so far, one line each.
-    """
+    """Converts values one by one; ``problems`` has what was wrong so far, one line each."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []

@@ -1,4 +1,4 @@
-"""What the keys of the configuration are made of: types of values, their bounds, and marks on them."""
+"""Types that the keys of the configuration share: values with their bounds, and marks on them."""
 
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -36,14 +36,14 @@ def doc(text: str) -> msgspec.Meta:
 
 Address: TypeAlias = Annotated[str, checked(syntax.address)]
 Bytes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
+Amount: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=DAY)]
 HttpUrl: TypeAlias = Annotated[
     str, msgspec.Meta(extra={SYNTAX: syntax.http_url, SECRET: "userinfo"})
 ]
 Secret: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, extra={SECRET: True})]
 Scope: TypeAlias = Literal["publish", "read", "manage"]
-Fact: TypeAlias = Literal[
+EventName: TypeAlias = Literal[
     "connect",
     "session.started",
     "session.ended",

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from gateway.config.channel import Channel
 from gateway.config.fields import SECRET, SYNTAX
-from gateway.config.sections import CHANNELS, SECTIONS
+from gateway.config.sections import CHANNELS, SECTIONS, ChannelSettings
 from gateway.config.syntax import Syntax
 
 REQUIRED: Final = msgspec.NODEFAULT
@@ -28,9 +27,7 @@ class Shape(msgspec.Struct, frozen=True):
         optional: Whether the table may be absent.
         syntax: A further check of a string, else None.
         secret: ``"all"``, ``"userinfo"``, ``"pem"``, or empty for what may be shown.
-        description: One sentence.
         example: A value for the documentation of a key without default.
-        bounds: The annotations the bounds stand in.
     """
 
     bounded: Any
@@ -96,14 +93,8 @@ class Shape(msgspec.Struct, frozen=True):
         return "".join(texts)
 
 
-class Key(msgspec.Struct, frozen=True):
-    """One key.
-
-    Attributes:
-        path: ``server.public``, ``channels``; within lists ``api.keys[].name``.
-        name: Its last part.
-        default: :data:`REQUIRED` when there is none.
-    """
+class ConfigKey(msgspec.Struct, frozen=True):
+    """One key: ``path`` is ``server.public`` or ``channels``, within lists ``api.keys[].name``."""
 
     path: str
     name: str
@@ -146,10 +137,10 @@ def shape_of(annotated: Any) -> Shape:  # noqa: ANN401 -- types with bounds have
     )
 
 
-def keys_of(table: type[msgspec.Struct], prefix: str = "") -> Iterator[Key]:
+def keys_of(table: type[msgspec.Struct], prefix: str = "") -> Iterator[ConfigKey]:
     """The keys of a table, in order."""
     for field in msgspec.structs.fields(table):
-        yield Key(
+        yield ConfigKey(
             path=prefix + field.name,
             name=field.name,
             shape=shape_of(field.type),
@@ -157,16 +148,13 @@ def keys_of(table: type[msgspec.Struct], prefix: str = "") -> Iterator[Key]:
         )
 
 
-def _channels() -> Key:
-    return Key(path=CHANNELS, name=CHANNELS, shape=shape_of(tuple[Channel, ...]), default=())
-
-
-def _all() -> Iterator[Key]:
+def _all() -> Iterator[ConfigKey]:
     for section, table in SECTIONS.items():
         if (
             section == "sessions"
         ):  # the file reads best with the rules of channels before their limits
-            yield _channels()
+            shape = shape_of(tuple[ChannelSettings, ...])
+            yield ConfigKey(path=CHANNELS, name=CHANNELS, shape=shape, default=())
         yield from keys_of(table, f"{section}.")
 
 

@@ -1,9 +1,9 @@
-"""Reading the configuration: defaults, under a TOML file, under the environment, under flags."""
+"""Loads the configuration: flags come before the environment, that before a TOML file and defaults."""
 
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +12,7 @@ from gateway.config.check import impossible
 from gateway.config.convert import Converter, Invalid
 from gateway.config.dev import dev_overrides
 from gateway.config.keys import KEYS
+from gateway.config.masking import masked
 from gateway.config.sections import SECTIONS, Config
 from gateway.config.sources import FILE_VARIABLE, Written, from_environment, from_file, from_flags
 from gateway.errors import ConfigError
@@ -39,19 +40,8 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     assignments: Sequence[str] = (),
     dev: bool = False,
-) -> Config:
-    """The configuration; see :func:`load_with_origins`."""
-    return load_with_origins(path, environ=environ, assignments=assignments, dev=dev).config
-
-
-def load_with_origins(
-    path: str | os.PathLike[str] | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    assignments: Sequence[str] = (),
-    dev: bool = False,
 ) -> Loaded:
-    """Read the configuration and check it.
+    """Read the configuration, and check it.
 
     Args:
         path: The TOML file; None for the one that ``GATEWAY_CONFIG`` names, if any.
@@ -82,6 +72,15 @@ def load_with_origins(
         raise ConfigError(*problems)
     origins = {key: written[key].origin if key in written else DEFAULT for key in KEYS}
     return Loaded(config, file, origins)
+
+
+def effective(loaded: Loaded) -> Iterator[tuple[str, Any, str]]:
+    """Each key with its value, secrets masked, and where it comes from."""
+    sections = msgspec.to_builtins(loaded.config)
+    for path, key in KEYS.items():
+        section, _, name = path.partition(".")
+        value = sections[section][name] if name else sections[section]
+        yield path, masked(value, key.shape), loaded.origins[path]
 
 
 def resolve_replica(config: Config) -> Config:

@@ -1,4 +1,4 @@
-"""Showing values without giving secrets away."""
+"""Masks the secrets in values that are shown."""
 
 import json
 import re

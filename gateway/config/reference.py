@@ -1,4 +1,4 @@
-"""The documentation of all keys, made from their definition.
+"""Generates the documentation of all keys from their definition.
 
 ``config/gateway.toml`` is :func:`toml_reference`, and ``docs/configuration.md`` ends in
 :func:`markdown_reference`; tests fail when they are not.
@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.config.channel import Channel
-from gateway.config.keys import KEYS, REQUIRED, Key, Shape, keys_of
-from gateway.config.sections import CHANNELS, SECTIONS
+from gateway.config.keys import KEYS, REQUIRED, ConfigKey, Shape, keys_of
+from gateway.config.sections import CHANNELS, SECTIONS, ChannelSettings
 
 _WIDTH: Final = 100
 
@@ -50,7 +49,7 @@ def toml_reference() -> str:
     parts = [_TOML_HEAD]
     for section, keys in _sections():
         if section == CHANNELS:
-            parts.append("".join(_toml_list(CHANNELS, Channel)))
+            parts.append("".join(_toml_list(CHANNELS, ChannelSettings)))
             continue
         parts.append(f"\n{_comment(_sentence(SECTIONS[section]))}[{section}]\n")
         for key in keys:
@@ -69,8 +68,8 @@ def markdown_reference() -> str:
     for section, keys in _sections():
         if section == CHANNELS:
             parts += [
-                *_markdown_head(f"[[{CHANNELS}]]", Channel),
-                *_markdown_list(keys[0], Channel),
+                *_markdown_head(f"[[{CHANNELS}]]", ChannelSettings),
+                *_markdown_list(keys[0], ChannelSettings),
             ]
             continue
         parts += _markdown_head(f"[{section}]", SECTIONS[section])
@@ -86,8 +85,8 @@ def markdown_reference() -> str:
     return "".join(parts)
 
 
-def _sections() -> Iterator[tuple[str, list[Key]]]:
-    sections: dict[str, list[Key]] = {}
+def _sections() -> Iterator[tuple[str, list[ConfigKey]]]:
+    sections: dict[str, list[ConfigKey]] = {}
     for key in KEYS.values():
         sections.setdefault(key.path.partition(".")[0], []).append(key)
     yield from sections.items()
@@ -107,7 +106,7 @@ def _markdown_head(title: str, table: type[msgspec.Struct]) -> Iterator[str]:
     yield f"\n## `{title}`\n\n{_sentence(table)}\n\n"
 
 
-def _markdown_list(key: Key, table: type[msgspec.Struct]) -> Iterator[str]:
+def _markdown_list(key: ConfigKey, table: type[msgspec.Struct]) -> Iterator[str]:
     yield f"Tables `[[{key.path}]]`, or the whole list as JSON in `{key.env}`.\n\n"
     yield "| key | default | meaning |\n|---|---|---|\n"
     for one in keys_of(table):
@@ -118,7 +117,7 @@ def _row(name: str, *cells: str) -> str:
     return "| " + " | ".join((f"`{name}`", *(cell.replace("|", "\\|") for cell in cells))) + " |\n"
 
 
-def _code(key: Key) -> str:
+def _code(key: ConfigKey) -> str:
     if key.default is None:
         return "absent"
     return "must be given" if key.default is REQUIRED else f"`{toml_value(key.default)}`"

@@ -1,7 +1,7 @@
-"""What can be configured: each key with its type, range, default, unit and meaning.
+"""Defines every key of the configuration: its type, range, default, unit and meaning.
 
-This is the one place for them. The reader, the environment's names, ``config/gateway.toml`` and the
-tables of the documentation are made from it.
+The reader, the environment's names, ``config/gateway.toml`` and the tables of the documentation are made
+from these definitions.
 """
 
 from typing import Annotated, Final, Literal
@@ -9,16 +9,15 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from gateway.config import syntax
-from gateway.config.channel import Channel
 from gateway.config.fields import (
     DAY,
     SECRET,
     SYNTAX,
     YEAR,
     Address,
+    Amount,
     Bytes,
-    Count,
-    Fact,
+    EventName,
     HttpUrl,
     Scope,
     Secret,
@@ -27,9 +26,10 @@ from gateway.config.fields import (
     doc,
     example,
 )
+from gateway.retention import Retention
 
 
-class Server(Section, frozen=True, kw_only=True):
+class ServerSettings(Section, frozen=True, kw_only=True):
     """The two listeners: one for clients, one for your own services and Prometheus."""
 
     public: Annotated[Address, doc("Where clients connect, as host:port.")] = "0.0.0.0:4000"
@@ -64,7 +64,7 @@ class Server(Section, frozen=True, kw_only=True):
     ] = ()
 
 
-class Bus(Section, frozen=True, kw_only=True):
+class BusSettings(Section, frozen=True, kw_only=True):
     """What carries messages between replicas."""
 
     url: Annotated[
@@ -83,7 +83,7 @@ class Bus(Section, frozen=True, kw_only=True):
     credentials_file: Annotated[str, doc("Path of a NATS .creds file; empty for none.")] = ""
 
 
-class Auth(Section, frozen=True, kw_only=True):
+class AuthSettings(Section, frozen=True, kw_only=True):
     """How clients prove who they are: JSON Web Tokens, signed with a shared secret or a private key."""
 
     secrets: Annotated[
@@ -118,7 +118,7 @@ class Auth(Section, frozen=True, kw_only=True):
     allow_anonymous: Annotated[bool, doc("Whether clients without a token may connect.")] = False
 
 
-class ApiKey(Section, frozen=True, kw_only=True):
+class ApiKeySettings(Section, frozen=True, kw_only=True):
     """A key your services call the API with; there may be several."""
 
     name: Annotated[
@@ -138,15 +138,66 @@ class ApiKey(Section, frozen=True, kw_only=True):
     ]
 
 
-class Api(Section, frozen=True, kw_only=True):
+class ApiSettings(Section, frozen=True, kw_only=True):
     """The HTTP API on the internal listener."""
 
     keys: Annotated[
-        tuple[ApiKey, ...], doc("Keys of the services that call it; without any nobody can.")
+        tuple[ApiKeySettings, ...],
+        doc("Keys of the services that call it; without any nobody can."),
     ] = ()
 
 
-class Sessions(Section, frozen=True, kw_only=True):
+class ChannelSettings(Section, frozen=True, kw_only=True):
+    """What clients may do on the topics that match a pattern.
+
+    There may be several; the first that matches a topic holds, and a topic without one cannot be joined.
+    """
+
+    pattern: Annotated[
+        Annotated[str, checked(syntax.pattern)],
+        doc(
+            'A topic, a "prefix*", or with placeholders as in "user:{sub}",'
+            " which must equal that claim of the token."
+        ),
+        example("room:*"),
+    ]
+    join: Annotated[
+        Literal["anyone", "authenticated", "token", "upstream"],
+        doc(
+            "Who may join: with token those whose token's claim topics names the topic,"
+            " with upstream those your backend lets in."
+        ),
+    ] = "authenticated"
+    push: Annotated[
+        Literal["deny", "broadcast", "upstream"],
+        doc("What becomes of a message a client pushes: with upstream your backend answers it."),
+    ] = "deny"
+    echo: Annotated[bool, doc("Whether the pusher gets its own broadcast.")] = True
+    presence: Annotated[
+        bool | Literal["count"],
+        doc("Whether members see who else is on the topic; with count they see only how many."),
+    ] = False
+    history: Annotated[
+        Retention | None,
+        doc(
+            "What is kept of each topic, for clients that come back or come new: the last messages,"
+            " none older than so many seconds; absent for nothing."
+        ),
+        example({"messages": 100, "seconds": 300}),
+    ] = None
+    slow_consumer: Annotated[
+        Literal["disconnect", "drop"],
+        doc(
+            "What happens to a client too slow for a message: it is closed, or it misses the message."
+        ),
+    ] = "disconnect"
+    upstream_url: Annotated[
+        HttpUrl,
+        doc("The backend of these topics, if it is another than upstream.url."),
+    ] = ""
+
+
+class SessionsSettings(Section, frozen=True, kw_only=True):
     """What counts as a user's session, and how many one user may have on all replicas together."""
 
     personal_topic: Annotated[
@@ -154,7 +205,7 @@ class Sessions(Section, frozen=True, kw_only=True):
         doc("Topic of a user's own messages, made of her id; only she can join it."),
     ] = "user:{sub}"
     max_per_user: Annotated[
-        Count, doc("Sessions of one user; 0 for no limit. A token's max_sessions comes before it.")
+        Amount, doc("Sessions of one user; 0 for no limit. A token's max_sessions comes before it.")
     ] = 0
     when_full: Annotated[
         Literal["refuse", "close_oldest"],
@@ -174,7 +225,7 @@ class Sessions(Section, frozen=True, kw_only=True):
     ] = 10
 
 
-class History(Section, frozen=True, kw_only=True):
+class HistorySettings(Section, frozen=True, kw_only=True):
     """Where the messages of channel rules with history are kept.
 
     On the memory bus that is the process itself; else a JetStream stream, which a start makes, or
@@ -198,7 +249,7 @@ class History(Section, frozen=True, kw_only=True):
     ] = "file"
 
 
-class Presence(Section, frozen=True, kw_only=True):
+class PresenceSettings(Section, frozen=True, kw_only=True):
     """Who is on a topic, for channel rules with presence."""
 
     max_meta_bytes: Annotated[
@@ -211,7 +262,7 @@ class Presence(Section, frozen=True, kw_only=True):
     ] = 250
 
 
-class Upstream(Section, frozen=True, kw_only=True):
+class UpstreamSettings(Section, frozen=True, kw_only=True):
     """Your backend, which the gateway asks and tells by HTTP: see docs/backends.md."""
 
     url: Annotated[
@@ -238,12 +289,12 @@ class Upstream(Section, frozen=True, kw_only=True):
         doc("Longest state, as JSON, that the backend may keep with a session."),
     ] = 4096
     events: Annotated[
-        tuple[Fact, ...],
+        tuple[EventName, ...],
         doc("What the backend is asked or told besides the joins and pushes of channel rules."),
     ] = ()
 
 
-class Limits(Section, frozen=True, kw_only=True):
+class LimitsSettings(Section, frozen=True, kw_only=True):
     """What clients may use."""
 
     max_message_bytes: Annotated[
@@ -265,16 +316,16 @@ class Limits(Section, frozen=True, kw_only=True):
         Bytes, doc("What may wait for all clients together before those with the most are closed.")
     ] = 1_073_741_824
     messages_per_second: Annotated[
-        Count, doc("Above it, reading from that client is slowed down; 0 for no limit.")
+        Amount, doc("Above it, reading from that client is slowed down; 0 for no limit.")
     ] = 0
-    connections: Annotated[Count, doc("Clients of one replica; 0 for no limit.")] = 0
+    connections: Annotated[Amount, doc("Clients of one replica; 0 for no limit.")] = 0
     joins_in_flight: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=10**9)],
         doc("Joins of one replica that may wait at a time; more are refused."),
     ] = 10_000
 
 
-class Drain(Section, frozen=True, kw_only=True):
+class DrainSettings(Section, frozen=True, kw_only=True):
     """How a replica leaves after SIGTERM; with delay and window it takes five seconds more."""
 
     delay_seconds: Annotated[
@@ -291,7 +342,7 @@ class Drain(Section, frozen=True, kw_only=True):
     ] = 0
 
 
-class Log(Section, frozen=True, kw_only=True):
+class LogSettings(Section, frozen=True, kw_only=True):
     """What the gateway writes about itself, to standard error."""
 
     level: Annotated[
@@ -311,34 +362,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             Set by ``--dev`` alone, so that no file can open a gateway to the world.
     """
 
-    server: Server = msgspec.field(default_factory=Server)
-    bus: Bus = msgspec.field(default_factory=Bus)
-    auth: Auth = msgspec.field(default_factory=Auth)
-    api: Api = msgspec.field(default_factory=Api)
-    channels: tuple[Channel, ...] = ()
-    sessions: Sessions = msgspec.field(default_factory=Sessions)
-    history: History = msgspec.field(default_factory=History)
-    presence: Presence = msgspec.field(default_factory=Presence)
-    upstream: Upstream = msgspec.field(default_factory=Upstream)
-    limits: Limits = msgspec.field(default_factory=Limits)
-    drain: Drain = msgspec.field(default_factory=Drain)
-    log: Log = msgspec.field(default_factory=Log)
+    server: ServerSettings = msgspec.field(default_factory=ServerSettings)
+    bus: BusSettings = msgspec.field(default_factory=BusSettings)
+    auth: AuthSettings = msgspec.field(default_factory=AuthSettings)
+    api: ApiSettings = msgspec.field(default_factory=ApiSettings)
+    channels: tuple[ChannelSettings, ...] = ()
+    sessions: SessionsSettings = msgspec.field(default_factory=SessionsSettings)
+    history: HistorySettings = msgspec.field(default_factory=HistorySettings)
+    presence: PresenceSettings = msgspec.field(default_factory=PresenceSettings)
+    upstream: UpstreamSettings = msgspec.field(default_factory=UpstreamSettings)
+    limits: LimitsSettings = msgspec.field(default_factory=LimitsSettings)
+    drain: DrainSettings = msgspec.field(default_factory=DrainSettings)
+    log: LogSettings = msgspec.field(default_factory=LogSettings)
     dev: bool = False
 
 
+CHANNELS: Final = "channels"
+
 SECTIONS: Final[dict[str, type[Section]]] = {
-    "server": Server,
-    "bus": Bus,
-    "auth": Auth,
-    "api": Api,
-    "sessions": Sessions,
-    "history": History,
-    "presence": Presence,
-    "upstream": Upstream,
-    "limits": Limits,
-    "drain": Drain,
-    "log": Log,
+    field.name: field.type
+    for field in msgspec.structs.fields(Config)
+    if isinstance(field.type, type) and issubclass(field.type, Section)
 }
 """The sections that are tables; ``channels`` is a list of tables."""
-
-CHANNELS: Final = "channels"

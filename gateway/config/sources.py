@@ -1,4 +1,4 @@
-"""Where values are written: a TOML file, the environment, and ``section.key=value`` flags."""
+"""Reads values from a TOML file, the environment, and ``section.key=value`` flags."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.config.convert import Converter, nearest
-from gateway.config.keys import BY_ENV, KEYS, Key
+from gateway.config.keys import BY_ENV, KEYS, ConfigKey
 from gateway.config.masking import PEM
 from gateway.config.sections import CHANNELS, SECTIONS
 from gateway.errors import ConfigError
@@ -22,12 +22,7 @@ _SECRET_FILE: Final = "_FILE"  # noqa: S105 -- the end of a name
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A value somebody wrote.
-
-    Attributes:
-        origin: Where: the file, a variable's name, or a flag.
-        value: As TOML or JSON has it.
-    """
+    """A value as TOML or JSON has it, and where it was written: the file, the variable or the flag."""
 
     value: Any
     origin: str
@@ -115,7 +110,7 @@ def from_flags(assignments: Iterable[str], converter: Converter) -> dict[str, Wr
 
 
 def _add(
-    written: dict[str, Written], key: Key, text: str, origin: str, converter: Converter
+    written: dict[str, Written], key: ConfigKey, text: str, origin: str, converter: Converter
 ) -> None:
     """Take a value written as text: plainly for strings, as JSON for all else."""
     value: Any = text
@@ -131,7 +126,7 @@ def _add(
     written[key.path] = Written(value, origin)
 
 
-def _secret_key(name: str) -> Key | None:
+def _secret_key(name: str) -> ConfigKey | None:
     """The key whose secret a variable names the file of."""
     key = BY_ENV.get(name.removesuffix(_SECRET_FILE)) if name.endswith(_SECRET_FILE) else None
     return key if key is not None and key.shape.holds_secret else None

@@ -1,4 +1,4 @@
-"""The syntax of single values: each function says what is allowed if the value is not.
+"""Checks the syntax of single values: each function says what is allowed if the value is not.
 
 They are attached to the keys in :mod:`gateway.config.sections`.
 """

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from gateway.bus.base import Bus
 from gateway.bus.memory import MemoryBus
 from gateway.bus.subjects import Subjects
-from gateway.config.sections import History as HistorySection
+from gateway.config.sections import HistorySettings
 from gateway.history.base import MessageHistory
 from gateway.history.memory import MemoryHistory, MemoryStore
 from gateway.history.no_history import NoHistory
@@ -19,7 +19,7 @@ def open_history(
     *,
     rules: Iterable[Retention],
     retention: Callable[[str], Retention | None],
-    config: HistorySection,
+    config: HistorySettings,
 ) -> MessageHistory:
     """The history that goes with a bus, not yet started.
 

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from gateway.auth.rules import PersonalTopic
-from gateway.cluster import Answers, Command, Subscribers
+from gateway.cluster import Caller, Subscribers
 from gateway.leases import Lease, Leases
 from gateway.protocol.reasons import Reason
 from gateway.sessions.client import Client
@@ -28,21 +28,12 @@ NEXT_MOMENT: Final = 1e-6
 REPLACED: Final = "session replaced"
 OVER_LIMIT: Final = "session limit reached"
 
-A = TypeVar("A")
-
 
 class Topics(Protocol):
     """Subscriptions on the bus."""
 
     async def subscribe(self, topic: str) -> Lease:
         """Have a topic's messages come to this replica."""
-
-
-class Cluster(Protocol):
-    """The way to the other replicas."""
-
-    async def call(self, command: Command[A], to: Subscribers, /) -> Answers[A]:
-        """Have those carry out a command that are subscribed to a topic."""
 
 
 class Observer(Protocol):
@@ -74,7 +65,7 @@ class Sessions:
         personal: PersonalTopic,
         topics: Topics,
         tracker: TrackerService,
-        cluster: Cluster,
+        cluster: Caller,
         offline_after_seconds: float,
         clock: Callable[[], float],
         seen: Callable[[str], None],
@@ -174,7 +165,10 @@ class Sessions:
         topic = self.topic(name)
         awaited: set[str] = set()
         if self._limits.concern(self._entry(client, 0.0)):
-            awaited = await self._elsewhere(name, topic)
+            asked = await self._cluster.call(Count((name,)), Subscribers(topic))
+            awaited = {
+                r for r, found in asked.by_replica.items() if name in found and found[name].sessions
+            }
         listening = await self._topics.subscribe(topic)
         user = User(topic, listening, self._tracker, self._on_change)
         await self._told_by(user, awaited)
@@ -199,15 +193,6 @@ class Sessions:
             pass
         finally:
             del self._awaiting[user]
-
-    async def _elsewhere(self, name: str, topic: str) -> set[str]:
-        """The other replicas where a user has sessions; this one does not know her yet."""
-        asked = await self._cluster.call(Count((name,)), Subscribers(topic))
-        return {
-            replica
-            for replica, found in asked.by_replica.items()
-            if name in found and found[name].sessions
-        }
 
     def _changed(self, user: User) -> None:
         if user in self._awaiting:

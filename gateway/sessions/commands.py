@@ -64,7 +64,7 @@ class List(Command[list[Session]], frozen=True, tag=2):
     user: str
 
 
-class Close(Command[int], frozen=True, tag=3):
+class CloseSessions(Command[int], frozen=True, tag=3):
     """Close sessions of a user; answered with their number.
 
     Attributes:
@@ -123,10 +123,10 @@ class ListRevoked(Command[tuple[Revocation, ...]], frozen=True, tag=10):
     """What do you refuse?"""
 
 
-COMMANDS: Final = (
+ALL: Final = (
     Count,
     List,
-    Close,
+    CloseSessions,
     Leave,
     Vouchers,
     Inherit,

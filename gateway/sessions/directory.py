@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 from gateway.cluster import Cluster, Cover
 from gateway.sessions.client import Client
-from gateway.sessions.commands import Close, Count, Leave, List, Presence, Session
+from gateway.sessions.commands import CloseSessions, Count, Leave, List, Presence, Session
 from gateway.sessions.last_seen import LastSeen
-from gateway.sessions.registry import SessionRegistry, User
+from gateway.sessions.registry import SessionRegistry, User, user_of
 
 
 class Directory:
@@ -46,7 +46,7 @@ class Directory:
         self, user: str, *, only: Iterable[str] = (), keep: Iterable[str] = ()
     ) -> tuple[int, Cover]:
         """Close a user's sessions; returns how many were really closed."""
-        command = Close(user, tuple(only), tuple(keep))
+        command = CloseSessions(user, tuple(only), tuple(keep))
         asked = await self._cluster.call(command, self._cluster.everyone)
         return sum(asked.values), asked.cover
 
@@ -71,7 +71,7 @@ class Directory:
             return []
         return [self._session(known, client) for client in known.clients.values()]
 
-    def close_here(self, command: Close) -> int:
+    def close_here(self, command: CloseSessions) -> int:
         """Close a user's sessions on this replica; returns how many were really closed."""
         known = self._here.find(command.user)
         chosen = [
@@ -93,7 +93,7 @@ class Directory:
         entry = user.view.own.get(client.id)
         return Session(
             id=client.id,
-            user="" if client.claims is None else client.claims.user,
+            user=user_of(client),
             device=origin.device,
             replica=self._cluster.replica,
             transport=origin.transport,

@@ -15,7 +15,7 @@ CLOCKS_SECONDS: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
-class Store(Protocol):
+class RevocationStore(Protocol):
     """Keeps values beyond the life of this process."""
 
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
@@ -34,7 +34,12 @@ class KeptRevocations:
     """
 
     def __init__(
-        self, store: Store, bucket: str, *, keep_seconds: float, undecodable: Callable[[], None]
+        self,
+        store: RevocationStore,
+        bucket: str,
+        *,
+        keep_seconds: float,
+        undecodable: Callable[[], None],
     ) -> None:
         self._store = store
         self._bucket = bucket

@@ -42,7 +42,7 @@ KEEP_SECONDS: Final = 30 * 86_400
 _log = structlog.get_logger(__name__)
 
 
-class Store(Protocol):
+class SeenStore(Protocol):
     """Keeps values beyond the life of this process."""
 
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
@@ -60,7 +60,7 @@ class LastSeen:
         clock: Unix seconds.
     """
 
-    def __init__(self, store: Store, bucket: str, clock: Callable[[], float]) -> None:
+    def __init__(self, store: SeenStore, bucket: str, clock: Callable[[], float]) -> None:
         self._store = store
         self._bucket = bucket
         self._clock = clock

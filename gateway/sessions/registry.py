@@ -14,7 +14,7 @@ class User:
     """A user with sessions on this replica, now or a moment ago.
 
     Args:
-        on_change: Told that the sessions of a user on all replicas are others than before.
+        on_change: Told of each change of her sessions on any replica.
 
     Attributes:
         listening: On her personal topic.

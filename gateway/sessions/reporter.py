@@ -5,13 +5,14 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Literal, TypeVar
 
-from gateway.cluster import Answers, Command
+from gateway.cluster import Caller, Command
 from gateway.sessions.client import Client
 from gateway.sessions.commands import Inherit, Missed, Return, Standing, Vouchers
 from gateway.sessions.facts import EVENTS, Facts, ReplicaFact, SessionFact, UserFact
 from gateway.sessions.losses import Losses
+from gateway.sessions.registry import SessionRegistry
 from gateway.sessions.transitions import Transitions
 from gateway.tracker.effects import Lost
 from gateway.tracker.peers import Peers
@@ -30,27 +31,6 @@ USER_EVENTS: Final = frozenset({"user.online", "user.offline"})
 A = TypeVar("A")
 
 
-class Sessions(Protocol):
-    """This replica's sessions."""
-
-    def clients(self) -> list[Client]:
-        """All sockets that are sessions."""
-
-    def has(self, client: Client) -> bool:
-        """Whether a socket is a session."""
-
-
-class Cluster(Protocol):
-    """The way to the other replicas."""
-
-    @property
-    def replica(self) -> str:
-        """Id of this one."""
-
-    async def call(self, command: Command[A], to: AbstractSet[str], /) -> Answers[A]:
-        """Have these replicas carry out a command."""
-
-
 class Reporter:
     """One replica's part in telling the backend.
 
@@ -65,8 +45,8 @@ class Reporter:
     def __init__(
         self,
         facts: Facts,
-        sessions: Sessions,
-        cluster: Cluster,
+        registry: SessionRegistry,
+        cluster: Caller,
         transitions: Transitions,
         *,
         events: Iterable[str],
@@ -74,7 +54,7 @@ class Reporter:
         clock: Callable[[], float],
     ) -> None:
         self._facts = facts
-        self._sessions = sessions
+        self._registry = registry
         self._cluster = cluster
         self._transitions = transitions
         self.events = EVENTS.intersection(events)
@@ -183,10 +163,10 @@ class Reporter:
         self._transitions.again(self._clock())
         if "replica.lost" not in self.events:
             return
-        clients = iter(self._sessions.clients())
+        clients = iter(self._registry.clients())
         while some := list(islice(clients, USERS_AT_ONCE)):
             for client in some:
-                if self._sessions.has(client):
+                if self._registry.has(client):
                     self._tell_session("session.started", client)
             await asyncio.sleep(0)
 

@@ -1,4 +1,4 @@
-"""The tracker's core: what replicas tell each other so that all agree on who is there. No I/O, no clock.
+"""The tracker's core: what replicas tell each other so that all agree on who is there. Pure, without a clock.
 
 Each replica is the only writer of its own entries. It numbers their changes, and every message says from
 which version to which it leads, so a receiver that missed one notices and asks. Nothing is acknowledged:

@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 
 from gateway.auth.admission import Admission
 from gateway.auth.claims import Claims
-from gateway.auth.refusal import Refusal
+from gateway.auth.refusal import TokenRefusal
 from gateway.channels.callbacks import Callbacks
 from gateway.channels.encoding import Encodings, SocketEncoding
 from gateway.device import UNKNOWN, Device, parse_device
@@ -152,7 +152,7 @@ class Handshake:
             claims = await self._admission.connect(token, request.query.get("user_id"))
         except TokenError as error:
             # it may be a good one: nobody can say until the provider's keys are there
-            status = 503 if error.reason == Refusal.KEYS_UNAVAILABLE else 403
+            status = 503 if error.reason == TokenRefusal.KEYS_UNAVAILABLE else 403
             raise Refused(status, error.reason) from None
         device = _device(request, claims)
         encoding = _encoding(request, encodings)

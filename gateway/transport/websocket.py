@@ -17,6 +17,7 @@ from gateway.pacer import Pacer
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.framing import (
     BINARY,
+    CLOSE,
     MAX_CONTROL_BYTES,
     TEXT,
     Fragments,
@@ -151,12 +152,12 @@ class WebSocket(asyncio.Protocol):
     def _take(self, piece: bytes, *, whole: bool) -> bool:
         """Handle a frame or a part of one; False if what follows must wait, and is seen to then."""
         if self._ended or self._connection.close_code is not None:
-            if self._missing or self._opcode != Opcode.CLOSE:
+            if self._missing or self._opcode != CLOSE:
                 return True  # after a close frame of ours, only that of the client matters
             self._ends.call(partial(self._part, _NO_CODE))
             return False
         if whole and self._fragments is None and (data := whole_message(piece)) is not None:
-            return self._message(data, is_text=self._opcode == Opcode.TEXT)
+            return self._message(data, is_text=self._opcode == TEXT)
         return self._feed(piece)
 
     def _feed(self, piece: bytes) -> bool:

@@ -1,1 +1,1 @@
-"""HTTP callbacks to the customer's backend: what is asked and waited for, and what it is only told."""
+"""HTTP callbacks to the backend: questions that wait for an answer, and events that do not."""

@@ -1,7 +1,10 @@
-"""What a backend answers, read without believing it: any other shape is no answer at all.
+"""Parses the backend's answers to callbacks; one of another shape counts as no answer.
 
 Payloads stay the bytes they were. Unknown keys are ignored, as the backend may be newer; ``null`` is the
 same as an absent key, but for ``state``, where it is a value like any other.
+
+Each function raises ``UpstreamRefused`` for a status of 400 to 499, and ``UpstreamUnavailable`` for what is
+no answer: another status that is no success, or a body of another shape.
 """
 
 from typing import Final, TypeVar
@@ -9,7 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from gateway.device import Device
-from gateway.errors import UpstreamUnavailable
+from gateway.errors import UpstreamRefused, UpstreamUnavailable
 from gateway.protocol.reserved import MAX_NAME_BYTES, name_fits
 
 MAX_BROADCASTS: Final = 100
@@ -20,18 +23,6 @@ MAX_REFUSAL_BYTES: Final = 4096
 
 _EMPTY: Final = b"{}"
 _ABSENT: Final = msgspec.Raw(b"")
-
-
-class Refused(msgspec.Struct, frozen=True, gc=False):
-    """The backend said no.
-
-    Attributes:
-        status: 400 to 499.
-        body: The JSON object it sent, or ``{}``.
-    """
-
-    status: int
-    body: bytes
 
 
 class ConnectAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -60,7 +51,7 @@ class JoinAnswer(msgspec.Struct, frozen=True, gc=False):
     state: bytes | None = None
 
 
-class Outgoing(msgspec.Struct, frozen=True, gc=False):
+class TopicMessage(msgspec.Struct, frozen=True, gc=False):
     """A message for the members of the topic.
 
     Attributes:
@@ -83,7 +74,7 @@ class PushAnswer(msgspec.Struct, frozen=True, gc=False):
 
     response: bytes = _EMPTY
     state: bytes | None = None
-    broadcast: tuple[Outgoing, ...] = ()
+    broadcast: tuple[TopicMessage, ...] = ()
 
 
 class _Connect(msgspec.Struct, gc=False):
@@ -123,32 +114,17 @@ T = TypeVar("T")
 
 def connect_answer(
     status: int, body: bytes, *, max_state_bytes: int, max_user_bytes: int
-) -> ConnectAnswer | Refused:
-    """The answer to ``gateway.connect``.
-
-    Args:
-        max_user_bytes: Longest user in UTF-8.
-
-    Raises:
-        UpstreamUnavailable: The status is no answer, or the body is of another shape.
-    """
+) -> ConnectAnswer:
+    """The answer to ``gateway.connect``; a user may have ``max_user_bytes`` in UTF-8."""
     answer = _read(_connect, status, body)
-    if isinstance(answer, Refused):
-        return answer
     if answer.user is not None and not 0 < len(answer.user.encode()) <= max_user_bytes:
         raise _unusable(f"user is not 1 to {max_user_bytes} bytes")
     return ConnectAnswer(answer.user, answer.device, _state(answer.state, max_state_bytes))
 
 
-def join_answer(status: int, body: bytes, *, max_state_bytes: int) -> JoinAnswer | Refused:
-    """The answer to ``gateway.join``.
-
-    Raises:
-        UpstreamUnavailable: The status is no answer, or the body is of another shape.
-    """
+def join_answer(status: int, body: bytes, *, max_state_bytes: int) -> JoinAnswer:
+    """The answer to ``gateway.join``."""
     answer = _read(_join, status, body)
-    if isinstance(answer, Refused):
-        return answer
     return JoinAnswer(
         _optional_object("response", answer.response),
         _optional_object("presence", answer.presence),
@@ -156,15 +132,9 @@ def join_answer(status: int, body: bytes, *, max_state_bytes: int) -> JoinAnswer
     )
 
 
-def push_answer(status: int, body: bytes, *, max_state_bytes: int) -> PushAnswer | Refused:
-    """The answer to ``gateway.push``.
-
-    Raises:
-        UpstreamUnavailable: The status is no answer, or the body is of another shape.
-    """
+def push_answer(status: int, body: bytes, *, max_state_bytes: int) -> PushAnswer:
+    """The answer to ``gateway.push``."""
     answer = _read(_push, status, body)
-    if isinstance(answer, Refused):
-        return answer
     broadcast = answer.broadcast or ()
     if len(broadcast) > MAX_BROADCASTS:
         raise _unusable(f"more than {MAX_BROADCASTS} messages to broadcast")
@@ -175,29 +145,22 @@ def push_answer(status: int, body: bytes, *, max_state_bytes: int) -> PushAnswer
     )
 
 
-def event_answer(status: int, _: bytes) -> Refused | None:
-    """The answer to what the backend is only told: its status is all that counts.
-
-    Raises:
-        UpstreamUnavailable: The status is no answer.
-    """
-    if 400 <= status < 500:
-        return Refused(status, _EMPTY)
-    _need_success(status)
-    return None
+def event_answer(status: int, _: bytes) -> None:
+    """The answer to what the backend is only told: its status is all that counts."""
+    _need_success(status, b"")
 
 
-def _read(decoder: msgspec.json.Decoder[T], status: int, body: bytes) -> T | Refused:
-    if 400 <= status < 500:
-        return Refused(status, _refusal(body))
-    _need_success(status)
+def _read(decoder: msgspec.json.Decoder[T], status: int, body: bytes) -> T:
+    _need_success(status, body)
     try:
         return _decode(decoder, body.strip() or _EMPTY)
     except ValueError as problem:
         raise _unusable(str(problem)) from None
 
 
-def _need_success(status: int) -> None:
+def _need_success(status: int, body: bytes) -> None:
+    if 400 <= status < 500:
+        raise UpstreamRefused(status, _refusal(body))
     if not 200 <= status < 300:
         raise UpstreamUnavailable(str(status))
 
@@ -245,18 +208,19 @@ def _need_object(key: str, value: bytes) -> bytes:
 
 
 def _state(raw: msgspec.Raw, most: int) -> bytes | None:
-    state = bytes(
-        raw
-    )  # a copy: a slice would keep the whole answer in memory as long as the session
+    # a copy: a slice would keep the whole answer in memory as long as the session
+    state = bytes(raw)
     if len(state) > most:
         raise _unusable(f"state is above {most} bytes")
     return state or None
 
 
-def _outgoing(message: _Message) -> Outgoing:
+def _outgoing(message: _Message) -> TopicMessage:
     if not message.event or not name_fits(message.event):
         raise _unusable(f"an event to broadcast is not 1 to {MAX_NAME_BYTES} bytes")
-    return Outgoing(message.event, _need_object("a payload to broadcast", bytes(message.payload)))
+    return TopicMessage(
+        message.event, _need_object("a payload to broadcast", bytes(message.payload))
+    )
 
 
 def _unusable(detail: str) -> UpstreamUnavailable:

@@ -1,4 +1,4 @@
-"""One URL that callbacks go to, with its breaker, and what is logged of both."""
+"""One backend URL with its circuit breaker, and what is logged of both."""
 
 from collections.abc import Callable
 from typing import Final

@@ -1,4 +1,4 @@
-"""A circuit breaker: a backend that fails is left alone for a while, then tried with one call.
+"""A circuit breaker: stops calling a backend that fails, and tries it with one call after a pause.
 
 ::
 
@@ -29,7 +29,7 @@ PROVEN_SECONDS: Final = 60.0
 """For how long an answer to one client shows that failures of another are its own."""
 
 
-class State(Enum):
+class BreakerState(Enum):
     """What becomes of calls."""
 
     CLOSED = "closed"
@@ -55,22 +55,21 @@ class Breaker:
         self._clock = clock
         self._failures = 0
         self._suspect = ""  # of the last failure
-        self._proofs: list[
-            tuple[str, float]
-        ] = []  # the last two clients that were answered, and when
+        # the last two clients that were answered, and when
+        self._proofs: list[tuple[str, float]] = []
         self._open_until = 0.0
-        self._era = 0
-        self.state = State.CLOSED
+        self._generation = 0
+        self.state = BreakerState.CLOSED
         self.seconds = 0.0
 
     def refuses(self) -> bool:
         """Whether a call would not be let through now."""
         match self.state:
-            case State.CLOSED:
+            case BreakerState.CLOSED:
                 return False
-            case State.OPEN:
+            case BreakerState.OPEN:
                 return self._clock() < self._open_until
-            case State.HALF_OPEN:
+            case BreakerState.HALF_OPEN:
                 return True
 
     def admit(self) -> int | None:
@@ -81,9 +80,9 @@ class Breaker:
         """
         if self.refuses():
             return None
-        if self.state is State.OPEN:
-            self._change(State.HALF_OPEN)
-        return self._era
+        if self.state is BreakerState.OPEN:
+            self._change(BreakerState.HALF_OPEN)
+        return self._generation
 
     def succeeded(self, ticket: int, client: str = "") -> bool:
         """The backend answered; returns whether that closed it.
@@ -91,15 +90,15 @@ class Breaker:
         Args:
             client: Whom it was about.
         """
-        if ticket != self._era:
+        if ticket != self._generation:
             return False
         self._failures = 0
         others = [proof for proof in self._proofs if proof[0] != client]
         self._proofs = [(client, self._clock()), *others[:1]]
-        if self.state is State.CLOSED:
+        if self.state is BreakerState.CLOSED:
             return False
         self.seconds = 0.0
-        self._change(State.CLOSED)
+        self._change(BreakerState.CLOSED)
         return True
 
     def failed(self, ticket: int, suspect: str = "") -> bool:
@@ -108,30 +107,30 @@ class Breaker:
         Args:
             suspect: The client whose input may be the reason; empty where it cannot be.
         """
-        if ticket != self._era:
+        if ticket != self._generation:
             return False
         again, self._suspect = suspect == self._suspect, suspect
-        if self.state is State.CLOSED and suspect and again and self._works_without(suspect):
+        if self.state is BreakerState.CLOSED and suspect and again and self._works_without(suspect):
             return False
         self._failures += 1
-        if self.state is State.CLOSED and self._failures < FAILURES:
+        if self.state is BreakerState.CLOSED and self._failures < FAILURES:
             return False
         self.seconds = min(LONGEST_SECONDS, max(SHORTEST_SECONDS, 2 * self.seconds))
         self._open_until = self._clock() + self.seconds
-        self._change(State.OPEN)
+        self._change(BreakerState.OPEN)
         return True
 
     def given_up(self, ticket: int) -> None:
         """Nobody waited for the answer, so it says nothing."""
-        if ticket == self._era and self.state is State.HALF_OPEN:
+        if ticket == self._generation and self.state is BreakerState.HALF_OPEN:
             self._open_until = self._clock()
-            self._change(State.OPEN)
+            self._change(BreakerState.OPEN)
 
     def _works_without(self, client: str) -> bool:
         """Whether others were answered not long ago."""
         since = self._clock() - PROVEN_SECONDS
         return any(other != client and at > since for other, at in self._proofs)
 
-    def _change(self, state: State) -> None:
+    def _change(self, state: BreakerState) -> None:
         self.state = state
-        self._era += 1
+        self._generation += 1

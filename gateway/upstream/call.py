@@ -1,5 +1,7 @@
-"""Callbacks on the wire: CloudEvents 1.0 in binary mode, signed as Standard Webhooks."""
+"""The HTTP form of callbacks: CloudEvents 1.0 in binary mode, signed by Standard Webhooks 1.0."""
 
+import base64
+import hmac
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,16 +11,10 @@ from urllib.parse import quote
 import msgspec
 
 from gateway.device import UNKNOWN, Device
-from gateway.upstream.signature import sign
 
 CONNECT: Final = "gateway.connect"
 JOIN: Final = "gateway.join"
 PUSH: Final = "gateway.push"
-SESSION_STARTED: Final = "gateway.session.started"
-SESSION_ENDED: Final = "gateway.session.ended"
-USER_ONLINE: Final = "gateway.user.online"
-USER_OFFLINE: Final = "gateway.user.offline"
-REPLICA_LOST: Final = "gateway.replica.lost"
 
 STRANGERS: Final = "\0"
 """All who connect and have not said who they are: each try has a session of its own, so that says nothing."""
@@ -39,7 +35,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     """What a callback says; what is absent is left away.
 
     Attributes:
-        type: One of the types above; also a label of metrics, so never anything else.
+        type: One of the types above, or an event such as ``gateway.user.online``; a label of metrics too.
         session: The socket it is about; empty for what is about no single one.
         user: None for an anonymous client.
         state: What the backend keeps with the session, as JSON; goes where a session goes.
@@ -114,7 +110,7 @@ def headers(
     *,
     call_id: str,
     source: str,
-    born: float,
+    occurred_at: float,
     now: float,
     secrets: Sequence[str],
 ) -> dict[str, str]:
@@ -122,9 +118,9 @@ def headers(
 
     Args:
         content: The body, which is signed.
-        call_id: Stays the same when the callback is repeated, as does ``born``.
+        call_id: Stays the same when the callback is repeated, as does ``occurred_at``.
         source: See :func:`source`.
-        born: When what it tells of happened, unix seconds.
+        occurred_at: When what it is about happened, unix seconds.
         now: When it is sent, unix seconds; receivers refuse what is signed minutes ago.
     """
     fields = {
@@ -133,7 +129,7 @@ def headers(
         "ce-id": call_id,
         "ce-type": call.type,
         "ce-source": source,
-        "ce-time": _rfc3339(born),
+        "ce-time": _rfc3339(occurred_at),
         "webhook-id": call_id,
         "webhook-timestamp": str(int(now)),
     }
@@ -146,6 +142,23 @@ def headers(
     return fields
 
 
+def sign(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes) -> str:
+    """The header ``webhook-signature``: one signature for each secret, separated by blanks.
+
+    All secrets sign, so that the backend may verify with the old one or the new one while they are
+    being changed.
+
+    Args:
+        message_id: The header ``webhook-id``.
+        timestamp: The header ``webhook-timestamp``, unix seconds.
+        body: The bytes of the request's body.
+
+    Source: Standard Webhooks 1.0, "Signature scheme" and "Multiple signatures".
+    """
+    content = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
+    return " ".join(["v1," + _signature(secret, content) for secret in secrets])
+
+
 def _header_value(text: str) -> str:
     return quote(text, safe=_UNCHANGED)
 
@@ -153,3 +166,8 @@ def _header_value(text: str) -> str:
 def _rfc3339(unix_seconds: float) -> str:
     text = datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
+
+
+def _signature(secret: str, content: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    return base64.b64encode(hmac.digest(key, content, "sha256")).decode()

@@ -1,4 +1,4 @@
-"""Asks the backend and waits for its answer, within bounds that keep a dying backend from doing harm."""
+"""Sends callbacks to the backend and waits for its answers, within bounds of time and number."""
 
 import asyncio
 import secrets
@@ -14,7 +14,6 @@ from gateway.upstream.answers import (
     ConnectAnswer,
     JoinAnswer,
     PushAnswer,
-    Refused,
     connect_answer,
     event_answer,
     join_answer,
@@ -22,13 +21,13 @@ from gateway.upstream.answers import (
 )
 from gateway.upstream.backend import Backend
 from gateway.upstream.call import Call, body, headers, source
-from gateway.upstream.exchange import Exchange
+from gateway.upstream.exchange import HttpExchange
 from gateway.upstream.slots import Slots
 
 T = TypeVar("T")
 
 
-class UpstreamSettings(Protocol):
+class CallbackSettings(Protocol):
     """The ``[upstream]`` section, as far as requests are concerned."""
 
     @property
@@ -69,7 +68,7 @@ class Upstream:
 
     def __init__(
         self,
-        settings: UpstreamSettings,
+        settings: CallbackSettings,
         *,
         replica: str,
         max_user_bytes: int,
@@ -82,7 +81,7 @@ class Upstream:
         self._metrics = metrics
         self._clock = clock
         self._wall_clock = wall_clock
-        self._exchange = Exchange(settings.max_in_flight)
+        self._exchange = HttpExchange(settings.max_in_flight)
         self._slots = Slots(settings.max_in_flight, metrics.in_flight)
         self._backends: dict[str, Backend] = {}
         bound = settings.max_state_bytes
@@ -113,32 +112,32 @@ class Upstream:
         """Hand over a client's push; arguments and errors as for :meth:`connect`."""
         return await self._ask(call, url, self._push_answer)
 
-    async def tell(self, call: Call, call_id: str, born: float) -> None:
+    async def tell(self, call: Call, call_id: str, occurred_at: float) -> None:
         """Tell of an event, once.
 
         Args:
             call_id: The same when it is told again.
-            born: When it happened, unix seconds.
+            occurred_at: When it happened, unix seconds.
 
         Raises:
             UpstreamError: As for :meth:`connect`: the backend has not taken it.
         """
-        await self._call(call, "", event_answer, call_id, born)
+        await self._call(call, "", event_answer, call_id, occurred_at)
 
     async def close(self) -> None:
         """Close all connections; callbacks under way and later ones fail as ``unreachable``."""
         await self._exchange.close()
 
-    async def _ask(self, call: Call, url: str, read: Callable[[int, bytes], T | Refused]) -> T:
+    async def _ask(self, call: Call, url: str, read: Callable[[int, bytes], T]) -> T:
         return await self._call(call, url, read, secrets.token_hex(16), self._wall_clock())
 
     async def _call(
         self,
         call: Call,
         url: str,
-        read: Callable[[int, bytes], T | Refused],
+        read: Callable[[int, bytes], T],
         call_id: str,
-        born: float,
+        occurred_at: float,
     ) -> T:
         backend = self._backend(url)
         ticket: int | None = None
@@ -148,7 +147,7 @@ class Upstream:
                 backend.check()
                 async with self._slots:
                     ticket = backend.admit()
-                    status, answer = await self._send(backend.url, call, read, call_id, born)
+                    status, answer = await self._send(backend.url, call, read, call_id, occurred_at)
         except (TimeoutError, UpstreamUnavailable) as problem:
             word, detail = _describe(problem)
             self._metrics.request(call.type, word, self._clock() - started)
@@ -157,31 +156,34 @@ class Upstream:
             if isinstance(problem, UpstreamUnavailable):
                 raise
             raise UpstreamTimeout("no answer in time") from None
+        except UpstreamRefused as refused:
+            self._metrics.request(call.type, str(refused.status), self._clock() - started)
+            if ticket is not None:
+                backend.answered(ticket, call)
+            raise
         except BaseException:
             if ticket is not None:
                 backend.given_up(ticket)
             raise
         self._metrics.request(call.type, str(status), self._clock() - started)
         backend.answered(ticket, call)
-        if isinstance(answer, Refused):
-            raise UpstreamRefused(answer.status, answer.body)
         return answer
 
     async def _send(
         self,
         url: URL,
         call: Call,
-        read: Callable[[int, bytes], T | Refused],
+        read: Callable[[int, bytes], T],
         call_id: str,
-        born: float,
-    ) -> tuple[int, T | Refused]:
+        occurred_at: float,
+    ) -> tuple[int, T]:
         content = body(call)
         fields = headers(
             call,
             content,
             call_id=call_id,
             source=self._source,
-            born=born,
+            occurred_at=occurred_at,
             now=self._wall_clock(),
             secrets=self._settings.secrets,
         )

@@ -1,4 +1,4 @@
-"""One HTTP exchange with a backend, over connections that are kept; the one module that knows aiohttp."""
+"""Posts requests to a backend over kept connections; here alone do callbacks touch aiohttp."""
 
 import io
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ _FIXED_HEADERS: Final = {
 }
 
 
-class Exchange:
+class HttpExchange:
     """Posts callbacks; to be made within a running event loop.
 
     Nothing comes from the environment (proxies, .netrc), no cookie is kept and no redirect followed:

@@ -1,4 +1,4 @@
-"""Events the backend is told of and nobody waits for: in order for each user, until it takes them."""
+"""Queues events for the backend and sends each, in order for each user, until it is taken or too old."""
 
 import asyncio
 import random
@@ -48,7 +48,7 @@ Tell = Callable[[Call, str, float], Awaitable[None]]
 class _Event(msgspec.Struct):
     call: Call
     id: str
-    born: float
+    occurred_at: float
     expires_at: float
     failures: int = 0
 
@@ -79,7 +79,7 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         # What is told of each user, the oldest first. A user is here while there is something; and in
         # _ready, in a delivery or in a pause, never in two of them: that keeps the order.
-        self._lines: dict[str | None, deque[_Event]] = {}
+        self._queues: dict[str | None, deque[_Event]] = {}
         self._ready: asyncio.Queue[str | None] = asyncio.Queue()
         self._free = asyncio.Semaphore(max(1, max_in_flight // _SHARE))
         self._waiting = 0
@@ -100,12 +100,12 @@ class Outbox:
             call, secrets.token_hex(16), self._wall_clock(), self._loop.time() + KEEP_SECONDS
         )
         self._count(1)
-        line = self._lines.get(call.user)
-        if line is None:
-            self._lines[call.user] = deque((event,))
+        queue = self._queues.get(call.user)
+        if queue is None:
+            self._queues[call.user] = deque((event,))
             self._ready.put_nowait(call.user)
         else:
-            line.append(event)
+            queue.append(event)
 
     async def run(self) -> None:
         """Tell the backend, until cancelled."""
@@ -124,22 +124,22 @@ class Outbox:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
         except TimeoutError:
-            self._lines.clear()
+            self._queues.clear()
             self._drop(self._waiting, "closing")
             self._count(-self._waiting)
 
     async def _deliver(self, user: str | None) -> None:
         """Try the first event of a user."""
         try:
-            if user not in self._lines:  # dropped by close
+            if user not in self._queues:  # dropped by close
                 return
-            event = self._lines[user][0]
+            event = self._queues[user][0]
             if self._loop.time() >= event.expires_at:
                 self._drop(1, "expired")
                 self._done(user)
                 return
             told = await self._was_told(event)
-            if user not in self._lines:
+            if user not in self._queues:
                 return
             if told:
                 self._done(user)
@@ -150,7 +150,7 @@ class Outbox:
 
     async def _was_told(self, event: _Event) -> bool:
         try:
-            await self._tell(event.call, event.id, event.born)
+            await self._tell(event.call, event.id, event.occurred_at)
         except UpstreamError:
             return False
         except Exception as problem:  # noqa: BLE001 -- a bug with one event must not keep back those of others
@@ -170,13 +170,13 @@ class Outbox:
 
     def _done(self, user: str | None) -> None:
         """The user's first event is told or dropped; the next may follow, after those of others."""
-        line = self._lines[user]
-        line.popleft()
+        queue = self._queues[user]
+        queue.popleft()
         self._count(-1)
-        if line:
+        if queue:
             self._ready.put_nowait(user)
         else:
-            del self._lines[user]
+            del self._queues[user]
 
     def _count(self, more: int) -> None:
         self._waiting += more

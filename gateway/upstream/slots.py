@@ -1,4 +1,4 @@
-"""How many callbacks may be under way, and how many may wait for their turn."""
+"""Limits how many callbacks are under way, and how many wait for their turn."""
 
 import asyncio
 from collections.abc import Callable

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.bus import open_bus
 from gateway.bus.memory import MemoryBus, MemoryExchange
-from gateway.config.sections import History as HistorySection
+from gateway.config.sections import HistorySettings
 from gateway.history import open_history
 from gateway.history.memory import MemoryHistory, MemoryStore
 from gateway.retention import Retention
@@ -82,7 +82,7 @@ async def make_client(
 
 
 def on_nats(
-    url: str, retention: Retention = RETENTION, settings: HistorySection | None = None
+    url: str, retention: Retention = RETENTION, settings: HistorySettings | None = None
 ) -> Replica:
     """A replica whose history is a stream."""
     bus = open_bus(Section(url, PREFIX), metrics=Counters(), name="test")
@@ -91,7 +91,7 @@ def on_nats(
         SUBJECTS,
         rules=[retention],
         retention=lambda _: retention,
-        config=settings or HistorySection(),
+        config=settings or HistorySettings(),
     )
     return Replica(bus, history)
 
@@ -130,7 +130,7 @@ async def open_replica(nats_server: ChangingServer) -> AsyncIterator[OpenReplica
         *,
         url: str = "",
         retention: Retention = RETENTION,
-        settings: HistorySection | None = None,
+        settings: HistorySettings | None = None,
         wait: bool = True,
     ) -> Replica:
         replica = on_nats(url or nats_server.url, retention, settings)

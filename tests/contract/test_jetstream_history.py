@@ -10,7 +10,7 @@ import nats
 import pytest
 import structlog
 
-from gateway.config.sections import History as HistorySection
+from gateway.config.sections import HistorySettings
 from gateway.errors import EnvelopeTooLarge, HistoryUnavailable, OutcomeUnknown
 from gateway.history.jetstream import appender, reader, stream
 from gateway.history.jetstream.reader import StreamReader
@@ -199,14 +199,14 @@ async def test_a_stream_is_widened_and_never_narrowed(
     admin: Admin, open_replica: OpenReplica
 ) -> None:
     narrow = await open_replica(
-        retention=Retention(5, 100), settings=HistorySection(max_bytes=10**6)
+        retention=Retention(5, 100), settings=HistorySettings(max_bytes=10**6)
     )
     config = await admin.config()
     await admin.ask("STREAM.UPDATE", config | {"description": "by the operator"})
     assert (config["max_msgs_per_subject"], config["max_age"]) == (6, 160 * 10**9)
     assert (config["max_bytes"], config["num_replicas"]) == (10**6, 1)
 
-    await open_replica(retention=Retention(3, 1000), settings=HistorySection(max_bytes=10**7))
+    await open_replica(retention=Retention(3, 1000), settings=HistorySettings(max_bytes=10**7))
     config = await admin.config()
     assert (config["max_msgs_per_subject"], config["max_age"]) == (6, 1060 * 10**9)
     assert config["max_bytes"] == 10**7
@@ -251,7 +251,7 @@ async def test_a_wish_that_cannot_be_had_does_not_keep_from_what_is_needed(
     await open_replica()
     with structlog.testing.capture_logs() as logs:
         more = Retention(RETENTION.messages + 5, RETENTION.seconds)
-        await open_replica(retention=more, settings=HistorySection(replicas=3))
+        await open_replica(retention=more, settings=HistorySettings(replicas=3))
     config = await admin.config()
     assert (config["max_msgs_per_subject"], config["num_replicas"]) == (more.messages + 1, 1)
     assert "history stream cannot be widened" in {entry["event"] for entry in logs}
@@ -419,7 +419,7 @@ async def test_a_message_the_stream_does_not_take_is_too_large(
 async def test_the_oldest_of_all_topics_go_when_the_store_is_full(
     admin: Admin, open_replica: OpenReplica
 ) -> None:
-    here = await open_replica(settings=HistorySection(max_bytes=20_000))
+    here = await open_replica(settings=HistorySettings(max_bytes=20_000))
     for number in range(30):
         await here.history.append(f"t:{number}", bytes(1000))
     tip = await here.history.tip()

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import nats
 import pytest
 
-from gateway.config.sections import History as HistorySection
+from gateway.config.sections import HistorySettings
 from gateway.errors import HistoryUnavailable, OutcomeUnknown
 from gateway.retention import Retention
 from tests.contract.admin import Admin
@@ -23,7 +23,9 @@ WIDE = Retention(messages=10_000, seconds=300)
 async def replicas(nats_cluster: NatsCluster, open_replica: OpenReplica) -> list[Replica]:
     """A replica on each server."""
     opened = [
-        await open_replica(url=url, retention=WIDE, settings=HistorySection(replicas=3), wait=False)
+        await open_replica(
+            url=url, retention=WIDE, settings=HistorySettings(replicas=3), wait=False
+        )
         for url in (server.url for server in nats_cluster.servers)
     ]
     for replica in opened:
@@ -115,7 +117,7 @@ async def test_a_leader_that_steps_down_costs_nothing_that_was_acknowledged(
 async def test_a_leader_that_is_killed_costs_nothing_that_was_acknowledged(
     nats_cluster: NatsCluster, open_replica: OpenReplica, admin: Admin
 ) -> None:
-    settings = HistorySection(replicas=3)
+    settings = HistorySettings(replicas=3)
     here = await open_replica(url=nats_cluster.url, retention=WIDE, settings=settings)
     there = await open_replica(url=nats_cluster.url, retention=WIDE, settings=settings)
     epoch, told = here.history.epoch, there.told

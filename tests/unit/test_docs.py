@@ -12,7 +12,7 @@ from gateway.auth.jwk import MAX_KEYS
 from gateway.auth.jwks import KEEP_SECONDS, REFRESH_SECONDS, RETRY_SECONDS, UNKNOWN_KEY_SECONDS
 from gateway.auth.jws import MAX_TOKEN_BYTES
 from gateway.auth.keys import RSA_BITS
-from gateway.auth.refusal import Refusal
+from gateway.auth.refusal import TokenRefusal
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode, Reason
 
@@ -36,7 +36,7 @@ def test_every_reason_is_explained() -> None:
 def test_every_refusal_is_explained() -> None:
     section = AUTHENTICATION.split("## Refusals")[1].split("\n## ")[0]
 
-    assert rows(section) == {refusal.value for refusal in Refusal}
+    assert rows(section) == {refusal.value for refusal in TokenRefusal}
 
 
 def test_the_limits_of_tokens_are_those_of_the_code() -> None:
@@ -86,6 +86,18 @@ def test_the_changelog_knows_this_version_or_what_comes() -> None:
 def test_links_between_documents_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", document.read_text()):
         assert (document.parent / target).exists(), target
+
+
+def test_the_guide_for_contributors_names_every_folder() -> None:
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    folders = [
+        f"`{top}/{path.name}/`"
+        for top in ("gateway", "tests")
+        for path in sorted((ROOT / top).iterdir())
+        if path.is_dir() and path.name != "__pycache__"
+    ]
+
+    assert [folder for folder in folders if folder not in guide] == []
 
 
 @pytest.mark.parametrize("document", [ROOT / "ARCHITECTURE.md"])

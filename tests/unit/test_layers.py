@@ -1,6 +1,7 @@
 """The architecture as a test: who may import whom, and which library is known where."""
 
 import ast
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -62,6 +63,7 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield (relative.parts[0] if len(relative.parts) > 1 else relative.stem), path
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """Dotted names a module imports, at its head or anywhere in it."""
     names = set()
@@ -155,6 +157,37 @@ def test_nothing_in_a_folder_imports_in_a_circle(folder: Path) -> None:
     assert circle(graph) == []
 
 
+def drawn() -> str:
+    """Who imports whom, as Mermaid: without leaves, and arrows that follow from others."""
+    leaves = LAYERS[-1]
+    graph: dict[str, set[str]] = {}
+    part_of = {path: part for part, path in modules()}
+    for path, targets in edges().items():
+        part = part_of[path]
+        if part not in leaves | {"__main__"}:
+            there = {part_of[target] for target in targets} - leaves - {part}
+            graph.setdefault(part, set()).update(there)
+
+    def below(part: str) -> set[str]:
+        """All that a part leads to."""
+        return graph[part].union(*map(below, graph[part]))
+
+    arrows = [
+        f"  {part} --> {target}"
+        for part in sorted(graph, key=lambda part: (layer(part), part))
+        for target in sorted(graph[part])
+        if not any(target in below(other) for other in graph[part] - {target})
+    ]
+    return "\n".join(["```mermaid", "graph TD", *arrows, "```"])
+
+
+def test_the_architecture_shows_who_imports_whom() -> None:
+    document = (ROOT.parent / "ARCHITECTURE.md").read_text()
+    shown = document.split("<!-- imports: begin -->")[1].split("<!-- imports: end -->")[0]
+
+    assert shown.strip() == drawn()
+
+
 def test_a_circle_is_found() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) != []
     assert circle({"a": {"b", "c"}, "b": {"c"}}) == []
@@ -166,6 +199,29 @@ def test_nats_is_known_to_the_bus_alone() -> None:
     }
 
     assert knowing <= {"nats.py", "client.py", "buckets.py"}
+
+
+def public_types(path: Path) -> Iterator[str]:
+    """Names of the classes and type aliases a module defines for others."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            name = node.name
+        elif isinstance(node, ast.AnnAssign) and "TypeAlias" in ast.unparse(node.annotation):
+            name = ast.unparse(node.target)
+        else:
+            continue
+        if not name.startswith("_"):
+            yield name
+
+
+def test_a_public_type_has_a_name_of_its_own() -> None:
+    homes = defaultdict(list)
+    for _, path in modules():
+        for name in public_types(path):
+            homes[name].append(str(path.relative_to(ROOT)))
+
+    assert len(homes) > 100
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
 
 
 def test_no_module_is_a_grab_bag() -> None:

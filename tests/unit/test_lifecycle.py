@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,12 +55,6 @@ class FakeConnections:
         return None if self.phase is Phase.SERVING else self.phase.value
 
 
-class BusState(msgspec.Struct):
-    """A bus that is up or down."""
-
-    connected: bool = True
-
-
 def drain_of(connections: FakeConnections, *, delay: float = 0, window: float = 0) -> Drain:
     """A drain of a fake connections."""
     return Drain(as_connections(connections), Metrics(), delay_seconds=delay, window_seconds=window)
@@ -72,31 +65,17 @@ def as_connections(fake: FakeConnections) -> Connections:
     return fake  # type: ignore[return-value]  # it has what lifecycle uses
 
 
-def readiness_of(connections: FakeConnections, bus: BusState) -> Readiness:
-    """The readiness of a fake connections."""
-    return Readiness(as_connections(connections), bus)
-
-
-async def test_ready_is_serving_on_a_connected_bus() -> None:
-    connections, bus = FakeConnections(), BusState()
-    readiness = readiness_of(connections, bus)
-    assert readiness.reasons() == []
-
-    bus.connected = False
-    assert readiness.reasons() == ["bus_down"]
-    connections.phase = Phase.DRAINING
-    assert readiness.reasons() == ["draining", "bus_down"]
-
-
-async def test_a_part_that_has_doubts_keeps_it_from_being_ready() -> None:
+async def test_ready_is_serving_and_no_doubt_of_any_part() -> None:
+    connections = FakeConnections()
     doubts: list[str | None] = [None, None]
-    readiness = Readiness(
-        as_connections(FakeConnections()), BusState(), lambda: doubts[0], lambda: doubts[1]
-    )
+    readiness = Readiness(as_connections(connections), lambda: doubts[0], lambda: doubts[1])
     assert readiness.reasons() == []
 
     doubts[1] = "unsure"
     assert readiness.reasons() == ["unsure"]
+    doubts[0] = "bus_down"
+    connections.phase = Phase.DRAINING
+    assert readiness.reasons() == ["draining", "bus_down", "unsure"]
 
 
 async def test_a_drain_turns_new_clients_away_before_it_closes_anybody() -> None:
@@ -125,7 +104,8 @@ async def test_hurrying_skips_the_window_too() -> None:
     assert all(connection.codes == [CloseCode.SERVICE_RESTART] for connection in sockets)
 
 
-async def test_who_does_not_answer_is_cut_off_at_the_end() -> None:
+async def test_who_does_not_answer_is_cut_off_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.lifecycle.CLOSING_SECONDS", 0.0)
     connections = FakeConnections()
     deaf = FakeConnection(connections, deaf=True)
     connections.open.add(deaf)
@@ -136,6 +116,22 @@ async def test_who_does_not_answer_is_cut_off_at_the_end() -> None:
 
     assert deaf.codes == [CloseCode.SERVICE_RESTART]
     assert deaf.aborted
+
+
+async def test_who_is_cut_off_has_ended_before_the_rest_is_stopped() -> None:
+    """What follows from its end, a fact for the backend say, is otherwise lost."""
+    connections = FakeConnections()
+
+    class EndsLater(FakeConnection):
+        """A connection whose loss is heard of in a later turn of the event loop."""
+
+        def abort(self) -> None:
+            asyncio.get_running_loop().call_soon(super().abort)
+
+    connections.open.add(EndsLater(connections, deaf=True))
+    await drain_of(connections).let_go()
+
+    assert not connections.open
 
 
 async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+from functools import partial
 from itertools import pairwise
 
 from gateway.pacer import Pacer
@@ -41,3 +42,16 @@ async def test_one_who_gives_up_takes_nobodys_place() -> None:
     tasks[1].cancel()
     await asyncio.wait(tasks)
     assert passed == [0, 2, 3]
+
+
+async def test_one_who_does_not_wait_is_called_when_it_is_its_turn() -> None:
+    pacer, passed = Pacer(2), list[int]()
+    for number in range(5):
+        pacer.call(partial(passed.append, number))
+    assert passed == [0, 1]
+    sizes = [2]
+    for _ in range(6):
+        await asyncio.sleep(0)
+        sizes.append(len(passed))
+    assert passed == list(range(5))
+    assert max(b - a for a, b in pairwise(sizes)) <= 2

@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.bus.remote import RemoteBus
 from gateway.bus.subjects import Subjects
-from gateway.config.sections import History as HistorySection
+from gateway.config.sections import HistorySettings
 from gateway.errors import HistoryProblem
 from gateway.history.base import Receipt, Stored, Tip
 from gateway.history.jetstream.api import StreamApi
@@ -33,7 +33,7 @@ class JetStreamHistory:
     """
 
     def __init__(
-        self, bus: RemoteBus, subjects: Subjects, widest: Retention, config: HistorySection
+        self, bus: RemoteBus, subjects: Subjects, widest: Retention, config: HistorySettings
     ) -> None:
         self._subjects = subjects
         clock = ServerClock(time.monotonic)

@@ -14,7 +14,7 @@ import structlog
 from gateway.bus.remote import RemoteBus
 from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
-from gateway.config.sections import History as HistorySection
+from gateway.config.sections import HistorySettings
 from gateway.errors import (
     BusUnavailable,
     HistoryProblem,
@@ -56,7 +56,7 @@ _NECESSARY: Final = ("max_msgs_per_subject", "max_age", "republish", "allow_dire
 _log = structlog.get_logger(__name__)
 
 
-def stream_config(subjects: Subjects, widest: Retention, config: HistorySection) -> JsonObject:
+def stream_config(subjects: Subjects, widest: Retention, config: HistorySettings) -> JsonObject:
     """The configuration of the stream that the rules need.
 
     Args:

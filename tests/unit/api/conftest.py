@@ -6,37 +6,36 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.api import build_api
-from gateway.auth.rules import PersonalTopic
+from gateway.metrics import Metrics
 from tests.unit.api.fakes import (
-    Config,
+    CONFIG,
+    PERSONAL,
+    RULES,
     Gateway,
-    Metrics,
     Readiness,
     RecordingArchive,
     RecordingDirectory,
     RecordingRelay,
     RecordingRevoker,
-    RoomsAndUsers,
     two_replicas,
 )
 
 
 @pytest.fixture
 async def gateway() -> AsyncIterator[Gateway]:
-    config, relay, readiness, metrics = Config(), RecordingRelay(), Readiness(), Metrics()
+    relay, readiness, metrics = RecordingRelay(), Readiness(), Metrics()
     directory, revoker, archive = RecordingDirectory(), RecordingRevoker(), RecordingArchive()
     app = build_api(
-        config=config,
-        relay=relay,
-        rules=RoomsAndUsers(),
-        personal=PersonalTopic("user:{sub}"),
+        config=CONFIG,
+        publisher=relay,
+        rules=RULES,
+        personal=PERSONAL,
         directory=directory,
         revoker=revoker,
         archive=archive,
-        keeps=lambda topic: topic.startswith("room:"),
         replicas=two_replicas,
         readiness=readiness,
         metrics=metrics,
     )
     async with TestClient(TestServer(app)) as client:
-        yield Gateway(app, client, config, relay, directory, revoker, archive, readiness, metrics)
+        yield Gateway(app, client, relay, directory, revoker, archive, readiness, metrics)

@@ -10,57 +10,44 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
 from yarl import URL
 
+from gateway.api import problem
 from gateway.api.history import HistoryItem
 from gateway.api.user_types import ReplicaReport
 from gateway.auth.revocations import Revocation
+from gateway.auth.rules import PersonalTopic, Rules
 from gateway.cluster import Cover
+from gateway.config import ChannelSettings, Config, LimitsSettings
+from gateway.config.sections import ApiKeySettings, ApiSettings
 from gateway.hub.broadcast import Audience
+from gateway.metrics import Metrics
 from gateway.relay import NOT_KEPT, Published
+from gateway.retention import Retention
 from gateway.sessions.commands import Presence, Session
 
+CONFIG = Config(
+    api=ApiSettings(
+        keys=(
+            ApiKeySettings(name="publisher", key="publish-key", scopes=("publish",)),
+            ApiKeySettings(name="reader", key="read-key", scopes=("read",)),
+            ApiKeySettings(name="manager", key="manage-key", scopes=("manage",)),
+            ApiKeySettings(name="all", key="schlüssel", scopes=("publish", "read", "manage")),
+        )
+    ),
+    limits=LimitsSettings(max_message_bytes=1000),
+)
 
-@dataclass(frozen=True)
-class Key:
-    """One configured key."""
+KINDS = tuple(value for value in vars(problem).values() if isinstance(value, problem.Kind))
+"""All kinds of problems, in the order of the module."""
 
-    name: str
-    key: str
-    scopes: tuple[str, ...]
+PERSONAL = PersonalTopic("user:{sub}")
 
-
-@dataclass
-class Api:
-    """``[api]``."""
-
-    keys: tuple[Key, ...] = (
-        Key("publisher", "publish-key", ("publish",)),
-        Key("reader", "read-key", ("read",)),
-        Key("manager", "manage-key", ("manage",)),
-        Key("all", "schlüssel", ("publish", "read", "manage")),
+RULES = Rules(
+    (
+        ChannelSettings(pattern="room:*", history=Retention(100, 300)),
+        PERSONAL,
+        ChannelSettings(pattern="phoenix"),
     )
-
-
-@dataclass
-class Auth:
-    """``[auth]``."""
-
-    leeway_seconds: float = 10.0
-
-
-@dataclass
-class Limits:
-    """``[limits]``."""
-
-    max_message_bytes: int = 1000
-
-
-@dataclass
-class Config:
-    """As much of the configuration as the API reads."""
-
-    api: Api = field(default_factory=Api)
-    auth: Auth = field(default_factory=Auth)
-    limits: Limits = field(default_factory=Limits)
+)
 
 
 @dataclass
@@ -93,13 +80,6 @@ class RecordingRelay:
         self.audiences.append(audience)
         self.ids.append(message_id)
         return self.answer
-
-
-class RoomsAndUsers:
-    """Rules that know topics beginning with ``room:`` and ``user:``, and ``phoenix``."""
-
-    def match(self, topic: str, /) -> object | None:
-        return self if topic.startswith(("room:", "user:")) or topic == "phoenix" else None
 
 
 @dataclass
@@ -194,30 +174,6 @@ class Readiness:
         return self.alive
 
 
-@dataclass
-class StatusCount:
-    """Counts by status."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-    status: str = ""
-
-    def labels(self, status: str, /) -> "StatusCount":
-        return StatusCount(self.counts, status)
-
-    def inc(self) -> None:
-        self.counts[self.status] = self.counts.get(self.status, 0) + 1
-
-
-@dataclass
-class Metrics:
-    """What the API counted."""
-
-    publish_requests: StatusCount = field(default_factory=StatusCount)
-
-    def exposition(self) -> tuple[bytes, str]:
-        return b"up 1\n", "text/plain; version=1.0.0; charset=utf-8"
-
-
 @dataclass(frozen=True)
 class Answer:
     """An answer, read whole."""
@@ -251,13 +207,18 @@ class Gateway:
 
     app: web.Application
     client: TestClient[web.Request, web.Application]
-    config: Config
     relay: RecordingRelay
     directory: RecordingDirectory
     revoker: RecordingRevoker
     archive: RecordingArchive
     readiness: Readiness
     metrics: Metrics
+
+    def publish_requests(self) -> dict[str, int]:
+        """Publish requests that were counted, by status."""
+        [family] = self.metrics.publish_requests.collect()
+        samples = [each for each in family.samples if each.name.endswith("_total")]
+        return {each.labels["status"]: int(each.value) for each in samples}
 
     async def post(self, path: str, data: bytes | str | io.BytesIO, **headers: str) -> "Answer":
         """POST with the publisher's key unless the headers say otherwise."""

@@ -1,6 +1,7 @@
 """What probes and scrapers see."""
 
 import pytest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from tests.unit.api.fakes import Answer, Gateway
 
@@ -41,8 +42,9 @@ async def test_probes_may_use_head(gateway: Gateway, path: str) -> None:
 
 
 async def test_metrics_are_passed_on_as_they_are(gateway: Gateway) -> None:
+    gateway.metrics.sessions.set(7)
     response = await gateway.client.get("/metrics")
 
     assert response.status == 200
-    assert response.headers["Content-Type"] == "text/plain; version=1.0.0; charset=utf-8"
-    assert await response.read() == b"up 1\n"
+    assert response.headers["Content-Type"] == CONTENT_TYPE_LATEST
+    assert b"gateway_sessions 7.0\n" in await response.read()

@@ -6,7 +6,8 @@ import pytest
 
 from gateway.api.keys import Keys
 from gateway.api.problem import Refusal
-from tests.unit.api.fakes import Api, Gateway, Key
+from gateway.config.sections import ApiKeySettings
+from tests.unit.api.fakes import CONFIG, Gateway
 
 BODY = b'{"topic": "room:1", "event": "e", "payload": {}}'
 
@@ -108,13 +109,18 @@ def test_without_keys_nobody_is_let_in() -> None:
 
 
 def test_scopes_are_those_of_the_presented_key() -> None:
-    keys = Keys(Api().keys)
+    keys = Keys(CONFIG.api.keys)
 
     assert keys.scopes({"X-API-Key": "read-key"}) == {"read"}
     assert keys.scopes({"X-API-Key": "schlüssel"}) == {"publish", "read", "manage"}
 
 
 def test_a_key_configured_twice_has_the_scopes_of_both() -> None:
-    keys = Keys([Key("a", "k", ("read",)), Key("b", "k", ("publish",))])
+    keys = Keys(
+        [
+            ApiKeySettings(name="a", key="k", scopes=("read",)),
+            ApiKeySettings(name="b", key="k", scopes=("publish",)),
+        ]
+    )
 
     assert keys.scopes({"X-API-Key": "k"}) == {"read", "publish"}

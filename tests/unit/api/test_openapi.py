@@ -12,8 +12,7 @@ import pytest
 from gateway.api.openapi import document
 from gateway.api.operation import Operation
 from gateway.api.operations import OPERATIONS
-from gateway.api.problem import KINDS
-from tests.unit.api.fakes import Gateway
+from tests.unit.api.fakes import KINDS, Gateway
 
 DOCS = Path(__file__).parents[3] / "docs" / "api.md"
 

@@ -17,7 +17,7 @@ from gateway.auth.jwk import MAX_KEYS, read_jwk, read_key_set
 from gateway.auth.jwks import FetchedKeys
 from gateway.auth.jws import MAX_TOKEN_BYTES, parse
 from gateway.auth.keys import UnusableKey, configured_keys, read_pem
-from gateway.auth.refusal import Refusal
+from gateway.auth.refusal import TokenRefusal
 from gateway.auth.tokens import TokenVerifier
 from gateway.errors import ConfigError, FetchError, TokenError
 from tests.support.bad_tokens import (
@@ -146,7 +146,7 @@ def test_the_matrix_has_every_label_that_a_token_alone_decides() -> None:
     # the others are tested above, or at the socket: they are not about a token by itself
     elsewhere = {"no_token", "no_keys", "keys_unavailable", "token_revoked"}
     of_a_socket = {"token_subject", "upstream_user"}
-    assert {*reasons} | elsewhere | of_a_socket == {*Refusal}
+    assert {*reasons} | elsewhere | of_a_socket == {*TokenRefusal}
 
 
 def test_a_token_that_is_just_not_too_long_is_read() -> None:

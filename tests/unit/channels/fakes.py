@@ -4,6 +4,7 @@ import asyncio
 import json
 import struct
 from collections import defaultdict
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple, TypeAlias
 
 from gateway.auth.admission import Admission
@@ -16,7 +17,7 @@ from gateway.history.base import Receipt, Tip
 from gateway.history.memory import MemoryHistory
 from gateway.protocol.messages import encode_json
 from gateway.sessions.client import Client
-from gateway.upstream.answers import ConnectAnswer, JoinAnswer, Outgoing, PushAnswer
+from gateway.upstream.answers import ConnectAnswer, JoinAnswer, PushAnswer, TopicMessage
 from gateway.upstream.call import Call
 
 Frame: TypeAlias = list[Any]
@@ -225,7 +226,7 @@ class Asked:
 
     def take(self, response: Any = None, state: Any = None, *broadcast: tuple[str, Any]) -> None:
         """Take a push, and have messages broadcast."""
-        messages = tuple(Outgoing(event, encode_json(payload)) for event, payload in broadcast)
+        messages = tuple(TopicMessage(event, encode_json(payload)) for event, payload in broadcast)
         self.answer.set_result(PushAnswer(encode_json(response or {}), _state(state), messages))
 
     def refuse(self, body: Any) -> None:
@@ -300,7 +301,11 @@ class Alone:
     def to_all(self, message: bytes) -> None:
         raise NotImplementedError
 
-    async def call(self, _command: Command[Any], _to: Subscribers) -> Answers[Any]:
+    replica = "a"
+
+    async def call(
+        self, _command: Command[Any], _to: AbstractSet[str] | Subscribers
+    ) -> Answers[Any]:
         return Answers({}, Cover())
 
 

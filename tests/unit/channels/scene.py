@@ -27,8 +27,8 @@ from gateway.channels.credentials import Credentials
 from gateway.channels.pushes import Pushes
 from gateway.channels.replay import Replays
 from gateway.channels.services import AGE_JITTER, JoinCount, Services
-from gateway.config import Auth, Limits
-from gateway.config.channel import Channel
+from gateway.config import AuthSettings, LimitsSettings
+from gateway.config.sections import ChannelSettings
 from gateway.device import Device
 from gateway.history.memory import MemoryStore
 from gateway.hub.fanout import Fanout
@@ -99,18 +99,20 @@ OWN: Final = "user:42"
 """The topic of user 42 alone."""
 
 CHANNELS: Final = (
-    Channel(pattern="room:*", push="broadcast"),
-    Channel(pattern="open:*", join="anyone", push="broadcast"),
-    Channel(pattern="quiet:*", push="broadcast", echo=False),
-    Channel(pattern="denied:*"),
-    Channel(pattern="named:*", join="token", push="upstream"),
-    Channel(pattern="asked:*", join="upstream", push="broadcast", upstream_url="http://joins/"),
-    Channel(pattern="orders:*", push="upstream", upstream_url="http://orders/"),
-    Channel(
+    ChannelSettings(pattern="room:*", push="broadcast"),
+    ChannelSettings(pattern="open:*", join="anyone", push="broadcast"),
+    ChannelSettings(pattern="quiet:*", push="broadcast", echo=False),
+    ChannelSettings(pattern="denied:*"),
+    ChannelSettings(pattern="named:*", join="token", push="upstream"),
+    ChannelSettings(
+        pattern="asked:*", join="upstream", push="broadcast", upstream_url="http://joins/"
+    ),
+    ChannelSettings(pattern="orders:*", push="upstream", upstream_url="http://orders/"),
+    ChannelSettings(
         pattern="kept:*", push="broadcast", history=Retention(messages=10, seconds=300), echo=True
     ),
-    Channel(pattern="shown:*", join="upstream", push="broadcast", presence=True),
-    Channel(pattern="counted:*", presence="count"),
+    ChannelSettings(pattern="shown:*", join="upstream", push="broadcast", presence=True),
+    ChannelSettings(pattern="counted:*", presence="count"),
 )
 
 QUIET_TURNS: Final = 40
@@ -324,7 +326,7 @@ class Scene:
     def __init__(
         self,
         *,
-        limits: Limits,
+        limits: LimitsSettings,
         session_limits: SessionLimits,
         max_age_seconds: float,
     ) -> None:
@@ -400,7 +402,7 @@ class Scene:
         self._presences = presences
         admission = GatedAdmission(
             TokenVerifier(
-                Auth(secrets=(SECRET,), leeway_seconds=LEEWAY),
+                AuthSettings(secrets=(SECRET,), leeway_seconds=LEEWAY),
                 rules.claims,
                 max_user_bytes=personal.max_user_bytes,
                 max_presence_bytes=META_BYTES,
@@ -653,7 +655,7 @@ async def opened(
         limits: Other limits than the usual.
     """
     scene = Scene(
-        limits=Limits(**limits),
+        limits=LimitsSettings(**limits),
         session_limits=SessionLimits(sessions_per_user, "refuse", "keep"),
         max_age_seconds=max_age_seconds,
     )

@@ -4,17 +4,13 @@ import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 from typer.testing import Result
 
-from tests.conftest import StartNats
 from tests.support.keys import ec, ed, private_pem, public_pem
-from tests.support.ports import free_port
 
 Invoke = Callable[..., Result]
-RunProcess = Callable[..., CompletedProcess[str]]
 
 SECRET = "hunter2-hunter2-hunter2-hunter2-hunter2"
 FILE = f"""
@@ -174,36 +170,6 @@ def test_the_memory_bus_needs_no_connection(invoke: Invoke, file: str) -> None:
 
     assert result.exit_code == 0
     assert "the bus is in memory" in result.stdout
-
-
-def test_the_bus_is_tried_and_its_limit_compared(
-    run_process: RunProcess, file: str, start_nats: StartNats
-) -> None:
-    url = start_nats("max_payload: 32768").url
-    arguments = ("check-config", "--config", file, "--connect", "--set", f"bus.url={url}")
-
-    refused = run_process(*arguments)
-    accepted = run_process(*arguments, "--set", "limits.max_message_bytes=28672")
-
-    assert refused.returncode == 2
-    assert (
-        "limits.max_message_bytes: 65536 is not allowed; allowed: at most 28672" in refused.stderr
-    )
-    assert accepted.returncode == 0
-    assert "takes messages of 28672 bytes" in accepted.stdout
-
-
-def test_a_bus_that_is_away_is_a_failure_that_shows_no_password(
-    run_process: RunProcess, file: str
-) -> None:
-    url = f"nats://user:hunter2@127.0.0.1:{free_port()}"
-
-    result = run_process("check-config", "--config", file, "--connect", "--set", f"bus.url={url}")
-
-    assert result.returncode == 1
-    assert "error: no connection to the bus within 5 seconds" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert "hunter2" not in result.stdout + result.stderr
 
 
 def test_values_are_shown_with_their_origin_and_without_secrets(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from gateway.cluster.calls import (
     Answer,
     Answers,
-    Call,
     Cover,
+    PendingCall,
     Request,
     decode_answer,
     decode_request,
@@ -34,13 +34,13 @@ def bodies(*replicas: str) -> dict[str, bytes]:
     return {replica: f"from {replica}".encode() for replica in replicas}
 
 
-async def decided(call: Call) -> Answers[bytes]:
+async def decided(call: PendingCall) -> Answers[bytes]:
     """What came of a call that waits for nothing any more."""
     assert await call.wait(0)
     return call.answers(LIVE)
 
 
-async def timed_out(call: Call) -> Answers[bytes]:
+async def timed_out(call: PendingCall) -> Answers[bytes]:
     """What came of a call that was waited for in vain."""
     clock = Clock()
     waiting = asyncio.create_task(call.wait(SECONDS))
@@ -53,11 +53,11 @@ async def timed_out(call: Call) -> Answers[bytes]:
 
 
 async def test_nobody_asked_is_answered_at_once() -> None:
-    assert await decided(Call((), open_ended=False)) == Answers({}, Cover())
+    assert await decided(PendingCall((), open_ended=False)) == Answers({}, Cover())
 
 
 async def test_all_that_were_asked_have_answered() -> None:
-    call = Call(("a", "b"), open_ended=False)
+    call = PendingCall(("a", "b"), open_ended=False)
     call.answered(answer("a"))
     call.answered(answer("b"))
 
@@ -65,14 +65,14 @@ async def test_all_that_were_asked_have_answered() -> None:
 
 
 async def test_whoever_does_not_answer_is_named() -> None:
-    call = Call(("a", "b"), open_ended=False)
+    call = PendingCall(("a", "b"), open_ended=False)
     call.answered(answer("b"))
 
     assert await timed_out(call) == Answers(bodies("b"), Cover(("a",), complete=False))
 
 
 async def test_who_is_named_in_an_answer_is_waited_for_too() -> None:
-    call = Call((), open_ended=True)
+    call = PendingCall((), open_ended=True)
     call.answered(answer("a", "a", "b"))
     assert call.answers(LIVE).cover.missing == ("b",)
     call.answered(answer("b", "a"))
@@ -81,11 +81,13 @@ async def test_who_is_named_in_an_answer_is_waited_for_too() -> None:
 
 
 async def test_an_open_call_nobody_answers_could_be_anybodys() -> None:
-    assert await timed_out(Call((), open_ended=True)) == Answers({}, Cover(LIVE, complete=False))
+    assert await timed_out(PendingCall((), open_ended=True)) == Answers(
+        {}, Cover(LIVE, complete=False)
+    )
 
 
 async def test_an_open_call_nobody_hears_is_decided_at_once() -> None:
-    call = Call((), open_ended=True)
+    call = PendingCall((), open_ended=True)
     call.no_responders().set_result(None)
     await asyncio.sleep(0)
 
@@ -93,7 +95,7 @@ async def test_an_open_call_nobody_hears_is_decided_at_once() -> None:
 
 
 async def test_a_replica_that_is_not_there_is_not_waited_for() -> None:
-    call = Call(("a", "b"), open_ended=False)
+    call = PendingCall(("a", "b"), open_ended=False)
     call.answered(answer("a"))
     call.no_responders("b").set_result(None)
     await asyncio.sleep(0)
@@ -102,21 +104,21 @@ async def test_a_replica_that_is_not_there_is_not_waited_for() -> None:
 
 
 async def test_the_first_answer_ends_the_openness() -> None:
-    call = Call((), open_ended=True)
+    call = PendingCall((), open_ended=True)
     call.answered(answer("c"))
 
     assert await decided(call) == Answers(bodies("c"), Cover())
 
 
 async def test_an_answer_nobody_asked_for_is_taken_and_decides_nothing() -> None:
-    call = Call(("a",), open_ended=False)
+    call = PendingCall(("a",), open_ended=False)
     call.answered(answer("z"))
 
     assert await timed_out(call) == Answers(bodies("z"), Cover(("a",), complete=False))
 
 
 async def test_who_answers_twice_is_counted_once() -> None:
-    call = Call(("a", "b"), open_ended=False)
+    call = PendingCall(("a", "b"), open_ended=False)
     call.answered(answer("a"))
     call.answered(answer("a"))
 
@@ -125,7 +127,7 @@ async def test_who_answers_twice_is_counted_once() -> None:
 
 async def test_an_answer_ends_the_waiting() -> None:
     clock = Clock()
-    call = Call(("a",), open_ended=False)
+    call = PendingCall(("a",), open_ended=False)
     waiting = asyncio.create_task(call.wait(SECONDS))
     await clock.run()
     assert not waiting.done()
@@ -138,7 +140,7 @@ async def test_an_answer_ends_the_waiting() -> None:
 
 @given(st.binary(max_size=20), st.integers(1, 7))
 async def test_an_answer_in_parts_is_whole_again(body: bytes, part_bytes: int) -> None:
-    call = Call(("a",), open_ended=False)
+    call = PendingCall(("a",), open_ended=False)
     parts = in_parts(Answer("a", 0, ("b",), body), part_bytes)
     assert all(len(part.body) <= part_bytes for part in parts)
     for part in parts:
@@ -151,7 +153,7 @@ async def test_an_answer_in_parts_is_whole_again(body: bytes, part_bytes: int) -
 
 @given(st.integers(0, 3))
 def test_an_answer_that_lost_a_part_is_none(lost: int) -> None:
-    call = Call(("a",), open_ended=False)
+    call = PendingCall(("a",), open_ended=False)
     parts = in_parts(Answer("a", 0, (), b"01234567"), 2)
     for number, part in enumerate(parts):
         if number != lost:
@@ -161,7 +163,7 @@ def test_an_answer_that_lost_a_part_is_none(lost: int) -> None:
 
 
 def test_an_answer_that_cannot_be_read_is_missing() -> None:
-    call = Call(("a", "b"), open_ended=False)
+    call = PendingCall(("a", "b"), open_ended=False)
     call.answered(Answer("a", 0, (), b"7"))
     call.answered(Answer("b", 0, (), b"?"))
 
@@ -192,7 +194,7 @@ replicas = st.sampled_from(LIVE)
 def test_nobody_is_both_heard_and_missing(
     named: frozenset[str], answers: list[tuple[str, list[str]]], open_ended: bool
 ) -> None:
-    call = Call(named, open_ended=open_ended)
+    call = PendingCall(named, open_ended=open_ended)
     for replica, others in answers:
         call.answered(answer(replica, *others))
     result = call.answers(LIVE)

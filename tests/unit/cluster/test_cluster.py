@@ -12,7 +12,7 @@ from gateway.bus.memory import MemoryBus
 from gateway.bus.no_responders import NoRespondersInbox
 from gateway.bus.subjects import Subjects
 from gateway.cluster import Answers, Cluster, Command, Cover, LongCommand, Subscribers
-from gateway.cluster.calls import Call, Request, encode
+from gateway.cluster.calls import PendingCall, Request, encode
 from gateway.cluster.cluster import TOLD
 from gateway.metrics import Metrics
 
@@ -169,7 +169,7 @@ async def test_nothing_of_a_call_that_is_over_stays() -> None:
     bus = RememberingBus()
     replicas = Replicas(bus)
     await replicas.start()
-    parts = weakref.WeakSet[Call]()
+    parts = weakref.WeakSet[PendingCall]()
     for command, to in (
         (Fetch(1), {"b"}),
         (Fetch(1), {"c"}),

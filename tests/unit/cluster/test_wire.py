@@ -14,8 +14,8 @@ from gateway.cluster.cluster import PROBE_SECONDS
 from gateway.device import Device
 from gateway.metrics import Metrics
 from gateway.sessions.commands import (
-    COMMANDS,
-    Close,
+    ALL,
+    CloseSessions,
     Count,
     Inherit,
     Leave,
@@ -54,8 +54,8 @@ CALLS: list[tuple[Command[Any], bytes, Any, bytes]] = [
         [SESSION],
         LISTED,
     ),
-    (Close("42", ("s",), ("t",)), b"\x94\x03\xa242\x91\xa1s\x91\xa1t", 3, b"\x03"),
-    (Close("42"), b"\x94\x03\xa242\x90\x90", 300, b"\xcd\x01,"),
+    (CloseSessions("42", ("s",), ("t",)), b"\x94\x03\xa242\x91\xa1s\x91\xa1t", 3, b"\x03"),
+    (CloseSessions("42"), b"\x94\x03\xa242\x90\x90", 300, b"\xcd\x01,"),
     (Leave("42", "room:1"), b"\x93\x04\xa242\xa6room:1", 1, b"\x01"),
     (
         Vouchers(("42",)),
@@ -82,7 +82,7 @@ CALLS: list[tuple[Command[Any], bytes, Any, bytes]] = [
     ),
 ]
 
-ALL = (*COMMANDS, Poll, Push)
+EVERY = (*ALL, Poll, Push)
 
 Listening = tuple[MemoryBus, Cluster]
 
@@ -91,7 +91,7 @@ Listening = tuple[MemoryBus, Cluster]
 async def listening() -> Listening:
     """A bus, and replica "a" on it."""
     bus = MemoryBus(metrics=Metrics())
-    cluster = Cluster("a", bus, Subjects("g"), ALL, peers=(), undecodable=lambda: None)
+    cluster = Cluster("a", bus, Subjects("g"), EVERY, peers=(), undecodable=lambda: None)
     await bus.start()
     await cluster.join()
     return bus, cluster
@@ -110,7 +110,7 @@ def kind_of(command: Command[Any]) -> bytes:
 
 
 def test_every_command_is_among_these() -> None:
-    assert {type(command) for command, *_ in CALLS} == set(ALL)
+    assert {type(command) for command, *_ in CALLS} == set(EVERY)
 
 
 @pytest.mark.parametrize(("command", "body", "answer", "answered"), CALLS)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, load_config
+from gateway.config import Config
 from gateway.config.check import missing_files
 from gateway.errors import ConfigError
 from gateway.retention import Retention
+from tests.unit.config.loading import load_config
 
 
 def load(toml: str) -> Config:

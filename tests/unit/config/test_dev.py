@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Channel, Config, load_config, load_with_origins
+from gateway.config import ChannelSettings, Config
+from gateway.config import load_config as load_with_origins
 from gateway.config.dev import SECRET
 from gateway.errors import ConfigError
+from tests.unit.config.loading import load_config
 
 
 def dev(*assignments: str, **environ: str) -> Config:
@@ -24,7 +26,7 @@ def test_everything_is_open_on_this_machine_only() -> None:
     assert config.bus.url == "memory://"
     assert config.auth.allow_anonymous
     assert config.auth.secrets == (SECRET,)
-    assert config.channels == (Channel(pattern="*", join="anyone", push="broadcast"),)
+    assert config.channels == (ChannelSettings(pattern="*", join="anyone", push="broadcast"),)
     [key] = config.api.keys
     assert (key.name, key.key, key.scopes) == ("dev", "dev", ("publish", "read", "manage"))
     assert config.drain.delay_seconds + config.drain.window_seconds == 0
@@ -53,7 +55,7 @@ def test_what_was_configured_stays() -> None:
     assert config.server.public == "[::1]:0"
     assert config.bus.url == "nats://127.0.0.1:4222"
     assert config.auth.secrets == ("mine",)
-    assert config.channels == (Channel(pattern="room:*"),)
+    assert config.channels == (ChannelSettings(pattern="room:*"),)
     assert config.server.allowed_origins == ("https://a",)
     assert config.drain.window_seconds == 3
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, load_config, load_with_origins, resolve_replica
+from gateway.config import Config, resolve_replica
+from gateway.config import load_config as load_with_origins
 from gateway.errors import ConfigError
+from tests.unit.config.loading import load_config
 
 SECRET = "hunter2-hunter2-hunter2-hunter2-hunter2"
 

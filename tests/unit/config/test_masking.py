@@ -2,10 +2,10 @@
 
 import pytest
 
-from gateway.config import load_with_origins
+from gateway.config import load_config as load_with_origins
 from gateway.config.keys import KEYS
+from gateway.config.load import effective
 from gateway.config.masking import masked, shown
-from gateway.config.show import effective
 
 
 @pytest.mark.parametrize(

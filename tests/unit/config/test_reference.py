@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, load_config
-from gateway.config.channel import Channel
+from gateway.config import Config
 from gateway.config.keys import KEYS, keys_of
 from gateway.config.reference import markdown_reference, toml_reference, toml_value
+from gateway.config.sections import ChannelSettings
+from tests.unit.config.loading import load_config
 
 ROOT = Path(__file__).parents[3]
 
@@ -50,7 +51,7 @@ def test_the_examples_of_the_file_can_be_used(tmp_path: Path) -> None:
 
     config = load_config(file, environ={})
 
-    assert config.channels == (Channel(pattern="room:*"),)
+    assert config.channels == (ChannelSettings(pattern="room:*"),)
     assert [key.name for key in config.api.keys] == ["backend"]
 
 

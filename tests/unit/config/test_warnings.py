@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.config import load_config
 from gateway.config.check import warnings
+from tests.unit.config.loading import load_config
 
 SECRET = "hunter2-hunter2-hunter2-hunter2-hunter2"
 

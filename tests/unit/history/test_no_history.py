@@ -6,7 +6,7 @@ import pytest
 
 from gateway.bus.memory import MemoryBus
 from gateway.bus.subjects import Subjects
-from gateway.config.sections import History as HistorySection
+from gateway.config.sections import HistorySettings
 from gateway.errors import HistoryUnavailable
 from gateway.history import open_history
 from gateway.history.base import MessageHistory
@@ -22,7 +22,7 @@ def opened(*rules: Retention) -> MessageHistory:
         Subjects("p"),
         rules=rules,
         retention=lambda _: None,
-        config=HistorySection(),
+        config=HistorySettings(),
     )
 
 

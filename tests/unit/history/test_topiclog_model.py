@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.history.ring import OVERHEAD_BYTES
 from gateway.history.topiclog import FetchRange, Step, TopicLog
+from tests.support.examples import examples
 from tests.unit.history.model import OTHER, RETENTION, Copy, Store
 
 INDEX = st.integers(0, 1000)
@@ -186,4 +187,4 @@ class LogMachine(RuleBasedStateMachine):
 
 
 TestLog = LogMachine.TestCase
-TestLog.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestLog.settings = settings(max_examples=examples(2), stateful_step_count=40)

@@ -25,7 +25,7 @@ from gateway.tracker.service import TrackerService
 from tests.support.clock import Clock
 from tests.unit.sessions.sockets import Socket
 
-GRACE = 3.0
+OFFLINE_AFTER = 3.0
 
 
 class Carrier:
@@ -97,10 +97,12 @@ class Observer:
 class Cluster:
     """The other replicas."""
 
+    replica = "a"
+
     def __init__(self) -> None:
         self.asked: list[tuple[object, object]] = []
 
-    async def call(self, command: Command[Any], to: Subscribers) -> Answers[Any]:
+    async def call(self, command: Command[Any], to: object) -> Answers[Any]:
         self.asked.append((command, to))
         return Answers({}, Cover())
 
@@ -108,10 +110,10 @@ class Cluster:
 class Book:
     """Sessions of a lonely replica, observed; to be made inside a loop."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, topics: Topics | None = None) -> None:
         self.clock = clock = Clock()
         self.cluster = Cluster()
-        self.topics = Topics()
+        self.topics = topics or Topics()
         tracker = TrackerService(
             Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
             Carrier(),
@@ -119,7 +121,9 @@ class Book:
             lost=lambda _: None,
             superseded=lambda: None,
         )
-        self.registry = SessionRegistry(offline_after_seconds=GRACE, clock=lambda: clock.now)
+        self.registry = SessionRegistry(
+            offline_after_seconds=OFFLINE_AFTER, clock=lambda: clock.now
+        )
         self.observer = Observer(self.registry)
         self.sessions = Sessions(
             self.registry,
@@ -128,7 +132,7 @@ class Book:
             topics=self.topics,
             tracker=tracker,
             cluster=self.cluster,
-            offline_after_seconds=GRACE,
+            offline_after_seconds=OFFLINE_AFTER,
             clock=lambda: clock.now,
             seen=lambda _: None,
             observer=self.observer,
@@ -185,64 +189,33 @@ async def test_a_user_is_present_while_she_has_a_session(user: str) -> None:
     assert not book.registry.present(user)
 
 
-async def test_where_a_limit_depends_on_it_the_others_are_asked_before_the_first_session() -> None:
-    book = Book(Limits(1, "refuse", "keep"))
-    await book.sessions.enter(Socket("laptop", "42"))
-    await book.sessions.enter(Socket("phone", "42"))
-    assert book.cluster.asked == [(Count(("42",)), Subscribers("user:42"))]
-
-    free = Book(Limits(0, "refuse", "keep"))
-    await free.sessions.enter(Socket("laptop", "42"))
-    assert free.cluster.asked == []
-
-
-async def test_a_user_is_known_and_online_for_a_grace_after_her_last_session() -> None:
-    book = Book(Limits(0, "refuse", "keep"))
-    client = Socket("phone", "42")
-    await book.sessions.enter(client)
-    book.sessions.leave(client)
-    known = book.registry.find("42")
-    assert known is not None
-    assert (book.registry.count, book.registry.names()) == (0, [])
-    assert book.registry.online(known)
-    await book.clock.run(GRACE - 0.1)
-    assert book.registry.online(known)
-
-    await book.clock.run(0.2)
-    assert not book.registry.online(known)
-    assert book.registry.find("42") is None
-    assert book.topics.held == []
-
-
 async def test_a_user_is_kept_in_mind_a_while_after_her_last_session() -> None:
-    book = Book(Limits(0, "refuse", "keep"))
-    sessions, topics = book.sessions, book.topics
+    book = Book(Limits(0, "refuse", "keep"), topics := Topics())
     clock, client = Clock(), Socket("phone", "42")
     for _ in range(2):
-        await sessions.enter(client)
-        await clock.run(GRACE * 2)
+        await book.sessions.enter(client)
+        await clock.run(OFFLINE_AFTER * 2)
         user = book.registry.find("42")
-        sessions.leave(client)
-        await clock.run(GRACE * 0.9)
+        book.sessions.leave(client)
+        await clock.run(OFFLINE_AFTER * 0.9)
         assert topics.held == ["user:42"]
         assert book.registry.find("42") is user
 
-    await clock.run(GRACE * 0.2)
+    await clock.run(OFFLINE_AFTER * 0.2)
     assert topics.held == []
     assert book.registry.find("42") is None
 
 
 async def test_a_user_is_kept_while_she_has_any_session() -> None:
-    book = Book(Limits(0, "refuse", "keep"))
-    sessions, topics = book.sessions, book.topics
+    book = Book(Limits(0, "refuse", "keep"), topics := Topics())
     clock, laptop, phone = Clock(), Socket("laptop", "42"), Socket("phone", "42")
     for client in (laptop, phone):
-        await sessions.enter(client)
-    sessions.move(laptop)
-    await clock.run(GRACE * 2)
+        await book.sessions.enter(client)
+    book.sessions.move(laptop)
+    await clock.run(OFFLINE_AFTER * 2)
     assert topics.held == ["user:42"]
-    sessions.move(phone)
-    await clock.run(GRACE)
+    book.sessions.move(phone)
+    await clock.run(OFFLINE_AFTER)
     assert topics.held == []
 
 
@@ -255,28 +228,26 @@ class Full(Limits, frozen=True):
 
 @pytest.mark.parametrize("limits", [Limits(1, "refuse", "keep"), Full(1, "refuse", "keep")])
 async def test_one_who_is_refused_keeps_nobody_in_mind(limits: Limits) -> None:
-    book = Book(limits)
-    sessions, topics = book.sessions, book.topics
+    book = Book(limits, topics := Topics())
     clock, client = Clock(), Socket("laptop", "42")
-    await sessions.enter(client)
-    await sessions.enter(Socket("phone", "42"))
-    sessions.leave(client)
+    await book.sessions.enter(client)
+    await book.sessions.enter(Socket("phone", "42"))
+    book.sessions.leave(client)
     assert topics.held == ["user:42"]
-    await clock.run(GRACE)
+    await clock.run(OFFLINE_AFTER)
     assert topics.held == []
 
 
 async def test_what_the_bus_refuses_reaches_all_who_enter_and_leaves_nothing() -> None:
-    book = Book(Limits(0, "refuse", "keep"))
-    sessions, topics = book.sessions, book.topics
+    book = Book(Limits(0, "refuse", "keep"), topics := Topics())
     topics.problem = BusUnavailable("down")
-    entering = (sessions.enter(Socket(name, "42")) for name in ("laptop", "phone"))
+    entering = (book.sessions.enter(Socket(name, "42")) for name in ("laptop", "phone"))
     outcomes = await asyncio.gather(*entering, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [BusUnavailable] * 2
     assert book.registry.find("42") is None
 
     topics.problem = None
-    assert await sessions.enter(Socket("laptop", "42")) is None
+    assert await book.sessions.enter(Socket("laptop", "42")) is None
 
 
 MOVES = ["enter", "leave", "move", "cancel", "shut", "open", "fail", "wait"]
@@ -294,17 +265,16 @@ def test_a_user_is_known_exactly_while_she_has_sessions_or_had_some_just_now(
     """And in the end nothing is held, in whichever order her sockets come and go."""
 
     async def main() -> None:
-        book = Book(Limits(2, "refuse", "keep"))
-        sessions, observer, topics = book.sessions, book.observer, book.topics
+        book = Book(Limits(2, "refuse", "keep"), topics := Topics())
         clock = Clock()
         sockets = [Socket(str(number), "42") for number in range(4)]
         entering: list[asyncio.Task[Reason | None]] = []
         for what, number, settles in moves:
             match what:
                 case "enter":
-                    entering.append(asyncio.create_task(sessions.enter(sockets[number])))
+                    entering.append(asyncio.create_task(book.sessions.enter(sockets[number])))
                 case "leave" | "move":
-                    getattr(sessions, what)(sockets[number])
+                    getattr(book.sessions, what)(sockets[number])
                 case "cancel" if entering:
                     entering[number % len(entering)].cancel()
                 case "shut":
@@ -313,20 +283,46 @@ def test_a_user_is_known_exactly_while_she_has_sessions_or_had_some_just_now(
                     topics.problem = BusUnavailable("down") if what == "fail" else None
                     topics.gate.set()
                 case "wait":
-                    await clock.run(number * GRACE / 3)
+                    await clock.run(number * OFFLINE_AFTER / 3)
             if settles:  # else the next thing happens in the same turn of the loop
                 await clock.run()
             assert not book.registry.count or topics.held == ["user:42"]
         topics.gate.set()
         await asyncio.gather(*entering, return_exceptions=True)
         for socket in sockets:
-            sessions.leave(socket)
-        begun = [name for what, name, _ in observer.seen if what == "started"]
-        ended = [name for what, name, _ in observer.seen if what != "started"]
+            book.sessions.leave(socket)
+        begun = [name for what, name, _ in book.observer.seen if what == "started"]
+        ended = [name for what, name, _ in book.observer.seen if what != "started"]
         assert sorted(begun) == sorted(ended)
-        await clock.run(GRACE)
+        await clock.run(OFFLINE_AFTER)
         assert topics.held == []
         assert book.registry.count == 0
         assert book.registry.find("42") is None
 
     asyncio.run(main())
+
+
+async def test_where_a_limit_depends_on_it_the_others_are_asked_before_the_first_session() -> None:
+    book = Book(Limits(1, "refuse", "keep"))
+    await book.sessions.enter(Socket("laptop", "42"))
+    await book.sessions.enter(Socket("phone", "42"))
+    assert book.cluster.asked == [(Count(("42",)), Subscribers("user:42"))]
+
+    free = Book(Limits(0, "refuse", "keep"))
+    await free.sessions.enter(Socket("laptop", "42"))
+    assert free.cluster.asked == []
+
+
+async def test_a_user_stays_online_for_a_grace_after_her_last_session() -> None:
+    book = Book(Limits(0, "refuse", "keep"))
+    client = Socket("phone", "42")
+    await book.sessions.enter(client)
+    book.sessions.leave(client)
+    known = book.registry.find("42")
+    assert known is not None
+    assert book.registry.names() == []
+    assert book.registry.online(known)
+    await book.clock.run(OFFLINE_AFTER - 0.1)
+    assert book.registry.online(known)
+    await book.clock.run(0.2)
+    assert not book.registry.online(known)

@@ -5,7 +5,7 @@ import json
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.auth.claims import Claims
@@ -507,7 +507,6 @@ async def check(taken: list[tuple[str, Any]], *, part_bytes: int) -> None:
         assert client.events[:1] in ([], ["presence_state"])
 
 
-@settings(deadline=None)
 @given(steps, st.sampled_from([120, 100_000]))
 def test_every_member_shows_who_is_there(taken: list[tuple[str, Any]], part_bytes: int) -> None:
     asyncio.run(check(taken, part_bytes=part_bytes))

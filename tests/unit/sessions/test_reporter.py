@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from itertools import count
 from typing import Any
 
 import pytest
 
 from gateway.app.supervisor import Supervisor
-from gateway.cluster import Answers, Command, Cover
+from gateway.cluster import Answers, Command, Cover, Subscribers
 from gateway.device import Device
 from gateway.sessions.client import Client
 from gateway.sessions.commands import Inherit, Missed, Return, Standing, Vouchers
@@ -42,9 +43,10 @@ class Replica:
         transitions = Transitions(
             self.present, offline_after_seconds=GRACE, spread=iter([0.3, 0.7] * 1000).__next__
         )
+        registry: Any = self  # it has what a reporter looks at
         self.reporter = Reporter(
             self,
-            self,
+            registry,
             self,
             transitions,
             events=events,
@@ -70,7 +72,8 @@ class Replica:
     def present(self, name: str) -> bool:
         return any(s.claims is not None and s.claims.user == name for s in self.sockets.values())
 
-    async def call(self, command: Command[Any], to: Iterable[str]) -> Answers[Any]:
+    async def call(self, command: Command[Any], to: AbstractSet[str] | Subscribers) -> Answers[Any]:
+        assert not isinstance(to, Subscribers)
         if self.broken:
             raise RuntimeError
         answers, missing = {}, []

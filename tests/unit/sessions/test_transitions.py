@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from gateway.sessions.commands import Standing
 from gateway.sessions.transitions import AGAIN_SECONDS, SETTLE_SECONDS, Transitions
 from gateway.tracker.view import MOVING_SECONDS
+from tests.support.examples import examples
 
 GRACE = 3.0
 TURN_SECONDS = 0.25
@@ -513,7 +514,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(4))
 @given(steps, st.integers(0, 1000), st.sampled_from([0.0, 0.4, GRACE]), st.integers(1, 4))
 def test_online_and_offline_take_turns_and_the_last_word_is_true(
     steps: list[tuple[str, int, str, float]], seed: int, grace: float, replicas: int

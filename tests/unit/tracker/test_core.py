@@ -16,6 +16,7 @@ from gateway.tracker.effects import Announce, Direct, Lost, Publish, TrackerEffe
 from gateway.tracker.entry import Entry
 from gateway.tracker.messages import Farewell, State, TrackerMessage, decode, encode
 from gateway.tracker.view import Change
+from tests.support.examples import examples
 
 DOWN_AFTER = 10.0
 TICK = 0.25
@@ -633,4 +634,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMachine.settings = settings(max_examples=examples(0.6), stateful_step_count=40)

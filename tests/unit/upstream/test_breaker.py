@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.upstream.breaker import FAILURES, LONGEST_SECONDS, PROVEN_SECONDS, Breaker, State
+from gateway.upstream.breaker import (
+    FAILURES,
+    LONGEST_SECONDS,
+    PROVEN_SECONDS,
+    Breaker,
+    BreakerState,
+)
 
 
 class Clock:
@@ -22,7 +28,7 @@ def fail(breaker: Breaker, times: int = 1) -> list[bool]:
     return [breaker.failed(ticket(breaker)) for _ in range(times)]
 
 
-def state(breaker: Breaker) -> State:
+def state(breaker: Breaker) -> BreakerState:
     """Where it stands now; read anew each time, as type checkers do not see it change."""
     return breaker.state
 
@@ -53,7 +59,7 @@ def opened(breaker: Breaker) -> Breaker:
 def test_it_opens_after_five_failures_in_a_row(breaker: Breaker) -> None:
     assert fail(breaker, FAILURES) == [False] * (FAILURES - 1) + [True]
 
-    assert state(breaker) is State.OPEN
+    assert state(breaker) is BreakerState.OPEN
     assert breaker.refuses()
     assert breaker.admit() is None
 
@@ -63,7 +69,7 @@ def test_a_success_between_begins_the_count_anew(breaker: Breaker) -> None:
     assert breaker.succeeded(ticket(breaker)) is False
     fail(breaker, FAILURES - 1)
 
-    assert state(breaker) is State.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
 
 
 def test_one_client_cannot_open_it_while_it_works_for_others(breaker: Breaker) -> None:
@@ -77,7 +83,7 @@ def test_one_client_cannot_open_it_while_it_works_for_others(breaker: Breaker) -
 
     for user in "abcde":
         breaker.failed(ticket(breaker), user)
-    assert state(breaker) is State.OPEN
+    assert state(breaker) is BreakerState.OPEN
 
 
 def test_if_it_works_for_nobody_else_one_client_shows_that_it_fails(
@@ -88,7 +94,7 @@ def test_if_it_works_for_nobody_else_one_client_shows_that_it_fails(
     for _ in range(FAILURES):
         breaker.failed(ticket(breaker), "mallory")
 
-    assert state(breaker) is State.OPEN
+    assert state(breaker) is BreakerState.OPEN
 
 
 def test_what_no_client_can_cause_counts_each_time(breaker: Breaker) -> None:
@@ -97,7 +103,7 @@ def test_what_no_client_can_cause_counts_each_time(breaker: Breaker) -> None:
     fail(breaker, FAILURES - 2)
     breaker.failed(ticket(breaker), "mallory")
 
-    assert state(breaker) is State.OPEN
+    assert state(breaker) is BreakerState.OPEN
 
 
 def test_a_probe_that_fails_counts_whoever_it_is_for(opened: Breaker, clock: Clock) -> None:
@@ -110,10 +116,10 @@ def test_a_probe_that_fails_counts_whoever_it_is_for(opened: Breaker, clock: Clo
 def test_what_is_given_up_counts_for_nothing(breaker: Breaker) -> None:
     fail(breaker, FAILURES - 1)
     breaker.given_up(ticket(breaker))
-    assert state(breaker) is State.CLOSED
+    assert state(breaker) is BreakerState.CLOSED
     fail(breaker)
 
-    assert state(breaker) is State.OPEN
+    assert state(breaker) is BreakerState.OPEN
 
 
 def test_it_is_open_for_a_second_and_then_lets_one_through(opened: Breaker, clock: Clock) -> None:
@@ -123,7 +129,7 @@ def test_it_is_open_for_a_second_and_then_lets_one_through(opened: Breaker, cloc
 
     assert not opened.refuses()
     assert opened.admit() is not None
-    assert state(opened) is State.HALF_OPEN
+    assert state(opened) is BreakerState.HALF_OPEN
     assert opened.refuses()
     assert opened.admit() is None
 
@@ -133,7 +139,7 @@ def test_the_probe_closes_it(opened: Breaker, clock: Clock) -> None:
 
     assert opened.succeeded(ticket(opened)) is True
 
-    assert state(opened) is State.CLOSED
+    assert state(opened) is BreakerState.CLOSED
     assert fail(opened, FAILURES)[-1] is True
     assert opened.seconds == 1.0
 
@@ -167,12 +173,12 @@ def test_a_call_from_before_it_opened_changes_nothing(
     early = [ticket(breaker) for _ in range(3)]
     fail(breaker, FAILURES)
     assert not report(breaker, early[0])
-    assert (breaker.state, breaker.seconds) == (State.OPEN, 1.0)
+    assert (breaker.state, breaker.seconds) == (BreakerState.OPEN, 1.0)
     clock.now += 1
     probe = ticket(breaker)
     assert not report(breaker, early[1])
-    assert state(breaker) is State.HALF_OPEN
+    assert state(breaker) is BreakerState.HALF_OPEN
     breaker.succeeded(probe)
     assert not report(breaker, early[2])
 
-    assert state(breaker) is State.CLOSED
+    assert state(breaker) is BreakerState.CLOSED

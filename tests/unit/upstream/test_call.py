@@ -27,7 +27,7 @@ def headers_of(call: Call, **others: Any) -> dict[str, str]:
     defaults: dict[str, Any] = {
         "call_id": "id",
         "source": source("a"),
-        "born": 0.0,
+        "occurred_at": 0.0,
         "now": 0.0,
         "secrets": [],
     }
@@ -120,9 +120,9 @@ def test_json_arrives_byte_for_byte_and_names_as_they_are(
             b'{"type":"gateway.push","session":"s","device":{"id":"d"},"state":[],"topic":"t",%b}'
             % b'"event":"e","payload":[1, 2]',
         ),
-        (Call(calls.USER_ONLINE, user="42"), b'{"type":"gateway.user.online","user":"42"}'),
+        (Call("gateway.user.online", user="42"), b'{"type":"gateway.user.online","user":"42"}'),
         (
-            Call(calls.REPLICA_LOST, replica="b", sessions=0),
+            Call("gateway.replica.lost", replica="b", sessions=0),
             b'{"type":"gateway.replica.lost","replica":"b","sessions":0}',
         ),
     ],
@@ -138,7 +138,8 @@ def test_a_cloudevents_library_reads_the_event(user: str) -> None:
     call = Call(calls.JOIN, session="s", user=user, topic="room:1")
 
     event = from_http(
-        headers_of(call, call_id="abc", source=source("gw 1/ü"), born=1_700_000_000.25), body(call)
+        headers_of(call, call_id="abc", source=source("gw 1/ü"), occurred_at=1_700_000_000.25),
+        body(call),
     )
 
     assert event.get_attributes() == {

@@ -17,7 +17,7 @@ from gateway.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, Upst
 from gateway.metrics import Metrics, UpstreamCounters
 from gateway.upstream import call as calls
 from gateway.upstream import exchange
-from gateway.upstream.answers import ConnectAnswer, JoinAnswer, Outgoing, PushAnswer
+from gateway.upstream.answers import ConnectAnswer, JoinAnswer, PushAnswer, TopicMessage
 from gateway.upstream.breaker import FAILURES
 from gateway.upstream.call import Call
 from gateway.upstream.client import Upstream
@@ -120,7 +120,7 @@ async def test_answers_come_back_as_they_are() -> None:
     async with serving(script) as backend, upstream(backend.url) as client:
         assert await client.connect(Call(calls.CONNECT)) == ConnectAnswer("7")
         assert await client.join(JOIN) == JoinAnswer(b'{"a": 1}')
-        assert await client.push(PUSH) == PushAnswer(broadcast=(Outgoing("e", b"{ }"),))
+        assert await client.push(PUSH) == PushAnswer(broadcast=(TopicMessage("e", b"{ }"),))
 
 
 async def test_the_request_is_what_the_documents_say() -> None:
@@ -160,7 +160,7 @@ async def test_an_event_that_is_told_again_keeps_id_and_time_and_is_signed_afres
             wall_clock=wall,
         )
         async with closing(client):
-            online = Call(calls.USER_ONLINE, user="42")
+            online = Call("gateway.user.online", user="42")
             with pytest.raises(UpstreamRefused):
                 await client.tell(online, "abc", 1000.0)
             wall.now += 60
@@ -509,7 +509,7 @@ async def test_refusals_are_answers_to_the_breaker() -> None:
         await fail(client, 2 * FAILURES)
         for _ in range(2 * FAILURES):
             with pytest.raises(UpstreamRefused):
-                await client.tell(Call(calls.USER_ONLINE, user="1"), "abc", 0.0)
+                await client.tell(Call("gateway.user.online", user="1"), "abc", 0.0)
 
     assert len(backend.requests) == 4 * FAILURES
 

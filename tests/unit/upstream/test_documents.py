@@ -18,11 +18,11 @@ TYPES = {
     calls.CONNECT,
     calls.JOIN,
     calls.PUSH,
-    calls.SESSION_STARTED,
-    calls.SESSION_ENDED,
-    calls.USER_ONLINE,
-    calls.USER_OFFLINE,
-    calls.REPLICA_LOST,
+    "gateway.session.started",
+    "gateway.session.ended",
+    "gateway.user.online",
+    "gateway.user.offline",
+    "gateway.replica.lost",
 }
 SECRET = "whsec_" + base64.b64encode(b"01234567890123456789012345678901").decode()
 EXAMPLE = Call(
@@ -44,7 +44,7 @@ def fields(call: Call, now: float) -> dict[str, str]:
         body(call),
         call_id="5f0c1e0f5b2b4b6f9d3c8a7e6d5c4b3a",
         source=source("gw-1"),
-        born=now,
+        occurred_at=now,
         now=now,
         secrets=[SECRET],
     )

@@ -10,7 +10,6 @@ import structlog
 
 from gateway.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from gateway.metrics import Metrics, UpstreamCounters
-from gateway.upstream import call as calls
 from gateway.upstream import outbox as outbox_module
 from gateway.upstream.call import Call
 from gateway.upstream.client import Upstream
@@ -19,13 +18,17 @@ from tests.support.clock import Clock
 from tests.unit.upstream.scripted import Request, closing, serving
 from tests.unit.upstream.test_client import Counted, Settings, turns
 
+USER_ONLINE = "gateway.user.online"
+USER_OFFLINE = "gateway.user.offline"
+REPLICA_LOST = "gateway.replica.lost"
+
 
 def online(user: str) -> Call:
-    return Call(calls.USER_ONLINE, user=user)
+    return Call(USER_ONLINE, user=user)
 
 
 def offline(user: str) -> Call:
-    return Call(calls.USER_OFFLINE, user=user)
+    return Call(USER_OFFLINE, user=user)
 
 
 class Backend:
@@ -44,9 +47,9 @@ class Backend:
         self.gate.set()
         self.active = 0
 
-    async def tell(self, call: Call, call_id: str, born: float) -> None:
+    async def tell(self, call: Call, call_id: str, occurred_at: float) -> None:
         now = asyncio.get_running_loop().time()
-        self.tries.append((now, call.user, call.type, call_id, born))
+        self.tries.append((now, call.user, call.type, call_id, occurred_at))
         self.active += 1
         try:
             await self.gate.wait()
@@ -122,9 +125,9 @@ async def test_an_event_is_told_once_and_forgotten() -> None:
         assert at.counts.waiting == 1
         await at.clock.run()
 
-        assert at.backend.told("1") == [calls.USER_ONLINE]
+        assert at.backend.told("1") == [USER_ONLINE]
         assert (at.counts.waiting, at.counts.dropped) == (0, {})
-        assert at.outbox._lines == {}
+        assert at.outbox._queues == {}
 
 
 async def test_events_wait_until_somebody_runs() -> None:
@@ -136,7 +139,7 @@ async def test_events_wait_until_somebody_runs() -> None:
     await setting.clock.run()
     task.cancel()
 
-    assert setting.backend.told("1") == [calls.USER_ONLINE]
+    assert setting.backend.told("1") == [USER_ONLINE]
 
 
 async def test_events_of_one_user_are_told_in_order_one_at_a_time() -> None:
@@ -146,11 +149,11 @@ async def test_events_of_one_user_are_told_in_order_one_at_a_time() -> None:
             at.outbox.tell(online("1"))
             at.outbox.tell(offline("1"))
         await at.clock.run()
-        assert at.backend.told("1") == [calls.USER_ONLINE]
+        assert at.backend.told("1") == [USER_ONLINE]
         at.backend.gate.set()
         await at.pass_time(1)
 
-        assert at.backend.told("1") == [calls.USER_ONLINE, calls.USER_OFFLINE] * 3
+        assert at.backend.told("1") == [USER_ONLINE, USER_OFFLINE] * 3
 
 
 @pytest.mark.parametrize("problem", [DOWN, UpstreamTimeout(), UpstreamRefused(404, b"{}")])
@@ -161,12 +164,12 @@ async def test_nobody_waits_for_a_user_whose_events_fail(problem: Exception) -> 
         at.outbox.tell(offline("1"))
         at.outbox.tell(online("2"))
         await at.pass_time(10)
-        assert at.backend.told("2") == [calls.USER_ONLINE]
-        assert set(at.backend.told("1")) == {calls.USER_ONLINE}
+        assert at.backend.told("2") == [USER_ONLINE]
+        assert set(at.backend.told("1")) == {USER_ONLINE}
         at.backend.problems.clear()
         await at.pass_time(30)
 
-        assert at.backend.told("1")[-2:] == [calls.USER_ONLINE, calls.USER_OFFLINE]
+        assert at.backend.told("1")[-2:] == [USER_ONLINE, USER_OFFLINE]
         assert at.counts.waiting == 0
 
 
@@ -181,7 +184,7 @@ async def test_an_event_is_told_again_unchanged_after_longer_and_longer_pauses()
         pauses = [after - before for before, after in pairwise(times)]
         assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
         assert len({call_id for _, _, _, call_id, _ in at.backend.tries}) == 1
-        assert {born for *_, born in at.backend.tries} == {8.0}
+        assert {occurred_at for *_, occurred_at in at.backend.tries} == {8.0}
 
 
 async def test_chance_shortens_pauses_by_up_to_half() -> None:
@@ -218,12 +221,12 @@ async def test_after_five_minutes_an_event_is_dropped_and_the_next_has_its_turn(
         await at.pass_time(KEEP_SECONDS - 60)
         assert at.counts.dropped == {"expired": 1}
         assert at.counts.waiting == 1
-        first = [moment for moment, _, kind, *_ in at.backend.tries if kind == calls.USER_ONLINE]
+        first = [moment for moment, _, kind, *_ in at.backend.tries if kind == USER_ONLINE]
         assert KEEP_SECONDS - 30 <= first[-1] - first[0] < KEEP_SECONDS
         at.backend.problems.clear()
         await at.pass_time(60)
 
-        assert at.backend.told("1")[-1] == calls.USER_OFFLINE
+        assert at.backend.told("1")[-1] == USER_OFFLINE
         assert at.counts.dropped == {"expired": 1}
 
 
@@ -270,18 +273,18 @@ async def test_the_newest_beyond_the_bound_are_dropped() -> None:
         at.outbox.tell(online("again"))
         await at.clock.run()
 
-        assert at.backend.told("again") == [calls.USER_ONLINE]
+        assert at.backend.told("again") == [USER_ONLINE]
         assert at.backend.told(str(MOST_WAITING)) == []
 
 
 async def test_what_is_of_no_user_is_told_in_order() -> None:
     async with running() as at:
         for sessions in (1, 2):
-            at.outbox.tell(Call(calls.REPLICA_LOST, replica="b", sessions=sessions))
+            at.outbox.tell(Call(REPLICA_LOST, replica="b", sessions=sessions))
         await at.clock.run()
         await at.clock.run()
 
-        assert at.backend.told(None) == [calls.REPLICA_LOST] * 2
+        assert at.backend.told(None) == [REPLICA_LOST] * 2
 
 
 async def test_a_bug_with_one_event_harms_no_other() -> None:
@@ -294,7 +297,7 @@ async def test_a_bug_with_one_event_harms_no_other() -> None:
         at.outbox.tell(online("3"))
         await at.clock.run()
 
-        assert at.backend.told("2") == at.backend.told("3") == [calls.USER_ONLINE]
+        assert at.backend.told("2") == at.backend.told("3") == [USER_ONLINE]
         assert at.counts.dropped == {"expired": 1}
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.bus.subjects import Subjects
-from gateway.config.sections import History as HistorySection
+from gateway.config.sections import HistorySettings
 from gateway.history.jetstream.stream import is_ours, stream_config, widened, with_necessities
 from gateway.retention import Retention
 
@@ -17,7 +17,7 @@ def wanted(
     messages: int = 100, seconds: int = 300, *, replicas: int = 1, max_bytes: int = 0
 ) -> dict[str, Any]:
     """The configuration that is wanted."""
-    settings = HistorySection(replicas=replicas, max_bytes=max_bytes)
+    settings = HistorySettings(replicas=replicas, max_bytes=max_bytes)
     return stream_config(SUBJECTS, Retention(messages, seconds), settings)
 
 

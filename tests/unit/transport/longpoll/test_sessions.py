@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from gateway.channels.connection import CLOSE_GRACE_SECONDS, Connection
 from gateway.channels.connections import Connections, Phase
 from gateway.channels.services import JoinCount, Services
-from gateway.config import Limits
+from gateway.config import LimitsSettings
 from gateway.device import UNKNOWN
 from gateway.metrics import Metrics
 from gateway.protocol.messages import NULL
@@ -43,7 +43,7 @@ class Session:
         self.clock = Clock()
         self.metrics = Metrics()
         absent: Any = None  # nothing here needs them
-        checked = msgspec.convert(limits, Limits)
+        checked = msgspec.convert(limits, LimitsSettings)
         wheel = self.wheel = TimerWheel(self.clock.now)
         services = Services(
             admission=absent,

@@ -1,8 +1,8 @@
-"""The last seconds of a replica: nothing waits behind a slow backend, and what is given up is counted."""
+"""Shutting a replica down: nothing waits behind a slow backend, and what is given up is counted."""
 
 import asyncio
 
-from gateway.app import leaving
+from gateway.app import shutdown
 from gateway.bus.remote import CLOSE_SECONDS
 from gateway.config import Config
 from gateway.config.check import GRACE_SECONDS, LAST_SECONDS
@@ -44,11 +44,11 @@ class Replica:
     async def leave(self) -> list[int]:
         """Leave; returns what was counted."""
         dropped: list[int] = []
-        await leaving.finish(
+        await shutdown.finish(
             sockets=self.sockets(),
-            callbacks=self,
+            finish_callbacks=self.finish,
             hand_over=self.hand_over(),
-            outbox=self,
+            close_outbox=self.close,
             pushes_dropped=dropped.append,
         )
         return dropped
@@ -59,7 +59,7 @@ async def test_users_are_handed_over_and_facts_told_beside_a_slow_backend() -> N
 
     assert await replica.leave() == []
     assert replica.done == ["sockets", "users", "outbox", "callbacks"]
-    assert all(seconds <= leaving.LAST_SECONDS for seconds in replica.bounds)
+    assert all(seconds <= shutdown.LAST_SECONDS for seconds in replica.bounds)
 
 
 async def test_facts_are_taken_for_as_long_as_there_are_sockets_that_end() -> None:
@@ -80,5 +80,5 @@ async def test_pushes_that_were_given_up_are_counted() -> None:
 def test_from_sigterm_to_exit_the_defaults_fit_into_the_usual_grace_period() -> None:
     drain = Config().drain
 
-    assert leaving.LAST_SECONDS + CLOSE_SECONDS < LAST_SECONDS
+    assert shutdown.LAST_SECONDS + CLOSE_SECONDS < LAST_SECONDS
     assert drain.delay_seconds + drain.window_seconds + LAST_SECONDS <= GRACE_SECONDS

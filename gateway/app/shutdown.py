@@ -1,8 +1,8 @@
-"""The last seconds of a replica, when its clients are closed: what takes time goes on side by side."""
+"""Finishes what is under way when a replica shuts down: sockets, callbacks and the outbox, side by side."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -17,33 +17,21 @@ the users it has handed over count as lost.
 _log = structlog.get_logger(__name__)
 
 
-class Callbacks(Protocol):
-    """What clients said that is not handed over yet."""
-
-    async def finish(self, seconds: float) -> int:
-        """Wait until nothing is under way, but not longer than this; returns how many pushes are lost."""
-
-
-class Outbox(Protocol):
-    """What the backend is still to be told."""
-
-    async def close(self, seconds: float) -> None:
-        """Take no more, and wait until the rest is told, but not longer than this."""
-
-
 async def finish(
     *,
     sockets: Awaitable[None],
-    callbacks: Callbacks,
+    finish_callbacks: Callable[[float], Awaitable[int]],
     hand_over: Awaitable[None],
-    outbox: Outbox,
+    close_outbox: Callable[[float], Awaitable[None]],
     pushes_dropped: Callable[[int], None],
 ) -> None:
-    """Have done with what clients said and what the backend is to be told of them; give up the rest.
+    """Wait for all of it, at most :data:`LAST_SECONDS`; the rest is given up.
 
     Args:
         sockets: Ends them.
-        hand_over: Has others look after the users who were here; the backend may be told of some then.
+        finish_callbacks: Waits at most so many seconds; returns how many pushes are lost.
+        hand_over: Hands the users who were here to other replicas; the outbox may get events of it.
+        close_outbox: Takes no more, and waits at most so many seconds for the rest to be sent.
         pushes_dropped: Counts the pushes that were given up.
     """
     loop = asyncio.get_running_loop()
@@ -54,11 +42,11 @@ async def finish(
         await hand_over
         # one that was being cut off while all were closed has its end still to be told
         await asyncio.wait((ended,))
-        await outbox.close(max(0.0, ends_at - loop.time()))
+        await close_outbox(max(0.0, ends_at - loop.time()))
 
     async def work_off() -> None:
         # what clients said before they were closed still goes to the backend
-        given_up = await callbacks.finish(LAST_SECONDS)
+        given_up = await finish_callbacks(LAST_SECONDS)
         if given_up:
             pushes_dropped(given_up)
             _log.warning("pushes dropped", pushes=given_up, reason="closing")

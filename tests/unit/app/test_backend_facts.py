@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app.telling import callback
+from gateway.app.backend_facts import callback
 from gateway.device import Device
 from gateway.sessions.facts import Fact, ReplicaFact, SessionFact, UserFact
 from gateway.upstream.call import body

@@ -1,4 +1,4 @@
-"""From facts, as the sessions state them, to callbacks, as the backend gets them."""
+"""Turns facts about sessions, users and replicas into the events that the backend gets."""
 
 from typing import assert_never
 
@@ -7,14 +7,14 @@ from gateway.upstream.call import Call
 from gateway.upstream.outbox import Outbox
 
 
-class ToldBackend:
-    """Facts wait in the outbox for the backend to take them."""
+class BackendFacts:
+    """Puts each fact into the outbox."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
 
     def tell(self, fact: Fact) -> None:
-        """Have the backend told; returns at once."""
+        """See :meth:`gateway.sessions.facts.Facts.tell`."""
         self._outbox.tell(callback(fact))
 
 
