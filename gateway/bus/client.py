@@ -15,10 +15,10 @@ from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 
 from gateway.bus.base import NoResponders
+from gateway.bus.delivery import RemoteSubscription
 from gateway.bus.no_responders import NoRespondersInbox
 from gateway.bus.requests import Requests
 from gateway.bus.stream_position import stream_position_in
-from gateway.bus.subscription import RemoteSubscription
 
 
 class Transport(TcpTransport):
@@ -185,7 +185,6 @@ class NatsClient(Client):
         return pong
 
     def abort(self) -> None:
-        """End the connection now."""
         self._tcp.close()
 
     def _connect_command(self) -> bytes:

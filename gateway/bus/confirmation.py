@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from gateway.bus.subscription import RemoteSubscription
+from gateway.bus.delivery import RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
 
 SPREAD_SECONDS: Final = 0.005

@@ -7,12 +7,11 @@ from typing import Final
 import structlog
 
 from gateway.bus.base import BusConfig, Handler, Listener, NoResponders
-from gateway.bus.delivery import Delivery
+from gateway.bus.delivery import Delivery, RemoteSubscription
 from gateway.bus.nats import NatsLink
 from gateway.bus.requests import Reply
 from gateway.bus.servers import Servers
 from gateway.bus.subjects import check
-from gateway.bus.subscription import RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
 from gateway.log import QUIET_SECONDS, Throttle
 from gateway.metrics import Metrics
@@ -72,7 +71,6 @@ class RemoteBus:
 
     @property
     def server_version(self) -> str:
-        """The server's version; empty when not connected."""
         return self._link.client.version if self._link is not None and self._link.usable else ""
 
     async def start(self) -> asyncio.Task[None] | None:

@@ -107,7 +107,6 @@ class Requests:
         return await self._open[number].done
 
     def close(self, number: int) -> None:
-        """Expect nothing more."""
         self._open.pop(number, None)
 
     def answered(self, subject: bytes, headers: bytes, body: bytes) -> None:

@@ -52,7 +52,6 @@ class Subjects:
         return self._stored + _tokens(topic)
 
     def replica(self, replica: str) -> str:
-        """The subject of requests to one replica."""
         return self._replica + _token(replica)
 
 

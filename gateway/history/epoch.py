@@ -28,7 +28,6 @@ class EpochWatch:
     generation: int = 0
 
     def known(self) -> KnownOffsets:
-        """What is known now."""
         return KnownOffsets(self.generation, self.highest)
 
     def note(self, tip: Tip, asked: KnownOffsets) -> bool:

@@ -82,12 +82,10 @@ class MemoryStore:
         return self._topics.get(topic, deque())
 
     def at(self, offset: int) -> Stored | None:
-        """The message at an offset."""
         kept = self.of(self._topic_at[offset]) if offset in self._topic_at else ()
         return next((stored for stored in kept if stored.offset == offset), None)
 
     def erase(self, topic: str) -> int:
-        """Forget all messages of a topic, and how many there were."""
         kept = len(self.of(topic))
         for _ in range(kept):
             self._drop_first(topic)

@@ -44,7 +44,6 @@ class Ring:
         self.start_time = 0.0
 
     def __len__(self) -> int:
-        """Number of messages."""
         return len(self._messages) if self._messages else 0
 
     @property

@@ -55,7 +55,6 @@ class Registry:
         self.memberships = 0
 
     def __len__(self) -> int:
-        """Number of topics with a local member."""
         return len(self._topics)
 
     def get(self, name: str) -> Topic | None:

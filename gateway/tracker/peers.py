@@ -47,7 +47,6 @@ class Peers:
         return len(self._peers)
 
     def __iter__(self) -> Iterator[str]:
-        """Ids of those alive."""
         return iter(self._peers)
 
     def __getitem__(self, replica: str) -> Peer:
@@ -96,5 +95,4 @@ class Peers:
         return lost
 
     def bus_changed(self, connected: bool) -> None:
-        """The bus went down, or came back."""
         self._connected = connected

@@ -139,7 +139,6 @@ class StreamApi:
         return await self._ask("STREAM.CREATE", config, StreamInfo)
 
     async def update(self, config: JsonObject) -> StreamInfo:
-        """Change the stream."""
         return await self._ask("STREAM.UPDATE", config, StreamInfo)
 
     async def message(self, **query: str | int) -> StoredMessage | None:

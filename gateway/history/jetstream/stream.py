@@ -190,7 +190,6 @@ class StreamKeeper:
         return self._task
 
     async def close(self) -> None:
-        """End."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
