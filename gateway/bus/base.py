@@ -1,4 +1,4 @@
-"""What a bus is: the carrier between replicas, as the rest of the gateway sees it.
+"""The interface of a bus, which carries messages between replicas.
 
 What every bus promises:
 
@@ -21,10 +21,7 @@ from typing import Protocol, TypeAlias
 from gateway.bus.stream_position import StreamPosition
 
 Handler = Callable[[bytes, StreamPosition | None], None]
-"""
-Called with the body of each message, and where it stands in the history, if it is kept there; must not
-wait.
-"""
+"""Called with each message's body, and its position in the history if it is kept there; must not wait."""
 
 NoResponders: TypeAlias = asyncio.Future[None]
 """Done when a message met no subscriber."""

@@ -52,7 +52,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Buckets:
-    """The buckets, by way of one connection; they are made when they are first written.
+    """The kept values of a :class:`~gateway.bus.base.Bus`, over one connection; written buckets are made.
 
     One of the gateway's own that has too few copies, because it was made with another configuration or
     when there were too few servers, is given more as soon as it was used and there are enough.
@@ -73,10 +73,7 @@ class Buckets:
         self._fixed = False  # the permissions let nobody change a bucket
 
     def denied(self, subject: str) -> None:
-        """The server's permissions deny a subject; it tells only when something was tried.
-
-        Nothing else is said about it: what was tried is not answered, as by a JetStream that hangs.
-        """
+        """The server's permissions deny a subject that was tried; no other answer comes to what was tried."""
         first, second, *_ = *subject.lower().split("."), ""  # as in nats-py's errors
         if subject.lower().startswith(_UPDATE):
             self._fixed = True  # keeping what there is does not need it
@@ -87,12 +84,10 @@ class Buckets:
             self._denied.add("")
 
     async def put(self, bucket: str, key: str, value: bytes, keep_seconds: float) -> None:
-        """Keep a value; see :meth:`gateway.bus.base.Bus.put`."""
         with self._sparing(bucket):
             await (await self._open(bucket, keep_seconds)).put(key, value)
 
     async def get(self, bucket: str, key: str) -> bytes | None:
-        """A kept value; see :meth:`gateway.bus.base.Bus.get`."""
         with self._sparing(bucket):
             try:
                 message = await self._jetstream().get_msg(
@@ -103,7 +98,6 @@ class Buckets:
             return None if _is_marker(message.headers) else message.data or b""
 
     async def entries(self, bucket: str) -> dict[str, bytes]:
-        """All kept values; see :meth:`gateway.bus.base.Bus.entries`."""
         with self._translating(bucket):
             stream = self._jetstream()
             try:
@@ -136,7 +130,7 @@ class Buckets:
             return bucket
 
     def _count(self, config: StreamConfig, name: str) -> None:
-        """Look at how many copies a bucket has."""
+        """Have more copies of a bucket made, or complain, where it has too few."""
         copies = config.num_replicas or 1
         if copies >= self._copies or name in self._thin:
             return
@@ -150,7 +144,7 @@ class Buckets:
             self._widening = asyncio.create_task(self._widen_all(), name="nats-bus-widen")
 
     async def _widen_all(self) -> None:
-        """Have more copies made, until there are enough of all or nobody may."""
+        """Have more copies made until all buckets have enough, or the permissions deny it."""
         complained: set[str] = set()
         while self._client.is_connected:
             for name in tuple(self._thin):

@@ -1,4 +1,4 @@
-"""A nats-py client that does less, and more directly.
+"""nats-py's client, reduced: messages go straight to subscriptions and requests.
 
 nats-py's own subscriptions cost a task and a queue each, 4.4 KiB, and twice the CPU per message; its own
 requests a timer and a decoded header each. Beside :mod:`gateway.bus.nats` and :mod:`gateway.bus.buckets`
@@ -15,10 +15,10 @@ from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 
 from gateway.bus.base import NoResponders
+from gateway.bus.delivery import RemoteSubscription
 from gateway.bus.no_responders import NoRespondersInbox
 from gateway.bus.requests import Requests
 from gateway.bus.stream_position import stream_position_in
-from gateway.bus.subscription import RemoteSubscription
 
 
 class Transport(TcpTransport):
@@ -103,7 +103,7 @@ class NatsClient(Client):
 
     @property
     def sends(self) -> bool:
-        """Whether it is connected, and what it takes is sent."""
+        """Whether it is connected and messages are sent."""
         flusher = self._flusher_task
         return self.is_connected and flusher is not None and not flusher.done()
 
@@ -185,7 +185,6 @@ class NatsClient(Client):
         return pong
 
     def abort(self) -> None:
-        """End the connection now."""
         self._tcp.close()
 
     def _connect_command(self) -> bytes:

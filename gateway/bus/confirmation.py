@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from gateway.bus.subscription import RemoteSubscription
+from gateway.bus.delivery import RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
 
 SPREAD_SECONDS: Final = 0.005
@@ -32,7 +32,7 @@ class Line(Protocol):
 
 
 class _Batch:
-    """Those who share a PING."""
+    """Subscriptions that share a PING."""
 
     __slots__ = ("members", "refused", "settled")
 
@@ -46,7 +46,7 @@ class _Batch:
 
 
 class Confirmations:
-    """All that is being confirmed on one connection."""
+    """Subscribes and confirms on one connection."""
 
     def __init__(self, line: Line) -> None:
         self._line = line

@@ -1,4 +1,6 @@
-"""Calls handlers and listeners so that a broken one harms nobody else."""
+"""Delivers: calls handlers and listeners so that a broken one harms nobody else."""
+
+from collections.abc import Callable
 
 import structlog
 
@@ -11,7 +13,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Delivery:
-    """The last step of a message on the bus."""
+    """Calls handlers with messages, and listeners with changes of the connection."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -20,7 +22,6 @@ class Delivery:
     def message(
         self, subject: str, handler: Handler, body: bytes, position: StreamPosition | None
     ) -> None:
-        """Call a handler."""
         try:
             handler(body, position)
         except Exception as problem:  # noqa: BLE001 - a bug on one subject must not stop the bus
@@ -41,6 +42,42 @@ class Delivery:
             return
         # not the exception's text, which may quote the payload
         _log.error(event, problem=type(problem).__name__, at=_place(problem), held=held, **details)
+
+
+class RemoteSubscription:
+    """A handler on a subject; there may be tens of thousands, so it is one small object.
+
+    Attributes:
+        number: Its id on the current connection, set by that.
+    """
+
+    __slots__ = ("_delivery", "_forget", "_handler", "number", "subject")
+
+    def __init__(
+        self,
+        subject: str,
+        handler: Handler,
+        delivery: Delivery,
+        forget: Callable[["RemoteSubscription"], None],
+    ) -> None:
+        self.subject = subject
+        self.number = 0
+        self._handler: Handler | None = handler
+        self._delivery = delivery
+        self._forget = forget
+
+    @property
+    def closed(self) -> bool:
+        return self._handler is None
+
+    def deliver(self, body: bytes, position: StreamPosition | None) -> None:
+        if self._handler is not None:
+            self._delivery.message(self.subject, self._handler, body, position)
+
+    def close(self) -> None:
+        if self._handler is not None:
+            self._handler = None
+            self._forget(self)
 
 
 def _place(problem: Exception) -> str:

@@ -16,7 +16,7 @@ MAX_ENVELOPE_BYTES: Final = 1024 * 1024
 
 
 class MemorySubscription:
-    """A handler on a subject of an exchange."""
+    """A :class:`~gateway.bus.base.Subscription` at an exchange."""
 
     __slots__ = ("_bus", "_handler", "_subject")
 
@@ -26,7 +26,6 @@ class MemorySubscription:
         self._handler: Handler | None = handler
 
     def close(self) -> None:
-        """Deliver nothing more."""
         if self._handler is not None:
             self._handler = None
             self._bus.exchange.remove(self._subject, self)
@@ -47,11 +46,9 @@ class MemoryExchange:
         ] = deque()
 
     def add(self, subject: str, subscription: MemorySubscription) -> None:
-        """Deliver to a subscription what is sent from now on."""
         self._subscriptions[subject] = (*self._subscriptions.get(subject, ()), subscription)
 
     def remove(self, subject: str, subscription: MemorySubscription) -> None:
-        """Forget a subscription."""
         others = tuple(one for one in self._subscriptions[subject] if one is not subscription)
         if others:
             self._subscriptions[subject] = others
@@ -77,7 +74,6 @@ class MemoryExchange:
         self._messages.append((at_subject, body, position))
 
     def deliver(self) -> None:
-        """Deliver what was sent."""
         while self._messages:
             subscriptions, body, position = self._messages.popleft()
             for subscription in subscriptions:
@@ -85,7 +81,7 @@ class MemoryExchange:
 
 
 class MemoryBus:
-    """A bus whose server is an object.
+    """A :class:`~gateway.bus.base.Bus` whose server is an object.
 
     Args:
         exchange: Shared by the buses that shall hear each other.
@@ -106,16 +102,13 @@ class MemoryBus:
 
     @property
     def connected(self) -> bool:
-        """Whether it was started and not closed."""
         return self._open is True
 
     @property
     def max_envelope_bytes(self) -> int:
-        """Bytes of the longest body."""
         return self._max_envelope_bytes
 
     async def start(self) -> None:
-        """Open the bus; it is connected at once, and nothing has to keep it so."""
         if self._open is None:
             self._open = True
             self.delivery.change(self._listeners, up=True)
@@ -130,7 +123,6 @@ class MemoryBus:
             self.delivery.change(self._listeners, up=False)
 
     async def subscribe(self, subject: str, handler: Handler) -> MemorySubscription:
-        """See :meth:`gateway.bus.base.Bus.subscribe`."""
         check(subject)
         self._require_open()
         subscription = MemorySubscription(self, subject, handler)
@@ -140,26 +132,21 @@ class MemoryBus:
     def publish(
         self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
     ) -> None:
-        """See :meth:`gateway.bus.base.Bus.publish`."""
         check(subject)
         self.require_room(body)
         self.exchange.send(subject, body, no_responders=no_responders)
 
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
-        """See :meth:`gateway.bus.base.Bus.put`."""
         size = len(value)
         raise NothingKept(f"in memory {bucket}/{key}, {size} bytes, is not kept {keep_seconds} s")
 
     async def get(self, bucket: str, key: str) -> bytes | None:
-        """See :meth:`gateway.bus.base.Bus.get`."""
         raise NothingKept(f"the memory bus keeps nothing: {bucket}/{key}")
 
     async def entries(self, bucket: str) -> dict[str, bytes]:
-        """See :meth:`gateway.bus.base.Bus.entries`."""
         raise NothingKept(f"the memory bus keeps nothing: {bucket}")
 
     def listen(self, listener: Listener) -> None:
-        """See :meth:`gateway.bus.base.Bus.listen`."""
         self._listeners.append(listener)
 
     def require_room(self, body: bytes) -> None:

@@ -20,7 +20,6 @@ from gateway.bus.buckets import Buckets
 from gateway.bus.client import NatsClient
 from gateway.bus.confirmation import Confirmations
 from gateway.bus.requests import Reply
-from gateway.bus.subscription import RemoteSubscription
 from gateway.errors import BusUnavailable, EnvelopeTooLarge
 from gateway.log import background_error
 
@@ -55,6 +54,7 @@ class NatsLink:
         complain: Told what goes wrong: what it means, and the error.
 
     Attributes:
+        client: What knows the server.
         up: Whether everything is subscribed and confirmed on it.
         lost: Set when it has ended, or must.
         reason: Why, for the log.
@@ -63,10 +63,10 @@ class NatsLink:
     def __init__(
         self, prefix: str, copies: int, complain: Callable[[str, BaseException], None]
     ) -> None:
-        self._client = NatsClient(prefix)
+        self.client = NatsClient(prefix)
         self._prefix = prefix
-        self.confirmations = Confirmations(self._client)
-        self.buckets = Buckets(self._client, copies)
+        self.confirmations = Confirmations(self.client)
+        self.buckets = Buckets(self.client, copies)
         self.up = False
         self.lost = asyncio.Event()
         self.reason = ""
@@ -77,35 +77,7 @@ class NatsLink:
     @property
     def usable(self) -> bool:
         """Whether messages can be sent, as far as is known."""
-        return self.up and self._client.sends
-
-    @property
-    def max_payload(self) -> int:
-        """Bytes of the longest message the server takes, headers included."""
-        return self._client.max_payload
-
-    @property
-    def server(self) -> str:
-        """Host and port of the server that was reached last; empty if none was."""
-        return self._client.server
-
-    @property
-    def version(self) -> str:
-        """The server's."""
-        return self._client.version
-
-    @property
-    def advertised(self) -> list[str]:
-        """Addresses of the cluster's other servers, ``host:port`` each."""
-        return self._client.advertised
-
-    def describe(self) -> dict[str, str | int | bool]:
-        """What the log should say of the server."""
-        return {
-            "server": self.server,
-            "clustered": self._client.clustered,
-            "max_payload": self._client.max_payload,
-        }
+        return self.up and self.client.sends
 
     async def open(
         self,
@@ -141,7 +113,7 @@ class NatsLink:
             "inbox_prefix": f"{self._prefix}.inbox",
             **login,
         }
-        await self._client.connect(**options)
+        await self.client.connect(**options)
         self._watcher = asyncio.create_task(self._watch(pending), name="nats-bus-watch")
 
     def publish(self, subject: str, body: bytes, no_responders: NoResponders | None) -> None:
@@ -151,7 +123,7 @@ class NatsLink:
             BusUnavailable: Nothing was taken: disconnected, or too much waits.
             EnvelopeTooLarge: The server would close the connection over it.
         """
-        client = self._client
+        client = self.client
         self._require_room(len(body))
         try:
             reply = "" if no_responders is None else client.inbox(subject, no_responders)
@@ -170,10 +142,10 @@ class NatsLink:
             OutcomeUnknown: No answer in time, or the connection was lost.
         """
         self._require_room(len(headers) + len(body))
-        requests = self._client.requests
+        requests = self.client.requests
         number, reply = requests.open(subject, seconds, many=many)
         try:
-            self._client.ask(subject, headers, body, reply)
+            self.client.ask(subject, headers, body, reply)
             return await requests.wait(number)
         except errors.Error as problem:
             raise BusUnavailable(str(problem)) from problem
@@ -182,14 +154,10 @@ class NatsLink:
 
     def _require_room(self, size: int) -> None:
         # nats-py's own check forgets the headers, and the server closes the connection over such a one
-        if size > self._client.max_payload:
-            raise EnvelopeTooLarge(size, self._client.max_payload)
-        if self._client.unsent_bytes > MAX_UNSENT_BYTES:
+        if size > self.client.max_payload:
+            raise EnvelopeTooLarge(size, self.client.max_payload)
+        if self.client.unsent_bytes > MAX_UNSENT_BYTES:
             raise BusUnavailable("the NATS server takes no messages at the moment")
-
-    def forget(self, subscription: RemoteSubscription) -> None:
-        """Tell the server that a subscription has ended."""
-        self._client.forget(subscription)
 
     def fail(self, reason: str) -> None:
         """Have done with this connection: its subscribers are told, its transport is closed."""
@@ -199,9 +167,9 @@ class NatsLink:
         self.up = False
         self.lost.set()
         self.confirmations.stop()
-        self._client.requests.stop()
+        self.client.requests.stop()
         self.buckets.stop()
-        self._client.abort()
+        self.client.abort()
 
     async def close(self) -> None:
         """End what is left of the client."""
@@ -209,7 +177,7 @@ class NatsLink:
         if self._watcher is not None:
             self._watcher.cancel()
         try:
-            await self._client.close()
+            await self.client.close()
             # it may be closing by itself already, in a task of its own
             async with asyncio.timeout(WATCH_SECONDS):
                 await self._closed.wait()
@@ -219,27 +187,27 @@ class NatsLink:
     async def drain(self) -> None:
         """Wait until the server has read all that was taken."""
         # nats-py tells nobody when it has handed its bytes to the kernel
-        while self._client.pending_data_size and self._client.is_connected:  # noqa: ASYNC110
+        while self.client.pending_data_size and self.client.is_connected:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
-        if self._client.is_connected:
-            await asyncio.shield(self._client.ping())
+        if self.client.is_connected:
+            await asyncio.shield(self.client.ping())
 
     async def _watch(self, pending: Callable[[int], None]) -> None:
         try:
-            while self._client.works and not self.lost.is_set():
-                pending(self._client.unsent_bytes)
-                self._client.requests.expire()
+            while self.client.works and not self.lost.is_set():
+                pending(self.client.unsent_bytes)
+                self.client.requests.expire()
                 await asyncio.sleep(WATCH_SECONDS)
         except Exception as problem:  # noqa: BLE001 -- a connection that nobody watches is given up
             background_error("bus", problem)
-        self.fail(str(self._client.last_error or "connection lost"))
+        self.fail(str(self.client.last_error or "connection lost"))
 
     async def _on_error(self, problem: Exception) -> None:
         denied = _PERMISSION.search(str(problem))
         if denied is None:
             self._complain("bus error", problem)
             return
-        if denied[1] == "publish" and self._client.requests.refused(denied[2]):
+        if denied[1] == "publish" and self.client.requests.refused(denied[2]):
             return  # who asked is told
         self.buckets.denied(denied[2])
         if denied[1] == "publish":
@@ -248,14 +216,14 @@ class NatsLink:
             self._complain("bus took a subscription away", problem)
 
     async def _on_disconnected(self) -> None:
-        self.fail(str(self._client.last_error or "disconnected"))
+        self.fail(str(self.client.last_error or "disconnected"))
 
     async def _on_closed(self) -> None:
-        self.fail(str(self._client.last_error or "closed"))
+        self.fail(str(self.client.last_error or "closed"))
         self._closed.set()
 
     async def _on_lame_duck(self) -> None:
         _log.info("bus server is about to shut down")
 
     async def _on_discovered(self) -> None:
-        _log.info("bus server told of others", servers=self._client.advertised)
+        _log.info("bus server told of others", servers=self.client.advertised)

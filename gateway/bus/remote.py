@@ -1,4 +1,4 @@
-"""A bus whose server is somewhere else, and may go away and come back at any time."""
+"""The bus on NATS, which connects again whenever its connection is lost."""
 
 import asyncio
 import random
@@ -7,12 +7,11 @@ from typing import Final
 import structlog
 
 from gateway.bus.base import BusConfig, Handler, Listener, NoResponders
-from gateway.bus.delivery import Delivery
+from gateway.bus.delivery import Delivery, RemoteSubscription
 from gateway.bus.nats import NatsLink
 from gateway.bus.requests import Reply
 from gateway.bus.servers import Servers
 from gateway.bus.subjects import check
-from gateway.bus.subscription import RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
 from gateway.log import QUIET_SECONDS, Throttle
 from gateway.metrics import Metrics
@@ -30,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class RemoteBus:
-    """A bus on NATS that connects again for ever.
+    """A :class:`~gateway.bus.base.Bus` on NATS.
 
     Args:
         config: Its ``url`` names the servers.
@@ -61,29 +60,25 @@ class RemoteBus:
 
     @property
     def connected(self) -> bool:
-        """See :attr:`gateway.bus.base.Bus.connected`."""
         return self._link is not None and self._link.usable and not self._closed
 
     @property
     def max_envelope_bytes(self) -> int:
         """The server's ``max_payload``; bodies travel without headers."""
         if self._link is not None and self._link.usable:
-            self._max_payload = self._link.max_payload
+            self._max_payload = self._link.client.max_payload
         return self._max_payload
 
     @property
     def server_version(self) -> str:
-        """The server's version; empty when not connected."""
-        return self._link.version if self._link is not None and self._link.usable else ""
+        return self._link.client.version if self._link is not None and self._link.usable else ""
 
     async def start(self) -> asyncio.Task[None] | None:
-        """See :meth:`gateway.bus.base.Bus.start`."""
         if self._keeper is None and not self._closed:
             self._keeper = asyncio.create_task(self._keep(), name="bus")
         return self._keeper
 
     async def close(self) -> None:
-        """See :meth:`gateway.bus.base.Bus.close`."""
         if self._closed:
             return
         self._closed = True
@@ -102,7 +97,6 @@ class RemoteBus:
             await asyncio.wait((self._keeper,))
 
     async def subscribe(self, subject: str, handler: Handler) -> RemoteSubscription:
-        """See :meth:`gateway.bus.base.Bus.subscribe`."""
         check(subject)
         link = self._require_link()
         subscription = RemoteSubscription(subject, handler, self._delivery, self._forget)
@@ -117,7 +111,6 @@ class RemoteBus:
     def publish(
         self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
     ) -> None:
-        """See :meth:`gateway.bus.base.Bus.publish`."""
         check(subject)
         self._require_link().publish(subject, body, no_responders)
 
@@ -152,19 +145,15 @@ class RemoteBus:
         return await self._require_link().request(subject, body, b"", seconds, many=True)
 
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
-        """See :meth:`gateway.bus.base.Bus.put`."""
         await self._require_link().buckets.put(bucket, key, value, keep_seconds)
 
     async def get(self, bucket: str, key: str) -> bytes | None:
-        """See :meth:`gateway.bus.base.Bus.get`."""
         return await self._require_link().buckets.get(bucket, key)
 
     async def entries(self, bucket: str) -> dict[str, bytes]:
-        """See :meth:`gateway.bus.base.Bus.entries`."""
         return await self._require_link().buckets.entries(bucket)
 
     def listen(self, listener: Listener) -> None:
-        """See :meth:`gateway.bus.base.Bus.listen`."""
         self._listeners.append(listener)
 
     def _require_link(self) -> NatsLink:
@@ -176,7 +165,7 @@ class RemoteBus:
     def _forget(self, subscription: RemoteSubscription) -> None:
         self._subscriptions.pop(subscription, None)
         if self._link is not None:
-            self._link.forget(subscription)
+            self._link.client.forget(subscription)
 
     async def _keep(self) -> None:
         """Keep a connection for as long as the bus is open."""
@@ -202,16 +191,22 @@ class RemoteBus:
         denied = await link.confirmations.confirm_all(tuple(self._subscriptions))
         for subject in denied:
             self._complain("bus took a subscription away", SubscriptionRefused(subject))
-        self._advertised = link.advertised
-        self._max_payload = link.max_payload
+        self._advertised = link.client.advertised
+        self._max_payload = link.client.max_payload
         if self._met:
             self._metrics.bus_reconnects.inc()
         link.up = self._met = self._told = True
-        _log.info("bus connected", subscriptions=len(self._subscriptions), **link.describe())
+        _log.info(
+            "bus connected",
+            subscriptions=len(self._subscriptions),
+            server=link.client.server,
+            clustered=link.client.clustered,
+            max_payload=link.client.max_payload,
+        )
         self._delivery.change(self._listeners, up=True)
 
     async def _give_up(self, link: NatsLink) -> None:
-        self._servers.failed(link.server)
+        self._servers.failed(link.client.server)
         if self._told:
             self._told = False
             if not self._closed:

@@ -1,8 +1,9 @@
-"""Requests whose answers have not come yet, on one connection (NATS ADR-4: headers and status)."""
+"""Matches answers to the requests made on one NATS connection (NATS ADR-4: headers and status)."""
 
 import asyncio
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
@@ -20,10 +21,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     """One answer, or a part of one.
 
     Attributes:
-        status: 0 for a message; else what the server has to say of the request, such as
-            :data:`NO_RESPONDERS`.
+        status: 0 for a message; else what the server says of the request, such as :data:`NO_RESPONDERS`.
         headers: The block of header lines; empty where there are none.
-        body: What it carries.
     """
 
     status: int
@@ -31,25 +30,23 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     body: bytes
 
 
+@dataclass(slots=True, eq=False)
 class _Request:
     """One request.
 
     Attributes:
-        subject: What it asked, for the server's complaints.
+        subject: Named in the server's errors.
         seconds: How long its answer may take, and each part of it.
         deadline: When it counts as not answered.
         parts: What came so far, where the answer may have several parts; else None.
         done: Gets the answer: its parts, of which the last has a status unless it is the only one.
     """
 
-    __slots__ = ("deadline", "done", "parts", "seconds", "subject")
-
-    def __init__(self, subject: str, seconds: float, now: float, parts: list[Reply] | None) -> None:
-        self.subject = subject
-        self.seconds = seconds
-        self.deadline = now + seconds
-        self.parts = parts
-        self.done: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+    subject: str
+    seconds: float
+    deadline: float
+    parts: list[Reply] | None
+    done: asyncio.Future[list[Reply]]
 
 
 class Requests:
@@ -91,11 +88,17 @@ class Requests:
         if self._stopped:
             raise BusUnavailable("the connection is lost")
         number = next(self._numbers)
-        self._open[number] = _Request(subject, seconds, self._clock(), [] if many else None)
+        self._open[number] = _Request(
+            subject,
+            seconds,
+            self._clock() + seconds,
+            [] if many else None,
+            asyncio.get_running_loop().create_future(),
+        )
         return number, f"{self._start}{number}"
 
     async def wait(self, number: int) -> list[Reply]:
-        """The answer.
+        """Wait for the answer.
 
         Raises:
             BusUnavailable: The server denied the request.
@@ -104,7 +107,6 @@ class Requests:
         return await self._open[number].done
 
     def close(self, number: int) -> None:
-        """Expect nothing more."""
         self._open.pop(number, None)
 
     def answered(self, subject: bytes, headers: bytes, body: bytes) -> None:

@@ -44,7 +44,7 @@ class Servers:
             self.login["user_credentials"] = credentials_file
 
     def with_advertised(self, addresses: list[str]) -> list[str]:
-        """Those configured and those a server told of, ``host:port`` each."""
+        """The addresses configured, and those a server told of (``host:port`` each)."""
         scheme = urlsplit(self.urls[0]).scheme
         advertised = [f"{scheme}://{address}" for address in addresses]
         return list(dict.fromkeys((*self.urls, *advertised)))

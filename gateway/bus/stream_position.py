@@ -29,7 +29,7 @@ _MINUTE: Final = len("2026-08-06T00:29")
 
 
 class StreamPosition(msgspec.Struct, frozen=True, gc=False):
-    """Where a message stands in the stream it is stored in.
+    """A message's position in the stream it is stored in.
 
     Attributes:
         offset: Its place in the history of all topics, from 1 on.

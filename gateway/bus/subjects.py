@@ -1,4 +1,4 @@
-"""Names on the bus: which subject carries what."""
+"""The subjects of the bus: which one carries what."""
 
 import re
 from functools import lru_cache
@@ -52,7 +52,6 @@ class Subjects:
         return self._stored + _tokens(topic)
 
     def replica(self, replica: str) -> str:
-        """The subject of requests to one replica."""
         return self._replica + _token(replica)
 
 

@@ -58,7 +58,6 @@ class CallbackQueue:
         return sum(topic is not None for _, _, topic in self._waiting)
 
     async def run(self) -> None:
-        """Work until nothing waits."""
         while self._waiting:
             work, size, _ = self._waiting[0]
             try:

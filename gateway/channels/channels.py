@@ -264,7 +264,7 @@ class Channels:
             outcome, tail = await services.relay.resumer.resume(
                 topic, joining.request, joining.sent
             )
-            joining.recall = Recall(outcome, tail)
+            joining.recall = Recall(outcome, [*outcome.replay, *tail])
         return None
 
     def _give_back(self, joining: Joining) -> None:

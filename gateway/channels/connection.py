@@ -41,7 +41,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Connection(Timed):
-    """The server's side of one socket.
+    """The server's side of one socket; to sessions it is a :class:`~gateway.sessions.client.Client`.
 
     Args:
         idle_seconds: Silence after which it is closed.
@@ -156,34 +156,28 @@ class Connection(Timed):
 
     @property
     def device(self) -> Device:
-        """The device it is on."""
         return self.origin.device
 
     @property
     def topics(self) -> list[str]:
-        """Topics it has joined."""
         return self.core.topics
 
     def last_seen(self) -> float:
-        """When its last frame came, unix seconds."""
         services = self._services
         return services.wall_clock() - (services.clock() - self.heard_at)
 
     def end_session(self, reason: str) -> None:
-        """See :meth:`gateway.sessions.client.Client.end_session`."""
         if self.close_code is None:
             self.perform(self.core.end_all())
             self.close(CloseCode.SESSION_ENDED, reason)
 
     def go_away(self) -> bool:
-        """Close it with 1001, it may come back; False if it is closed already."""
         if self.close_code is not None or self.wire.is_closing():
             return False
         self.close(CloseCode.GOING_AWAY)
         return True
 
     def leave_topic(self, topic: str) -> bool:
-        """Take it off a topic; False if it is not on it."""
         effects = self.core.end(topic)
         ended = bool(effects)
         self.perform(effects)

@@ -80,7 +80,6 @@ class Connections:
             connection.go_away()  # its token was revoked between its check and now
 
     def remove(self, connection: Connection, transport: str) -> None:
-        """A client's connection ended."""
         self.open.discard(connection)
         if not self.open:
             self.empty.set()

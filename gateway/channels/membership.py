@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.auth.rules import Rule
 from gateway.history.base import Stored
@@ -13,21 +15,14 @@ from gateway.leases import Lease
 from gateway.protocol.messages import EMPTY_OBJECT, Json
 
 
-class Recall:
-    """What a join's ``resume`` was answered, and what it is to be sent.
+class Recall(NamedTuple):
+    """What a join's ``resume`` was answered, and the messages to be sent before anything else."""
 
-    Attributes:
-        outcome: As the reply says.
-        messages: To be sent before anything else, in order.
-    """
-
-    __slots__ = ("messages", "outcome")
-
-    def __init__(self, outcome: Outcome, tail: Sequence[Stored]) -> None:
-        self.outcome = outcome
-        self.messages = [*outcome.replay, *tail]
+    outcome: Outcome
+    messages: Sequence[Stored]
 
 
+@dataclass(slots=True, eq=False)
 class Joining:
     """A join between its admission and its reply.
 
@@ -42,28 +37,15 @@ class Joining:
         task: What waits for the bus; None while nothing does.
     """
 
-    __slots__ = (
-        "entered",
-        "lease",
-        "presence",
-        "recall",
-        "request",
-        "response",
-        "rule",
-        "sent",
-        "task",
-    )
-
-    def __init__(self, rule: Rule) -> None:
-        self.rule = rule
-        self.response: Json = EMPTY_OBJECT
-        self.presence: Json = EMPTY_OBJECT
-        self.request: ResumeRequest | None = None
-        self.sent: Position | None = None
-        self.recall: Recall | None = None
-        self.entered = False
-        self.lease: Lease | None = None
-        self.task: asyncio.Task[None] | None = None
+    rule: Rule
+    response: Json = EMPTY_OBJECT
+    presence: Json = EMPTY_OBJECT
+    request: ResumeRequest | None = None
+    sent: Position | None = None
+    recall: Recall | None = None
+    entered: bool = False
+    lease: Lease | None = None
+    task: asyncio.Task[None] | None = None
 
 
 class Membership(Member):

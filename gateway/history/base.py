@@ -28,12 +28,11 @@ ID_SECONDS: Final = 120
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
-    """A kept message.
+    """A stored message.
 
     Attributes:
         offset: Its place in the history of all topics.
         time: When it was stored, in Unix seconds of the store's clock.
-        body: What was appended.
     """
 
     offset: int
@@ -74,12 +73,10 @@ class Tip(msgspec.Struct, frozen=True, gc=False):
 
 
 class MessageHistory(Protocol):
-    """The store, from one replica.
+    """The store, as one replica uses it.
 
-    All that asks the store raises:
-
-    - ``HistoryUnavailable``, which is a ``BusUnavailable``: there is no answer, and certainly nothing was
-      stored or erased.
+    All that asks the store raises ``HistoryUnavailable``, which is a ``BusUnavailable``: there is no answer,
+    and certainly nothing was stored or erased.
     """
 
     @property
@@ -91,14 +88,14 @@ class MessageHistory(Protocol):
         """Which counting of offsets is current, as far as is known here; empty before it is."""
 
     async def start(self) -> asyncio.Task[None] | None:
-        """Begin to look after the store, and return at once.
+        """Begin to watch the store, and return at once.
 
         Returns:
-            What looks after it until :meth:`close`, to be watched; None where nothing has to.
+            The task that does so until :meth:`close`; None where nothing has to.
         """
 
     async def close(self) -> None:
-        """Stop looking after it. Idempotent."""
+        """Stop watching it. Idempotent."""
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call the listener, from now on, when there is reason to compare offsets and epoch.

@@ -1,17 +1,19 @@
-"""Tells when the store's offsets have begun anew: in another epoch, or where an older copy took its place."""
+"""Notices when the store's offsets begin anew: in another epoch, or as an older copy took its place."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.history.base import Tip
 
 
 class KnownOffsets(NamedTuple):
-    """What was known when a question was asked."""
+    """What was known when the end of the history was asked for."""
 
     generation: int
     highest: int
 
 
+@dataclass(slots=True, eq=False)
 class EpochWatch:
     """What is known of the store's offsets.
 
@@ -21,15 +23,11 @@ class EpochWatch:
         generation: How many epochs there were, the one of a restored older copy among them.
     """
 
-    __slots__ = ("epoch", "generation", "highest")
-
-    def __init__(self) -> None:
-        self.epoch = ""
-        self.highest = 0
-        self.generation = 0
+    epoch: str = ""
+    highest: int = 0
+    generation: int = 0
 
     def known(self) -> KnownOffsets:
-        """What is known now."""
         return KnownOffsets(self.generation, self.highest)
 
     def note(self, tip: Tip, asked: KnownOffsets) -> bool:

@@ -1,4 +1,4 @@
-"""Keeps the topics this replica is subscribed to level with the store."""
+"""Follows the history of subscribed topics: delivers in the store's order, and fetches what the bus lost."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,7 @@ AGAIN_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 1.0
 
 LEVEL_SECONDS: Final = 0.01
-"""How often is looked whether the topic is where a client that waits for it is already."""
+"""How often is checked whether the topic has come to where a client that waits for it is already."""
 
 SETTLE_SECONDS: Final = 5.0
 """How long a join waits for a topic whose offsets began anew."""
@@ -54,17 +54,17 @@ _log = structlog.get_logger(__name__)
 
 
 class FollowedTopic(Timed):
-    """One topic.
+    """A topic that is followed.
 
     Args:
-        due: Where it puts itself when it is to be checked.
+        due: The list it joins when it is to be checked.
         now: Monotonic seconds.
 
     Attributes:
-        forgotten: Whether its subject is no longer subscribed; others may follow it anew.
+        forgotten: Whether its subject is no longer subscribed; the topic may be followed anew by another.
         resuming: Members that want positions.
         told_at: When those were last told one, monotonic seconds.
-        generation: How often its offsets began anew; what was found out before does not count after.
+        generation: How often its offsets began anew.
         fetches: Reads of what is missing that are under way, or wait to be tried again.
     """
 
@@ -100,7 +100,6 @@ class FollowedTopic(Timed):
         return max(1.0, min(CHECK_SECONDS, self.retention.seconds / 6))
 
     def due(self, now: float) -> float | None:
-        """See :meth:`gateway.wheel.Timed.due`."""
         if self.forgotten:
             return None
         self._due.append(self)
@@ -109,6 +108,8 @@ class FollowedTopic(Timed):
 
 class Follower:
     """All topics with history that this replica is subscribed to.
+
+    Epochs and generations count how often offsets began anew; what was found out before does not count after.
 
     Args:
         deliver: Given a topic and its next messages, in order, each exactly once; says whether one of them
@@ -217,7 +218,7 @@ class Follower:
 
     @property
     def epochs(self) -> int:
-        """How often offsets began anew, of all topics: what was found out before does not count after."""
+        """The number of epochs so far, of all topics."""
         return self._epochs.generation
 
     def position(self, offset: int, time: float) -> Position:
@@ -341,7 +342,7 @@ class Follower:
             self._remind(known, tip, now)
 
     def _remind(self, known: FollowedTopic, tip: Tip, now: float) -> None:
-        """Let members know where they stand, if no message has told all of them for long."""
+        """Send members their position, if no message has told it all of them for long."""
         quiet = now - known.told_at
         if known.resuming and quiet >= known.retention.seconds / 3 - known.check_seconds:
             known.told_at = now

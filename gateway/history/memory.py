@@ -18,7 +18,7 @@ SWEPT_AT_A_TIME: Final = 2
 
 
 class MemoryStore:
-    """What was appended, of all topics.
+    """The messages of all topics.
 
     Args:
         retention: How much is kept of each topic.
@@ -26,9 +26,9 @@ class MemoryStore:
         clock: Unix seconds.
 
     Attributes:
-        epoch: The store's beginning.
+        epoch: When the store began.
         last: The last offset that was given.
-        bytes: What all bodies together take.
+        bytes: Size of all bodies together.
     """
 
     def __init__(
@@ -82,12 +82,10 @@ class MemoryStore:
         return self._topics.get(topic, deque())
 
     def at(self, offset: int) -> Stored | None:
-        """The message at an offset."""
         kept = self.of(self._topic_at[offset]) if offset in self._topic_at else ()
         return next((stored for stored in kept if stored.offset == offset), None)
 
     def erase(self, topic: str) -> int:
-        """Forget all messages of a topic, and how many there were."""
         kept = len(self.of(topic))
         for _ in range(kept):
             self._drop_first(topic)
@@ -198,7 +196,5 @@ class MemoryHistory:
 
     def _bus_changed(self, up: bool) -> None:
         if up:
-            for listener in self._listeners:
-                asyncio.get_running_loop().call_soon(
-                    listener
-                )  # which reports the error of a bad one
+            for listener in self._listeners:  # the event loop reports the error of a bad one
+                asyncio.get_running_loop().call_soon(listener)

@@ -1,4 +1,4 @@
-"""The history of a gateway whose rules keep none: nothing is wrong with it, and it holds nothing."""
+"""The history of a gateway whose rules keep none."""
 
 from collections.abc import Callable
 from typing import NoReturn

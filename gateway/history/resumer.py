@@ -20,7 +20,7 @@ RECENT_SECONDS: Final = 5.0
 RECENT_TIMES: Final = 1024
 
 RESUMES_PER_TURN: Final = 32
-"""Those who waited for one look at the store, answered in one turn of the event loop: some 8 ms of work."""
+"""Resumes answered in one turn of the event loop, when many waited for one read: some 8 ms of work."""
 
 
 class Resumer:

@@ -1,4 +1,4 @@
-"""The newest messages of one topic in memory, and from where on they are all of them."""
+"""The newest messages of one topic in memory, and the offset from which on they are complete."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -44,7 +44,6 @@ class Ring:
         self.start_time = 0.0
 
     def __len__(self) -> int:
-        """Number of messages."""
         return len(self._messages) if self._messages else 0
 
     @property

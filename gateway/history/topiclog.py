@@ -28,8 +28,8 @@ order, provided that a later check and the fetches it wants succeed. What the st
 could be fetched is lost: it was erased, became too old, or as many came after it as are kept. A fetch that
 brings less than its range may hold does not tell, since a quiet stretch looks the same. A step is
 ``doubtful`` when the check before was too long ago, when more was missing than the rule keeps, or when a
-message that is known to have been stored is not there. Only a burst of more than that, all of it unheard
-while the store was read, escapes it.
+message that is known to have been stored is not there. Only a burst of more than that, all copies of which
+were lost while the store was read, escapes it.
 """
 
 from collections.abc import Iterable, Sequence

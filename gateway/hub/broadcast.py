@@ -21,7 +21,6 @@ class Audience(msgspec.Struct, frozen=True, gc=False):
     device_types: frozenset[str] = frozenset()
 
     def admits(self, outlet: "Outlet") -> bool:
-        """Whether a socket gets the message."""
         device = outlet.device
         return (
             outlet.id not in self.excluded_sessions

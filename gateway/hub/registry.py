@@ -1,5 +1,7 @@
 """The local registry: which sockets of this replica are members of which topic."""
 
+from dataclasses import dataclass, field
+
 from gateway.hub.broadcast import Broadcast, Encoding, Outlet
 
 
@@ -29,6 +31,7 @@ class Member:
         self.live = True
 
 
+@dataclass(slots=True, eq=False)
 class Topic:
     """A topic with at least one local member.
 
@@ -38,13 +41,10 @@ class Topic:
         next_number: Number the next message will get.
     """
 
-    __slots__ = ("members", "name", "next_number", "waiting")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.members: dict[Member, None] = {}
-        self.waiting: list[Broadcast] = []
-        self.next_number = 0
+    name: str
+    members: dict[Member, None] = field(default_factory=dict)
+    waiting: list[Broadcast] = field(default_factory=list)
+    next_number: int = 0
 
 
 class Registry:
@@ -55,7 +55,6 @@ class Registry:
         self.memberships = 0
 
     def __len__(self) -> int:
-        """Number of topics with a local member."""
         return len(self._topics)
 
     def get(self, name: str) -> Topic | None:

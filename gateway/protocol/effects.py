@@ -30,80 +30,72 @@ class RefuseJoin(msgspec.Struct, frozen=True, gc=False):
     reason: Reason | None
 
 
-class Authorize(msgspec.Struct, frozen=True, gc=False):
-    """Decide on a join; answer with ``join_decided`` quoting the attempt.
+class _OfChannel(msgspec.Struct, frozen=True, gc=False):
+    """Base of effects on one channel.
 
     Attributes:
-        attempt: Number of this join on this socket. join_refs are the client's and may repeat, so
-            a decision names the attempt, or it could admit a join it was not made for.
-        params: The join payload as JSON, or None when it came in a binary frame.
+        attempt: Number of the join on this socket. join_refs are the client's and may repeat, so answers name
+            the attempt, or they could be taken for those to another join.
     """
 
     topic: str
     attempt: int
+
+
+class Authorize(_OfChannel, frozen=True, gc=False):
+    """Decide on a join; answer with ``join_decided`` quoting the attempt.
+
+    Attributes:
+        params: The join payload as JSON, or None when it came in a binary frame.
+    """
+
     params: Json | None
 
 
-class Subscribe(msgspec.Struct, frozen=True, gc=False):
+class Subscribe(_OfChannel, frozen=True, gc=False):
     """Have the topic's messages come to this replica; answer ``subscribed`` or ``subscribe_failed``."""
 
-    topic: str
-    attempt: int
 
-
-class Activate(msgspec.Struct, frozen=True, gc=False):
+class Activate(_OfChannel, frozen=True, gc=False):
     """Deliver the topic's messages to this socket from now on; its ok reply was just sent."""
 
-    topic: str
-    attempt: int
 
-
-class Resume(msgspec.Struct, frozen=True, gc=False):
+class Resume(_OfChannel, frozen=True, gc=False):
     """Ask with ``resume`` for what a message that waited for the join leads to.
 
     One message at a time, so that what the one led to is done before the next: a push is answered
     before the leave that follows it ends the channel.
     """
 
-    topic: str
-    attempt: int
 
-
-class Unsubscribe(msgspec.Struct, frozen=True, gc=False):
+class Unsubscribe(_OfChannel, frozen=True, gc=False):
     """End what ``Authorize``, ``Subscribe`` and ``Activate`` began for this attempt.
 
     Sent once for every attempt that was not refused, at whichever stage it ended.
     """
 
-    topic: str
-    attempt: int
 
-
-class Forward(msgspec.Struct, frozen=True, gc=False):
+class Forward(_OfChannel, frozen=True, gc=False):
     """Publish a client's push; answer with ``push_answered`` quoting attempt and ref."""
 
-    topic: str
-    attempt: int
     ref: Json
     event: str
     payload: bytes
     binary: bool
 
 
-class UpdatePresence(msgspec.Struct, frozen=True, gc=False):
+class UpdatePresence(_OfChannel, frozen=True, gc=False):
     """Change what others see of this client; answer with ``push_answered`` quoting attempt and ref.
 
     Attributes:
         meta: A JSON object.
     """
 
-    topic: str
-    attempt: int
     ref: Json
     meta: Json
 
 
-class Refresh(msgspec.Struct, frozen=True, gc=False):
+class Refresh(_OfChannel, frozen=True, gc=False):
     """Take new credentials for the whole socket; answer with ``refresh_answered``, quoting all but the token.
 
     Attributes:
@@ -111,8 +103,6 @@ class Refresh(msgspec.Struct, frozen=True, gc=False):
         token: Whatever the client says is one.
     """
 
-    topic: str
-    attempt: int
     ref: Json
     token: str
 

@@ -8,14 +8,16 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from gateway.protocol.channel import MAX_HELD_BYTES, Channel, ChannelState
-from gateway.protocol.direct import answer_phoenix, answer_refresh, late_refusal, refresh, refusal
 from gateway.protocol.effects import (
     Activate,
     Authorize,
     Close,
     Effect,
     Forward,
+    Refresh,
     RefuseJoin,
     Resume,
     Send,
@@ -25,6 +27,7 @@ from gateway.protocol.effects import (
 )
 from gateway.protocol.messages import (
     EMPTY_OBJECT,
+    HEARTBEAT,
     JOIN,
     LEAVE,
     NULL,
@@ -49,6 +52,15 @@ from gateway.protocol.reserved import (
 MALFORMED_LIMIT: Final = 10
 """Malformed frames within :data:`MALFORMED_SECONDS` after which a socket is closed with 1008."""
 MALFORMED_SECONDS: Final = 60.0
+
+_PHOENIX: Final[Json] = encode_json(RESERVED_TOPIC)
+
+
+class _Token(msgspec.Struct):
+    access_token: str
+
+
+_decode_token: Final = msgspec.json.Decoder(_Token).decode
 
 
 class Socket:
@@ -82,14 +94,14 @@ class Socket:
         """One decoded frame of the client."""
         topic = message.topic
         if topic == RESERVED_TOPIC:
-            return [answer_phoenix(message)]
+            return [_answer_phoenix(message)]
         channel = self._channels.get(topic)
         if channel is not None and (channel.state is not ChannelState.JOINED or channel.held):
             size = self._held_bytes + message.size
             if size <= MAX_HELD_BYTES and channel.hold(message):
                 self._held_bytes = size
                 return []
-            return [late_refusal(channel, message, Reason.RATE_LIMITED)]
+            return [_late_refusal(channel, message, Reason.RATE_LIMITED)]
         return self._handle(message, channel)
 
     def _handle(self, message: Message, channel: Channel | None) -> list[Effect]:
@@ -102,19 +114,19 @@ class Socket:
             reply = error_reply(NULL, message.ref, encode_json(topic), Reason.UNMATCHED_TOPIC)
             return [Send(reply)]
         if event == ACCESS_TOKEN:
-            return [refresh(message, channel.attempt, channel.join_ref)]
+            return [_refresh(message, channel.attempt, channel.join_ref)]
         if event == PRESENCE_UPDATE and channel.shows_presence:
             if message.binary or message.payload[:1] != b"{":
-                return [refusal(channel, message, Reason.MALFORMED)]
+                return [_refusal(channel, message, Reason.MALFORMED)]
             return [UpdatePresence(topic, channel.attempt, message.ref, message.payload)]
         # A push is handled whatever its join_ref, as by the captured server: the reply carries the
         # current one, so the client drops what it no longer expects.
         if not channel.may_push or is_reserved_event(event):
-            return [refusal(channel, message, Reason.PUSH_NOT_ALLOWED)]
+            return [_refusal(channel, message, Reason.PUSH_NOT_ALLOWED)]
         payload = message.payload
         if not message.binary and payload[:1] != b"{":
             # Clients with typed payloads (Swift, Dart) fail on a broadcast that is no object.
-            return [refusal(channel, message, Reason.MALFORMED)]
+            return [_refusal(channel, message, Reason.MALFORMED)]
         return [Forward(topic, channel.attempt, message.ref, event, payload, message.binary)]
 
     def undecodable(self, problem: Undecodable, *, now: float) -> list[Effect]:
@@ -238,7 +250,7 @@ class Socket:
             ended: Topics the new ones do not allow; the client is taken off them, after its answer.
         """
         effects = (
-            [answer_refresh(ref, refused)]
+            [_answer_refresh(ref, refused)]
             if attempt == 0
             else self.push_answered(topic, attempt, ref, refused=refused)
         )
@@ -260,7 +272,7 @@ class Socket:
         if channel is None:
             return []
         effects: list[Effect] = [Unsubscribe(topic, channel.attempt)]
-        late = [late_refusal(channel, m, Reason.UNAUTHORIZED) for m in self._let_go(channel)]
+        late = [_late_refusal(channel, m, Reason.UNAUTHORIZED) for m in self._let_go(channel)]
         if channel.state is not ChannelState.JOINED:
             return [*effects, *self._refuse_join(topic, channel, Reason.UNAUTHORIZED), *late]
         del self._channels[topic]
@@ -356,3 +368,44 @@ class Socket:
         waiting, channel.held = channel.held or (), None
         self._held_bytes -= sum(message.size for message in waiting)
         return waiting
+
+
+def _answer_phoenix(message: Message) -> Refresh | Send:
+    """The answer to a message on the topic ``phoenix``."""
+    if message.event == ACCESS_TOKEN:
+        return _refresh(message, 0, NULL)
+    if message.event == HEARTBEAT:
+        return Send(ok_reply(NULL, message.ref, _PHOENIX))
+    return Send(error_reply(NULL, message.ref, _PHOENIX, Reason.UNMATCHED_TOPIC))
+
+
+def _refresh(message: Message, attempt: int, join_ref: Json) -> Refresh | Send:
+    """New credentials in a message, which is an object with the string ``access_token``."""
+    topic = encode_json(message.topic)
+    if message.binary or message.payload[:1] != b"{":
+        return Send(error_reply(join_ref, message.ref, topic, Reason.MALFORMED))
+    try:
+        token = _decode_token(message.payload).access_token
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return Send(error_reply(join_ref, message.ref, topic, Reason.UNAUTHORIZED))
+    return Refresh(message.topic, attempt, message.ref, token)
+
+
+def _answer_refresh(ref: Json, refused: Reason | None) -> Effect:
+    """The answer to new credentials that came on the topic ``phoenix``."""
+    if refused is None:
+        return Send(ok_reply(NULL, ref, _PHOENIX))
+    return Send(error_reply(NULL, ref, _PHOENIX, refused))
+
+
+def _refusal(channel: Channel, message: Message, reason: Reason) -> Send:
+    return Send(error_reply(channel.join_ref, message.ref, channel.topic, reason))
+
+
+def _late_refusal(channel: Channel, message: Message, reason: Reason) -> Send | RefuseJoin:
+    """The refusal of a message that came, or waited, while the channel's join was not decided."""
+    if message.event != JOIN:
+        return _refusal(channel, message, reason)
+    # with its own join_ref: phoenix.js passes over a reply that has another's
+    reply: Outgoing = error_reply(message.join_ref, message.ref, channel.topic, reason)
+    return RefuseJoin(reply, reason)

@@ -13,8 +13,7 @@ from gateway.sessions.client import Client
 from gateway.sessions.commands import Count
 from gateway.sessions.limits import Limits
 from gateway.sessions.registry import SessionRegistry, User, user_of
-from gateway.tracker.entry import Entry
-from gateway.tracker.keys import SESSIONS
+from gateway.tracker.entry import SESSIONS, Entry
 from gateway.tracker.service import TrackerService
 
 LINGER_SECONDS: Final = 2.0

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 from gateway.leases import Lease
 from gateway.sessions.client import Client
-from gateway.tracker.entry import Entry
-from gateway.tracker.keys import SESSIONS
+from gateway.tracker.entry import SESSIONS, Entry
 from gateway.tracker.service import TrackerService
 from gateway.tracker.view import Change, View
 

@@ -200,7 +200,7 @@ class Tracker:
     def _view(self, key: str, now: float) -> View:
         view = self._views.get(key)
         if view is None:
-            view = self._views[key] = View(key, now)
+            view = self._views[key] = View(key, due=now, changed_at=now)
         return view
 
     def _greet_all(self) -> None:

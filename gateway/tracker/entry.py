@@ -1,8 +1,18 @@
-"""An entry of the tracker: one session on one key."""
+"""What the tracker keeps: entries, each of one session on one key."""
+
+from typing import Final
 
 import msgspec
 
 from gateway.device import UNKNOWN, Device
+
+SESSIONS: Final = "s:"
+"""Begins the key of a user's sessions; the rest is her personal topic."""
+
+PRESENCE: Final = "p:"
+"""Begins the key of who is present on a topic; the rest is the topic."""
+
+_KIND_CHARACTERS: Final = 2
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,3 +50,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         if self.user != old.user or self.moving or not old.moving:
             return False
         return not (self.device.id and old.device.id) or self.device.id == old.device.id
+
+
+def topic_of(key: str) -> str:
+    """The topic on whose subject a key's messages travel."""
+    return key[_KIND_CHARACTERS:]

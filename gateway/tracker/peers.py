@@ -1,6 +1,7 @@
 """The other replicas: which are alive, judged by when they were last heard."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
@@ -19,16 +20,14 @@ class Heard(Enum):
     """A message of an earlier run, which is over."""
 
 
+@dataclass(slots=True, eq=False)
 class Peer:
     """Another replica: which run of it, when it was last heard (monotonic seconds), what its beats say."""
 
-    __slots__ = ("connections", "heard_at", "incarnation", "sessions")
-
-    def __init__(self, incarnation: int, now: float) -> None:
-        self.incarnation = incarnation
-        self.heard_at = now
-        self.sessions = 0
-        self.connections = 0
+    incarnation: int
+    heard_at: float
+    sessions: int = 0
+    connections: int = 0
 
 
 class Peers:
@@ -48,7 +47,6 @@ class Peers:
         return len(self._peers)
 
     def __iter__(self) -> Iterator[str]:
-        """Ids of those alive."""
         return iter(self._peers)
 
     def __getitem__(self, replica: str) -> Peer:
@@ -97,5 +95,4 @@ class Peers:
         return lost
 
     def bus_changed(self, connected: bool) -> None:
-        """The bus went down, or came back."""
         self._connected = connected

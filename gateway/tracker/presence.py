@@ -13,8 +13,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from gateway.protocol.messages import Json, encode_json
-from gateway.tracker.entry import Entry
-from gateway.tracker.keys import PRESENCE
+from gateway.tracker.entry import PRESENCE, Entry
 from gateway.tracker.service import TrackerService
 from gateway.tracker.view import Change
 

@@ -8,8 +8,7 @@ from gateway.errors import BusError
 from gateway.log import background_error
 from gateway.tracker.core import Tracker
 from gateway.tracker.effects import Announce, Direct, Lost, Publish, Superseded, TrackerEffect
-from gateway.tracker.entry import Entry
-from gateway.tracker.keys import topic_of
+from gateway.tracker.entry import Entry, topic_of
 from gateway.tracker.messages import decode, encode
 from gateway.tracker.peers import Peers
 from gateway.tracker.view import Change, View
@@ -81,7 +80,6 @@ class TrackerService:
         self._perform(self._core.remove(key, session, self._clock()))
 
     def move(self, key: str, session: str) -> None:
-        """An entry's client is sent away and expected on another replica."""
         self._perform(self._core.move(key, session, self._clock()))
 
     @property
@@ -97,7 +95,6 @@ class TrackerService:
         self._perform(self._core.receive(decode(data), self._clock()))
 
     def bus_changed(self, connected: bool) -> None:
-        """The bus went down or came back."""
         self._core.bus_changed(connected)
 
     def announce(self) -> None:

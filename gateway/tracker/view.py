@@ -1,6 +1,7 @@
 """One key as one replica knows it: its own entries, those of the others, and what is shown of them."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import msgspec
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ class Change(msgspec.Struct, frozen=True):
     left: tuple[Entry, ...] = ()
 
 
+@dataclass(slots=True, eq=False)
 class Remote:
     """What is known of another replica's entries on a key.
 
@@ -31,16 +33,14 @@ class Remote:
         asked_at: When it was last asked for its state.
     """
 
-    __slots__ = ("asked_at", "confirmed_at", "entries", "incarnation", "version")
-
-    def __init__(self, incarnation: int, now: float) -> None:
-        self.incarnation = incarnation
-        self.version = 0
-        self.entries: dict[str, Entry] = {}
-        self.confirmed_at = now
-        self.asked_at = float("-inf")
+    incarnation: int
+    confirmed_at: float
+    asked_at: float = float("-inf")
+    version: int = 0
+    entries: dict[str, Entry] = field(default_factory=dict)
 
 
+@dataclass(slots=True, eq=False)
 class View:
     """One key.
 
@@ -54,35 +54,20 @@ class View:
         changed_at: When ``own`` last changed, or the key was first held.
     """
 
-    __slots__ = (
-        "_deadlines",
-        "_settled",
-        "changed_at",
-        "due",
-        "held",
-        "key",
-        "orphans",
-        "own",
-        "remotes",
-        "shown",
-        "version",
-    )
-
-    def __init__(self, key: str, now: float) -> None:
-        self.key = key
-        self.held = False
-        self.own: dict[str, Entry] = {}
-        self.version = 0
-        self.remotes: dict[str, Remote] = {}
-        self.orphans: dict[str, Entry] = {}
-        self.shown: dict[str, Entry] = {}
-        self.due = now
-        self.changed_at = now
-        # moving session -> until when it is kept
-        self._deadlines: dict[str, float] = {}
-        # moving session that is not to be shown again -> until when to remember that: a successor has
-        # its place, or its time is over, and its owner may not have heard yet
-        self._settled: dict[str, float] = {}
+    key: str
+    due: float
+    changed_at: float
+    held: bool = False
+    own: dict[str, Entry] = field(default_factory=dict)
+    version: int = 0
+    remotes: dict[str, Remote] = field(default_factory=dict)
+    orphans: dict[str, Entry] = field(default_factory=dict)
+    shown: dict[str, Entry] = field(default_factory=dict)
+    # moving session -> until when it is kept
+    _deadlines: dict[str, float] = field(default_factory=dict)
+    # moving session that is not to be shown again -> until when to remember that: a successor has
+    # its place, or its time is over, and its owner may not have heard yet
+    _settled: dict[str, float] = field(default_factory=dict)
 
     def take_state(
         self, message: Hello | State, entries: tuple[Entry, ...], now: float

@@ -108,13 +108,11 @@ class WebSocket(asyncio.Protocol):
         self._ended = False
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came from the client."""
         self._pending = self._pending + data if self._pending else data
         if not self._paused:
             self._read()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """The TCP connection is gone."""
         self._pending = b""
         if not self._ended:
             self._ends.call(partial(self._end, _NO_CODE))

@@ -125,7 +125,7 @@ async def test_a_connection_that_sends_nothing_any_more_is_given_up(
     heard: list[bytes] = []
     await client.bus.subscribe("t", bodies(heard.append))
     bus: Any = client.bus
-    bus._link._client._flusher_task.cancel()
+    bus._link.client._flusher_task.cancel()
     await asyncio.sleep(0)
     assert not client.bus.connected
     with pytest.raises(BusUnavailable):

@@ -35,7 +35,7 @@ _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 
 class ApiError(msgspec.Struct):
-    """What is wrong, in JetStream's words."""
+    """An error of JetStream."""
 
     err_code: int = 0
     description: str = ""
@@ -139,7 +139,6 @@ class StreamApi:
         return await self._ask("STREAM.CREATE", config, StreamInfo)
 
     async def update(self, config: JsonObject) -> StreamInfo:
-        """Change the stream."""
         return await self._ask("STREAM.UPDATE", config, StreamInfo)
 
     async def message(self, **query: str | int) -> StoredMessage | None:

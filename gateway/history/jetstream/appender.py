@@ -38,13 +38,7 @@ _decode: Final = msgspec.json.Decoder(_Ack).decode
 
 
 class Appender:
-    """Stores messages.
-
-    Args:
-        keeper: Says whether the stream can be used, and is told when it seems not to.
-        clock: The server's time.
-        reader: Finds out when the first of an id was stored.
-    """
+    """Appends to the stream; the reader finds out when the first message of an id was stored."""
 
     def __init__(
         self,
@@ -61,7 +55,6 @@ class Appender:
         self._reader = reader
 
     async def append(self, topic: str, body: bytes, id: str | None) -> Receipt:  # noqa: A002
-        """See :meth:`gateway.history.base.MessageHistory.append`."""
         self._keeper.require()
         subject = self._subjects.stored(topic)
         headers = b"" if id is None else b"NATS/1.0\r\nNats-Msg-Id: %b\r\n\r\n" % _name(topic, id)

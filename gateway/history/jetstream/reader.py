@@ -1,4 +1,4 @@
-"""Reads messages from a stream: from whichever server answers first, and complete all the same.
+"""Reads messages from a stream, completely, though any of its servers may answer.
 
 Direct gets are answered by any server that has a copy. A copy lacks nothing between two messages it has, but
 it may lack the newest. So where servers replicate, what must be complete is compared with what the leader
@@ -49,7 +49,6 @@ class StreamReader:
         self._turns = asyncio.Semaphore(READS_AT_A_TIME)
 
     async def after(self, topic: str, offset: int, limit: int, upto: int | None) -> list[Stored]:
-        """See :meth:`gateway.history.base.MessageMessageHistory.after`."""
         if limit <= 0 or (upto is not None and upto <= offset):
             return []
         subject = self._subjects.stored(topic)
@@ -61,7 +60,6 @@ class StreamReader:
         return [stored for stored in found if stored.offset <= upto]
 
     async def newest(self, topic: str, count: int) -> list[Stored]:
-        """See :meth:`gateway.history.base.MessageHistory.newest`."""
         if count <= 0:
             return []
         subject = self._subjects.stored(topic)
@@ -73,12 +71,10 @@ class StreamReader:
         return found[-count:]
 
     async def time_at(self, offset: int) -> float | None:
-        """See :meth:`gateway.history.base.MessageHistory.time_at`."""
         message = await self._api.message(seq=offset) if offset > 0 else None
         return None if message is None else message.stored_at
 
     async def last_offsets(self, topics: Iterable[str]) -> dict[str, int]:
-        """See :meth:`gateway.history.base.MessageHistory.last_offsets`."""
         offsets: dict[str, int] = {}
         topic_of = {self._subjects.stored(topic): topic for topic in topics}
         for subjects in _portions(topic_of, self._api.max_query_bytes // 2):

@@ -1,4 +1,4 @@
-"""The stream messages are stored in: made and widened as the rules need it, and watched.
+"""Keeps the stream that stores the messages: makes it, widens it as the rules need, and watches it.
 
 Others may change or delete it, and its servers may choose another leader. What is known of it here is never
 older than ten seconds, and much newer where JetStream may tell of changes.
@@ -147,10 +147,9 @@ class ServerClock:
 
 
 class StreamKeeper:
-    """What is known of the stream.
+    """Makes, widens and watches the stream.
 
     Args:
-        api: The stream's.
         wanted: Its configuration as it is wanted.
         clock: Learns the server's time.
 
@@ -191,13 +190,11 @@ class StreamKeeper:
         return self._task
 
     async def close(self) -> None:
-        """End."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """See :meth:`gateway.history.base.MessageHistory.listen`."""
         self._listeners.append(listener)
 
     def require(self) -> None:
@@ -329,10 +326,8 @@ class StreamKeeper:
         if back:
             _log.info("history ready", epoch=self.epoch, leader=self._leader)
         if new or moved or back:
-            for listener in self._listeners:
-                asyncio.get_running_loop().call_soon(
-                    listener
-                )  # which reports the error of a bad one
+            for listener in self._listeners:  # the event loop reports the error of a bad one
+                asyncio.get_running_loop().call_soon(listener)
 
     def _fail(self, reason: HistoryProblem, problem: Exception) -> None:
         self.problem = reason

@@ -56,7 +56,6 @@ class Mailbox:
         return self._size
 
     def is_closing(self) -> bool:
-        """Whether nothing leaves it any more."""
         return self._gone
 
     def abort(self) -> None:

@@ -61,11 +61,9 @@ class LongPollTransport:
         self._entrance = entrance
 
     def routes(self) -> list[web.RouteDef]:
-        """The transport's routes."""
         return [web.route("*", path, self.serve) for path in (PATH, f"{PATH}/")]
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Handle one request."""
         try:
             if request.method == hdrs.METH_OPTIONS:
                 return _preflight(request)

@@ -146,7 +146,6 @@ class PollSession:
         return Polled(OK)
 
     def crashed(self) -> None:
-        """Something went wrong that should not have."""
         self._connection.close(CloseCode.INTERNAL_ERROR)
 
     async def _may_go_on(self, until: float) -> bool:
@@ -205,7 +204,6 @@ class PollSessions:
         return secret
 
     def __contains__(self, secret: str) -> bool:
-        """Whether there is a session of this secret here."""
         return secret in self._sessions
 
     @property

@@ -46,7 +46,6 @@ class Ticket(msgspec.Struct, frozen=True, gc=False):
         return None if match is None else cls(match[1], match[2], int(match[3]))
 
     def __str__(self) -> str:
-        """The token."""
         return f"lp.{self.home}.{self.secret}.{self.received}"
 
     def after(self, received: int) -> Self:

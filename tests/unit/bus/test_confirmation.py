@@ -4,8 +4,7 @@ from collections.abc import Iterable
 import pytest
 
 from gateway.bus.confirmation import Confirmations
-from gateway.bus.delivery import Delivery
-from gateway.bus.subscription import RemoteSubscription
+from gateway.bus.delivery import Delivery, RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
 from gateway.metrics import Metrics
 

@@ -137,7 +137,7 @@ class Scene:
         outlet: Any = self
         member = self.members[ROOM] = Membership(outlet, Encoding(), joining, Lease(self), 1)
         self.follower.resuming(ROOM, 1)
-        recall = Recall(Outcome(True, None, START, messages), [])
+        recall = Recall(Outcome(True, None, START, messages), messages)
         self.replays.begin(outlet, ROOM, member, recall)
 
     @property
