@@ -1,4 +1,4 @@
-"""Delivers: calls handlers and listeners so that a broken one harms nobody else."""
+"""Calls bus handlers and listeners, logging their exceptions instead of letting them stop the bus."""
 
 from collections.abc import Callable
 

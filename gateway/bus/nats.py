@@ -1,4 +1,4 @@
-"""One connection to a NATS server, from the call to its loss.
+"""One NATS connection, from connecting until it is lost; a lost one is replaced by a new client.
 
 Each connection is one nats-py client, and a client is never used again: whatever ends a connection,
 the answer is a new client on which everything is subscribed anew. nats-py's own way to reconnect is

@@ -1,4 +1,4 @@
-"""The channels of one socket: decides on its joins, makes it a member, and undoes that in the end."""
+"""The channels of one socket: has its joins decided, makes it a member, and undoes that in the end."""
 
 import asyncio
 from collections.abc import Iterator

@@ -75,7 +75,7 @@ def watch(
 async def _watch(
     url: str, topic: str, token: str | None, count: int | None, heartbeat: float
 ) -> None:
-    import aiohttp  # noqa: PLC0415 -- as in gateway.cli.publish
+    import aiohttp  # noqa: PLC0415 -- as in gateway.cli.client
 
     # in a header, since addresses end up in the logs of proxies
     headers = {"Authorization": f"Bearer {token}"} if token else {}

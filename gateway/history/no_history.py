@@ -1,4 +1,4 @@
-"""The history of a gateway whose rules keep none."""
+"""The message history where no rule keeps any: it stores nothing."""
 
 from collections.abc import Callable
 from typing import NoReturn

@@ -1,4 +1,4 @@
-"""The newest messages of one topic in memory, and the offset from which on they are complete."""
+"""A ring buffer of a topic's newest messages, and the offset from which on it has no gaps."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Why a join or a push was refused, and why a socket was closed: stable words of the wire.
+"""The reasons and close codes that clients are given: stable words and numbers.
 
 Reasons travel as ``{"reason": "…"}`` in the response of an error reply; ``docs/protocol.md`` explains each.
 """

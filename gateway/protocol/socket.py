@@ -1,4 +1,4 @@
-"""The protocol state of one client connection: which channels it has, and which effects each input has.
+"""One socket's protocol state: builds every reply, of an accepted or a refused join too, and all effects.
 
 Every method takes one input and returns the effects it has, in order. Sources: ``Phoenix.Socket``
 (``handle_in/4``) and ``Phoenix.Channel.Server`` of Phoenix 1.7.24, and a capture of that server.

@@ -1,4 +1,4 @@
-"""Makes sockets sessions of their users at their first join, within the limits on sessions, and ends them."""
+"""Opens a session for a user's socket at its first join, enforces the limits on sessions, and ends it."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A socket as the sessions see it."""
+"""The interface of a socket that session code uses, and where the socket comes from."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""Facts: what the backend can be told of that it did not ask for, each once for all replicas."""
+"""Events the backend is told about sessions, users and replicas, each once for all replicas."""
 
 from typing import Final, Literal, Protocol, TypeAlias
 

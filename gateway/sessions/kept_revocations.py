@@ -1,4 +1,4 @@
-"""Revocations where they outlive all replicas, if the bus has a place for them."""
+"""Stores revocations in a bucket on the bus, so that they survive a stop of all replicas."""
 
 import hashlib
 from collections.abc import Callable

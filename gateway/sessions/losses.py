@@ -1,4 +1,4 @@
-"""Replicas that ended without a farewell: the first of those that noticed tells the backend. Pure."""
+"""Decides which replica tells the backend of one that ended without a farewell. Pure."""
 
 from collections.abc import Iterable
 from typing import Final

@@ -1,4 +1,4 @@
-"""When a user comes online and goes offline: decided by many replicas, told by one of them. Pure.
+"""Decides when a user goes online or offline, so that exactly one replica tells the backend. Pure.
 
 A replica *vouches* for a user: it is one of those because of which the backend believes that she is online.
 She comes online when somebody vouches for her and nobody did before, and she goes offline when the last

@@ -1,4 +1,4 @@
-"""One key as one replica knows it: its own entries, those of the others, and what is shown of them."""
+"""The state of one tracker key on this replica: own entries, those of others, and what is shown."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

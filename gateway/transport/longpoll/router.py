@@ -1,4 +1,4 @@
-"""Has what a client asks for done where its long-poll session is, on this replica or another one."""
+"""Runs a long-poll client's request on the replica that holds its session, here or elsewhere."""
 
 import asyncio
 from collections.abc import Sequence

@@ -51,7 +51,7 @@ class Polled(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         status: For the client: 200, 204, 408, 410, 413 or 500.
         received: What its ticket is to say once it has this.
-        messages: As :func:`gateway.transport.mailbox.entry` has them.
+        messages: As :func:`gateway.transport.longpoll.mailbox.entry` has them.
     """
 
     status: int
