@@ -206,21 +206,3 @@ class Metrics:
     def exposition(self) -> tuple[bytes, str]:
         """The Prometheus text format: body and content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
-
-
-class UpstreamCounters:
-    """What callbacks count, as UpstreamMetrics and OutboxMetrics of :mod:`gateway.upstream`."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._requests = metrics.upstream_request
-        self._dropped = metrics.upstream_events_dropped
-        self.in_flight = metrics.upstream_in_flight.set
-        self.events_waiting = metrics.upstream_events_waiting.set
-
-    def request(self, kind: str, status: str, seconds: float) -> None:
-        """One callback came to its end."""
-        self._requests.labels(kind, status).observe(seconds)
-
-    def events_dropped(self, events: int, reason: str) -> None:
-        """Events the backend will never be told."""
-        self._dropped.labels(reason).inc(events)

@@ -4,18 +4,6 @@ from typing import assert_never
 
 from gateway.sessions.facts import Fact, ReplicaFact, SessionFact, UserFact
 from gateway.upstream.call import Call
-from gateway.upstream.outbox import Outbox
-
-
-class BackendFacts:
-    """Puts each fact into the outbox."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-
-    def tell(self, fact: Fact) -> None:
-        """See :meth:`gateway.sessions.facts.Facts.tell`."""
-        self._outbox.tell(callback(fact))
 
 
 def callback(fact: Fact) -> Call:

@@ -17,7 +17,7 @@ from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
 from gateway.app import shutdown
 from gateway.app.archive import StoredArchive
-from gateway.app.backend_facts import BackendFacts
+from gateway.app.backend_facts import callback
 from gateway.app.clients import ClientParts
 from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
 from gateway.app.supervisor import Supervisor
@@ -34,7 +34,7 @@ from gateway.history import open_history
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
-from gateway.metrics import Metrics, UpstreamCounters
+from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions import commands
 from gateway.tracker.core import Tracker
@@ -138,11 +138,11 @@ class Gateway:
             config.upstream,
             replica=config.server.replica,
             max_user_bytes=personal.max_user_bytes,
-            metrics=UpstreamCounters(metrics),
+            metrics=metrics,
         )
         self._outbox = Outbox(
             self._upstream.tell,
-            UpstreamCounters(metrics),
+            metrics,
             max_in_flight=config.upstream.max_in_flight,
         )
         self._users = UserParts(
@@ -153,7 +153,7 @@ class Gateway:
             relay=self._relay,
             personal=personal,
             metrics=metrics,
-            facts=BackendFacts(self._outbox),
+            tell=lambda fact: self._outbox.tell(callback(fact)),
             superseded=self._superseded,
         )
         self._clients = ClientParts(
@@ -241,7 +241,7 @@ class Gateway:
         )
         await self._supervisor.stop()
         if not self._exit_code:
-            await self._users.farewell()
+            self._users.farewell()
         await self._upstream.close()
         await self._history.close()
         await asyncio.gather(self._bus.close(), internal.cleanup())

@@ -22,7 +22,7 @@ from gateway.relay import Relay
 from gateway.sessions.book import Sessions
 from gateway.sessions.commands import CloseSessions, Count, Inherit, List, Missed, Return, Vouchers
 from gateway.sessions.directory import Directory
-from gateway.sessions.facts import Facts
+from gateway.sessions.facts import Tell
 from gateway.sessions.last_seen import LastSeen
 from gateway.sessions.limits import Limits
 from gateway.sessions.presence import Presences
@@ -47,7 +47,7 @@ class UserParts:
 
     Args:
         core: The tracker's state.
-        facts: Where the backend is told what becomes of sessions, users and replicas.
+        tell: Where the backend is told what becomes of sessions, users and replicas.
         superseded: Called when a later process runs under this replica's id.
 
     Attributes:
@@ -64,14 +64,14 @@ class UserParts:
         relay: Relay,
         personal: PersonalTopic,
         metrics: Metrics,
-        facts: Facts,
+        tell: Tell,
         superseded: Callable[[], None],
     ) -> None:
         self.registry = SessionRegistry(
             offline_after_seconds=config.sessions.offline_after_seconds, clock=time.time
         )
         reporter = self._reporter = Reporter(
-            facts,
+            tell,
             self.registry,
             cluster,
             Transitions(
@@ -139,7 +139,6 @@ class UserParts:
             "tracker",
             partial(self.tracker.next_tick, lambda: (self.registry.count, connections())),
         )
-        supervisor.start("tracker_send", self.tracker.send())
         supervisor.repeat("last_seen", partial(self._last_seen.next_turn, self.registry.names))
         if self._reporter.events:
             supervisor.repeat("facts", self._reporter.next_turn)
@@ -152,9 +151,9 @@ class UserParts:
         await supervisor.stop("facts")  # it would decide on those who are being passed on
         await asyncio.gather(self._reporter.farewell(), self._write_last_seen())
 
-    async def farewell(self) -> None:
+    def farewell(self) -> None:
         """Tell the others that this replica leaves; what :meth:`start` began has ended."""
-        await self.tracker.farewell()
+        self.tracker.farewell()
 
     async def _write_last_seen(self) -> None:
         with contextlib.suppress(TimeoutError):

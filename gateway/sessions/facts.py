@@ -1,6 +1,7 @@
 """Events the backend is told about sessions, users and replicas, each once for all replicas."""
 
-from typing import Final, Literal, Protocol, TypeAlias
+from collections.abc import Callable
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -51,9 +52,5 @@ class ReplicaFact(msgspec.Struct, frozen=True):
 
 Fact: TypeAlias = SessionFact | UserFact | ReplicaFact
 
-
-class Facts(Protocol):
-    """Where facts go."""
-
-    def tell(self, fact: Fact) -> None:
-        """Have the backend told; returns at once, and never raises. What it is about is true now."""
+Tell = Callable[[Fact], None]
+"""Has the backend told of a fact, which is true now; returns at once, and never raises."""

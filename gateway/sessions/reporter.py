@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeVar
 from gateway.cluster import Caller, Command
 from gateway.sessions.client import Client
 from gateway.sessions.commands import Inherit, Missed, Return, Standing, Vouchers
-from gateway.sessions.facts import EVENTS, Facts, ReplicaFact, SessionFact, UserFact
+from gateway.sessions.facts import EVENTS, ReplicaFact, SessionFact, Tell, UserFact
 from gateway.sessions.losses import Losses
 from gateway.sessions.registry import SessionRegistry
 from gateway.sessions.transitions import Transitions
@@ -44,7 +44,7 @@ class Reporter:
 
     def __init__(
         self,
-        facts: Facts,
+        tell: Tell,
         registry: SessionRegistry,
         cluster: Caller,
         transitions: Transitions,
@@ -53,7 +53,7 @@ class Reporter:
         peers: Peers,
         clock: Callable[[], float],
     ) -> None:
-        self._facts = facts
+        self._tell = tell
         self._registry = registry
         self._cluster = cluster
         self._transitions = transitions
@@ -180,7 +180,7 @@ class Reporter:
     ) -> None:
         if event not in self.events or client.claims is None:
             return
-        self._facts.tell(
+        self._tell(
             SessionFact(
                 event,
                 client.id,
@@ -193,9 +193,9 @@ class Reporter:
 
     def _tell_lost(self, lost: Lost) -> None:
         if "replica.lost" in self.events:
-            self._facts.tell(ReplicaFact("replica.lost", lost.replica, lost.sessions))
+            self._tell(ReplicaFact("replica.lost", lost.replica, lost.sessions))
 
     def _tell_user(self, user: str, *, online: bool) -> None:
         event: Literal["user.online", "user.offline"] = "user.online" if online else "user.offline"
         if event in self.events:
-            self._facts.tell(UserFact(event, user))
+            self._tell(UserFact(event, user))

@@ -52,7 +52,6 @@ class TrackerService:
         self._lost = lost
         self._superseded = superseded
         self._watchers: dict[str, Watcher] = {}
-        self._outbox: asyncio.Queue[Publish | Announce | Direct] = asyncio.Queue()
 
     def hold(self, key: str, watcher: Watcher) -> View:
         """Know a key from now on; its subject is subscribed already.
@@ -111,19 +110,8 @@ class TrackerService:
         self._core.sessions, self._core.connections = counts()
         self._perform(self._core.tick(self._clock()))
 
-    async def send(self) -> None:
-        """Send what the core wants to be sent, for ever."""
-        while True:
-            item = await self._outbox.get()
-            try:
-                self._send_one(item)
-            except Exception as problem:  # noqa: BLE001 -- a bug with one message must not keep back all others
-                background_error("tracker_send", problem)
-
-    async def farewell(self) -> None:
+    def farewell(self) -> None:
         """Tell the others that this replica leaves."""
-        while not self._outbox.empty():
-            self._send_one(self._outbox.get_nowait())
         self._send_one(self._core.farewell())
 
     def _send_one(self, item: Publish | Announce | Direct) -> None:
@@ -137,6 +125,8 @@ class TrackerService:
                     self._carrier.to_all(encode(item.message))
         except BusError:
             return  # the bus is down; when it is back, everybody is told everything
+        except Exception as problem:  # noqa: BLE001 -- a bug with one message must not keep back all others
+            background_error("tracker_send", problem)
 
     def _perform(self, effects: list[TrackerEffect]) -> None:
         for effect in effects:
@@ -144,7 +134,7 @@ class TrackerService:
                 case Publish() if not self._core.peers:
                     pass  # who is heard of later is told everything
                 case Publish() | Announce() | Direct():
-                    self._outbox.put_nowait(effect)
+                    self._send_one(effect)
                 case Change():
                     watcher = self._watchers.get(effect.key)
                     if watcher is not None:

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from yarl import URL
 
 from gateway.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from gateway.metrics import Metrics
 from gateway.upstream.answers import (
     ConnectAnswer,
     JoinAnswer,
@@ -42,16 +43,6 @@ class CallbackSettings(Protocol):
     def max_state_bytes(self) -> int: ...
 
 
-class UpstreamMetrics(Protocol):
-    """What callbacks count."""
-
-    def request(self, kind: str, status: str, seconds: float) -> None:
-        """One came to its end: with an HTTP status, or with a word for there being none."""
-
-    def in_flight(self, calls: int) -> None:
-        """How many are under way."""
-
-
 class Upstream:
     """The customer's backend; to be made within a running event loop.
 
@@ -72,17 +63,17 @@ class Upstream:
         *,
         replica: str,
         max_user_bytes: int,
-        metrics: UpstreamMetrics,
+        metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
         self._source = source(replica)
-        self._metrics = metrics
+        self._requests = metrics.upstream_request
         self._clock = clock
         self._wall_clock = wall_clock
         self._exchange = HttpExchange(settings.max_in_flight)
-        self._slots = Slots(settings.max_in_flight, metrics.in_flight)
+        self._slots = Slots(settings.max_in_flight, metrics.upstream_in_flight.set)
         self._backends: dict[str, Backend] = {}
         bound = settings.max_state_bytes
         self._connect_answer = partial(
@@ -150,14 +141,14 @@ class Upstream:
                     status, answer = await self._send(backend.url, call, read, call_id, occurred_at)
         except (TimeoutError, UpstreamUnavailable) as problem:
             word, detail = _describe(problem)
-            self._metrics.request(call.type, word, self._clock() - started)
+            self._requests.labels(call.type, word).observe(self._clock() - started)
             if ticket is not None:
                 backend.failed(ticket, call, word, detail)
             if isinstance(problem, UpstreamUnavailable):
                 raise
             raise UpstreamTimeout("no answer in time") from None
         except UpstreamRefused as refused:
-            self._metrics.request(call.type, str(refused.status), self._clock() - started)
+            self._requests.labels(call.type, str(refused.status)).observe(self._clock() - started)
             if ticket is not None:
                 backend.answered(ticket, call)
             raise
@@ -165,7 +156,7 @@ class Upstream:
             if ticket is not None:
                 backend.given_up(ticket)
             raise
-        self._metrics.request(call.type, str(status), self._clock() - started)
+        self._requests.labels(call.type, str(status)).observe(self._clock() - started)
         backend.answered(ticket, call)
         return answer
 

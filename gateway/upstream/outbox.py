@@ -6,13 +6,14 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import structlog
 
 from gateway.errors import UpstreamError
 from gateway.log import QUIET_SECONDS, Throttle, background_error
+from gateway.metrics import Metrics
 from gateway.upstream.call import Call
 
 KEEP_SECONDS: Final = 300.0
@@ -29,16 +30,6 @@ _SHARE: Final = 4
 """The part of all callbacks under way that may be events: one in so many, so that joins have room."""
 
 _log = structlog.get_logger(__name__)
-
-
-class OutboxMetrics(Protocol):
-    """What the outbox counts."""
-
-    def events_waiting(self, events: int) -> None:
-        """How many are still to be told."""
-
-    def events_dropped(self, events: int, reason: str) -> None:
-        """So many will never be told: ``expired``, ``full`` or ``closing``."""
 
 
 Tell = Callable[[Call, str, float], Awaitable[None]]
@@ -66,7 +57,7 @@ class Outbox:
     def __init__(
         self,
         tell: Tell,
-        metrics: OutboxMetrics,
+        metrics: Metrics,
         *,
         max_in_flight: int,
         wall_clock: Callable[[], float] = time.time,
@@ -180,13 +171,13 @@ class Outbox:
 
     def _count(self, more: int) -> None:
         self._waiting += more
-        self._metrics.events_waiting(self._waiting)
+        self._metrics.upstream_events_waiting.set(self._waiting)
         if self._waiting:
             self._empty.clear()
         else:
             self._empty.set()
 
     def _drop(self, events: int, reason: str) -> None:
-        self._metrics.events_dropped(events, reason)
+        self._metrics.upstream_events_dropped.labels(reason).inc(events)
         if (held := self._throttle.admit(reason)) is not None:
             _log.warning("events dropped", events=events, reason=reason, held=held)

@@ -45,7 +45,7 @@ class Replica:
         )
         registry: Any = self  # it has what a reporter looks at
         self.reporter = Reporter(
-            self,
+            self.tell,
             registry,
             self,
             transitions,

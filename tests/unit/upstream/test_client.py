@@ -14,7 +14,7 @@ from standardwebhooks.webhooks import Webhook
 
 from gateway import __version__
 from gateway.errors import UpstreamError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
-from gateway.metrics import Metrics, UpstreamCounters
+from gateway.metrics import Metrics
 from gateway.upstream import call as calls
 from gateway.upstream import exchange
 from gateway.upstream.answers import ConnectAnswer, JoinAnswer, PushAnswer, TopicMessage
@@ -41,17 +41,24 @@ class Settings(msgspec.Struct):
     max_state_bytes: int = 4096
 
 
-class Counted:
-    """What was counted."""
+class Counted(Metrics):
+    """What was counted, in order."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[tuple[str, str]] = []
         self.under_way: list[int] = []
-        self.in_flight = self.under_way.append
+        itself: Any = self
+        self.upstream_request = itself
+        self.upstream_in_flight = itself
+        self.set = self.under_way.append
 
-    def request(self, kind: str, status: str, seconds: float) -> None:
-        assert seconds >= 0
+    def labels(self, kind: str, status: str) -> "Counted":
         self.requests.append((kind, status))
+        return self
+
+    def observe(self, seconds: float) -> None:
+        assert seconds >= 0
 
     @property
     def statuses(self) -> list[str]:
@@ -616,7 +623,7 @@ async def test_metrics_tell_types_and_what_came_of_them() -> None:
             Settings(backend.url),
             replica="a",
             max_user_bytes=255,
-            metrics=UpstreamCounters(metrics),
+            metrics=metrics,
         )
         async with closing(client):
             await client.join(JOIN)

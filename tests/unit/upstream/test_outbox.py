@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from gateway.errors import UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
-from gateway.metrics import Metrics, UpstreamCounters
+from gateway.metrics import Metrics
 from gateway.upstream import outbox as outbox_module
 from gateway.upstream.call import Call
 from gateway.upstream.client import Upstream
@@ -63,18 +63,21 @@ class Backend:
         return [kind for _, who, kind, *_ in self.tries if who == user]
 
 
-class Counts:
+class Counts(Metrics):
     """What was counted."""
 
-    def __init__(self) -> None:
-        self.waiting = 0
-        self.dropped: dict[str, int] = {}
+    @property
+    def waiting(self) -> int:
+        return int(self.registry.get_sample_value("gateway_upstream_events_waiting") or 0)
 
-    def events_waiting(self, events: int) -> None:
-        self.waiting = events
-
-    def events_dropped(self, events: int, reason: str) -> None:
-        self.dropped[reason] = self.dropped.get(reason, 0) + events
+    @property
+    def dropped(self) -> dict[str, int]:
+        [family] = self.upstream_events_dropped.collect()
+        return {
+            sample.labels["reason"]: int(sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
 
 
 class Setting:
@@ -380,7 +383,7 @@ async def test_a_real_backend_hears_until_it_agrees(monkeypatch: pytest.MonkeyPa
         async with closing(client):
             tell: Tell = client.tell
             metrics = Metrics()
-            outbox = Outbox(tell, UpstreamCounters(metrics), max_in_flight=1)
+            outbox = Outbox(tell, metrics, max_in_flight=1)
             task = asyncio.create_task(outbox.run())
             outbox.tell(online("1"))
             assert "gateway_upstream_events_waiting 1.0" in metrics.exposition()[0].decode()
