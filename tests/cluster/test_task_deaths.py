@@ -30,8 +30,9 @@ DEATHS = {
     "facts": "gateway.sessions.reporter:Reporter.turn",
     "outbox": "gateway.upstream.outbox:Outbox._deliver",
     "keys": "gateway.auth.jwks:FetchedKeys._refresh,gateway.auth.jwks:RETRY_SECONDS=0.5",
-    "follower": "gateway.history.follower:Follower._due",
-    "history": "gateway.history.keeper:StreamKeeper._look,gateway.history.keeper:StreamKeeper._fail",
+    "follower": "gateway.history.follower:Follower._take_due",
+    "history": "gateway.history.jetstream.stream:StreamKeeper._look,"
+    "gateway.history.jetstream.stream:StreamKeeper._fail",
     "bus": "gateway.bus.requests:Requests.expire,gateway.bus.remote:RemoteBus._give_up",
 }
 """Tasks, and what has to raise for ever that they die."""
@@ -237,7 +238,7 @@ async def test_an_error_now_and_then_is_counted_and_logged_and_survived(
 async def test_a_history_that_cannot_be_looked_after_makes_it_unready_until_it_can(
     sabotaged: Sabotaged,
 ) -> None:
-    replica = sabotaged("gateway.history.keeper:StreamKeeper._look", times=3)
+    replica = sabotaged("gateway.history.jetstream.stream:StreamKeeper._look", times=3)
     await asyncio.to_thread(replica.start)
     replica.signal(signal.SIGUSR1)
     await eventually(lambda: b"history_unavailable" in replica.get("/readyz")[1], WITHIN_SECONDS)
