@@ -47,9 +47,10 @@ class MessageCounter:
     It may be counted from the event loop's thread alone.
     """
 
-    def __init__(self, name: str, text: str) -> None:
-        self._name, self._text = name, text
+    def __init__(self, registry: CollectorRegistry, name: str, text: str) -> None:
+        self._name, self._text = f"gateway_{name}", text
         self._value = 0
+        registry.register(self)
 
     def inc(self, amount: int = 1) -> None:
         """Count some more."""
@@ -63,10 +64,11 @@ class MessageCounter:
 class MessageHistogram:
     """A histogram of seconds, for the same reason."""
 
-    def __init__(self, name: str, text: str) -> None:
-        self._name, self._text = name, text
+    def __init__(self, registry: CollectorRegistry, name: str, text: str) -> None:
+        self._name, self._text = f"gateway_{name}", text
         self._counts = [0] * (len(_FAST_BUCKETS) + 1)
         self._sum = 0.0
+        registry.register(self)
 
     def observe(self, seconds: float) -> None:
         """Count one observation."""
@@ -98,16 +100,6 @@ class Metrics:
                 f"gateway_{name}", text, labels, registry=registry, buckets=_FAST_BUCKETS
             )
 
-        def message_counter(name: str, text: str) -> MessageCounter:
-            made = MessageCounter(f"gateway_{name}", text)
-            registry.register(made)
-            return made
-
-        def message_histogram(name: str, text: str) -> MessageHistogram:
-            made = MessageHistogram(f"gateway_{name}", text)
-            registry.register(made)
-            return made
-
         self.connections = gauge("connections", "Open client connections.", "transport")
         self.sessions = gauge("sessions", "Connections of known users that have joined a topic.")
         self.replicas = gauge("replicas", "Replicas on the bus, this one included.", "state")
@@ -131,11 +123,11 @@ class Metrics:
             "result",
         )
         self.joins = counter("joins_total", "Joins by result: ok or the reason.", "result")
-        self.messages_received = message_counter(
-            "messages_received_total", "Frames received from clients."
+        self.messages_received = MessageCounter(
+            registry, "messages_received_total", "Frames received from clients."
         )
-        self.messages_delivered = message_counter(
-            "messages_delivered_total", "Broadcast messages handed to sockets."
+        self.messages_delivered = MessageCounter(
+            registry, "messages_delivered_total", "Broadcast messages handed to sockets."
         )
         self.messages_dropped = counter(
             "messages_dropped_total", "Messages a socket should have got and did not.", "reason"
@@ -146,12 +138,13 @@ class Metrics:
         self.publish_requests = counter(
             "publish_requests_total", "Publish requests by HTTP status.", "status"
         )
-        self.publish_to_deliver = message_histogram(
+        self.publish_to_deliver = MessageHistogram(
+            registry,
             "publish_to_deliver_seconds",
             "From the publish on any replica to the fan-out here, by the replicas' clocks.",
         )
-        self.fanout = message_histogram(
-            "fanout_seconds", "From a fan-out's first write to its last."
+        self.fanout = MessageHistogram(
+            registry, "fanout_seconds", "From a fan-out's first write to its last."
         )
         self.resumes = counter(
             "resumes_total",

@@ -17,7 +17,6 @@ from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
 from gateway.app import shutdown
 from gateway.app.archive import StoredArchive
-from gateway.app.backend_facts import callback
 from gateway.app.clients import ClientParts
 from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
 from gateway.app.supervisor import Supervisor
@@ -37,6 +36,7 @@ from gateway.lifecycle import Drain, Readiness, heartbeat
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions import commands
+from gateway.sessions.facts import callback
 from gateway.tracker.core import Tracker
 from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.transport.longpoll.sessions import Poll, Push

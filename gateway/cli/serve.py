@@ -43,7 +43,7 @@ def serve(*, config: ConfigFile = None, dev: Dev = False, assignments: Assignmen
     _report(loaded)
     if dev:
         typer.echo(_dev_block(settings), err=True)
-    from gateway.app import run  # noqa: PLC0415
+    from gateway.app.replica import run  # noqa: PLC0415
 
     try:
         code = run(settings)

@@ -37,7 +37,6 @@ def doc(text: str) -> msgspec.Meta:
 Address: TypeAlias = Annotated[str, checked(syntax.address)]
 Bytes: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 Amount: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
-Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=DAY)]
 HttpUrl: TypeAlias = Annotated[
     str, msgspec.Meta(extra={SYNTAX: syntax.http_url, SECRET: "userinfo"})
 ]

@@ -48,11 +48,10 @@ class Topic:
 
 
 class Registry:
-    """Topics by name, and the number of memberships."""
+    """Topics by name."""
 
     def __init__(self) -> None:
         self._topics: dict[str, Topic] = {}
-        self.memberships = 0
 
     def __len__(self) -> int:
         return len(self._topics)
@@ -68,7 +67,6 @@ class Registry:
             topic = self._topics[name] = Topic(name)
         member.first = topic.next_number
         topic.members[member] = None
-        self.memberships += 1
 
     def remove(self, name: str, member: Member) -> None:
         """End a membership: not a byte is written for it afterwards. Idempotent."""
@@ -77,6 +75,5 @@ class Registry:
         member.live = False
         topic = self._topics[name]
         del topic.members[member]
-        self.memberships -= 1
         if not topic.members:
             del self._topics[name]

@@ -1,12 +1,13 @@
 """Events the backend is told about sessions, users and replicas, each once for all replicas."""
 
 from collections.abc import Callable
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, assert_never
 
 import msgspec
 
 from gateway.device import Device
 from gateway.protocol.messages import Json
+from gateway.upstream.call import Call
 
 EVENTS: Final = frozenset(
     {"session.started", "session.ended", "user.online", "user.offline", "replica.lost"}
@@ -54,3 +55,24 @@ Fact: TypeAlias = SessionFact | UserFact | ReplicaFact
 
 Tell = Callable[[Fact], None]
 """Has the backend told of a fact, which is true now; returns at once, and never raises."""
+
+
+def callback(fact: Fact) -> Call:
+    """What the backend is told of a fact."""
+    kind = f"gateway.{fact.event}"
+    match fact:
+        case SessionFact():
+            return Call(
+                kind,
+                session=fact.session,
+                user=fact.user,
+                device=fact.device,
+                state=fact.state,
+                replica=fact.replica,
+            )
+        case UserFact():
+            return Call(kind, user=fact.user)
+        case ReplicaFact():
+            return Call(kind, replica=fact.replica, sessions=fact.sessions)
+        case _:
+            assert_never(fact)

@@ -28,7 +28,7 @@ DEATHS = {
     "facts": "gateway.sessions.reporter:Reporter.turn",
     "outbox": "gateway.upstream.outbox:Outbox._deliver",
     "keys": "gateway.auth.jwks:FetchedKeys._refresh,gateway.auth.jwks:RETRY_SECONDS=0.5",
-    "follower": "gateway.history.follower:Follower._due",
+    "follower": "gateway.history.follower:Follower._take_due",
     "history": "gateway.history.jetstream.stream:StreamKeeper._look,"
     "gateway.history.jetstream.stream:StreamKeeper._fail",
     "bus": "gateway.bus.requests:Requests.expire,gateway.bus.remote:RemoteBus._give_up",

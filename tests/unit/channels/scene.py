@@ -621,7 +621,7 @@ class Scene:
         await self._callbacks.finish(0)
         assert self.joins_in_flight == 0
         assert self.registry.count == 0
-        assert self._registry.memberships == 0
+        assert len(self._registry) == 0
         assert [client for client in self.clients if client.joins_under_way] == []
         held = self._relay._interest._leases._resources.values()
         assert {topic.name: topic.holders for topic in held if topic.holders} == {

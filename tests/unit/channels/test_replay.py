@@ -281,7 +281,7 @@ async def test_leaving_ends_a_replay_wherever_it_is(at: Scene, turns: int) -> No
         await clock.run(1)
 
     assert at.seen == [1]
-    assert not at.registry.memberships
+    assert not len(at.registry)
     assert (at.follower.members, at.unsubscribed) == (0, 1)
     assert at.errors == 0
 

@@ -1,7 +1,7 @@
 """When offsets begin anew."""
 
 from gateway.history.base import Tip
-from gateway.history.epoch import EpochWatch
+from gateway.history.follower import EpochWatch
 
 
 def tip(epoch: str, offset: int) -> Tip:

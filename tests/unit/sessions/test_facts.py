@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.app.backend_facts import callback
 from gateway.device import Device
-from gateway.sessions.facts import Fact, ReplicaFact, SessionFact, UserFact
+from gateway.sessions.facts import Fact, ReplicaFact, SessionFact, UserFact, callback
 from gateway.upstream.call import body
 
 
