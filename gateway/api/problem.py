@@ -145,6 +145,11 @@ def problems(*, max_body_bytes: int) -> Middleware:
     return answer
 
 
+def bad_request(_: web.BaseRequest) -> web.Response:
+    """Answers what could not be read as HTTP, or had too long a header."""
+    return _of_aiohttp(web.HTTPBadRequest(), 0)
+
+
 def _of_aiohttp(error: web.HTTPException, max_body_bytes: int) -> web.Response:
     kind = _OF_AIOHTTP.get(error.status)
     if kind is None:
