@@ -22,8 +22,8 @@ aiohttp's default is an hour, for which a client that sends half a header would 
 _log = structlog.get_logger(__name__)
 
 
-BadRequest = Callable[[web.BaseRequest], web.Response]
-"""Answers what could not be read as a request, of which only the peer's address is known."""
+BadRequest = Callable[[web.BaseRequest, BaseException | None], web.Response]
+"""Answers what could not be read as a request, of which only the peer's address is known, and the fault."""
 
 
 class HttpListener:
@@ -112,7 +112,7 @@ class _Connection(web.RequestHandler):
         """What aiohttp answers where no handler could."""
         if status != HTTPStatus.BAD_REQUEST:
             return super().handle_error(request, status, exc, message)
-        return _Bare(self._bad_request(request))
+        return _Bare(self._bad_request(request, exc))
 
 
 class _Bare(web.StreamResponse):

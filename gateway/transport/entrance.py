@@ -59,7 +59,7 @@ class Entrance:
         _log.info("connect refused", reason=refused.reason, ip=self._address(request))
         return {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)} if refused.status == 503 else {}
 
-    def bad_request(self, request: web.BaseRequest) -> web.Response:
+    def bad_request(self, request: web.BaseRequest, _: BaseException | None) -> web.Response:
         """Count, log and answer what could not be read as HTTP, or was too long."""
         self._connects.labels("refused", BAD_REQUEST).inc()
         if (held := self._throttle.admit(BAD_REQUEST)) is not None:

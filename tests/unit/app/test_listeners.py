@@ -136,3 +136,19 @@ async def test_on_the_internal_port_it_is_a_problem_document() -> None:
     assert head[0] == b"HTTP/1.1 400 Bad Request"
     assert b"Content-Type: application/problem+json" in head
     assert json.loads(body) == {"type": "about:blank", "title": "Bad Request", "status": 400}
+
+
+@pytest.mark.parametrize("encoding", [b"br", b"zstd"])
+async def test_a_body_that_aiohttp_cannot_decompress_is_415(encoding: bytes) -> None:
+    listener = Listener(api.bad_request)
+    running = await listener.start()
+    head, body = await listener.ask(
+        b"POST /%b\r\nContent-Encoding: %b\r\nContent-Length: 3\r\n\r\nabc"
+        % (GET.removeprefix(b"GET /").rstrip(), encoding)
+    )
+    await running.close()
+
+    assert head[0] == b"HTTP/1.1 415 Unsupported Media Type"
+    assert b"Content-Type: application/problem+json" in head
+    assert json.loads(body)["type"] == "urn:gateway:problem:unsupported-media-type"
+    assert "gzip" in json.loads(body)["detail"]

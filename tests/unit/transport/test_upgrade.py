@@ -76,7 +76,7 @@ class Server:
             f"127.0.0.1:{self.port}",
             public=True,
             max_header_bytes=16_384,
-            bad_request=lambda _: web.Response(status=400),
+            bad_request=lambda *_: web.Response(status=400),
             tls=tls,
         )
 
