@@ -91,8 +91,8 @@ class StoredMessage(msgspec.Struct):
 
     seq: int
     time: str
-    hdrs: bytes = b""  # JSON has both in base64, which msgspec takes away
-    data: bytes = b""
+    data: bytes = b""  # JSON has both in base64, which msgspec takes away
+    hdrs: bytes = b""
 
     @property
     def stored_at(self) -> float:
