@@ -9,19 +9,20 @@ import msgspec
 from aiohttp import hdrs, web
 
 from gateway.api.problem import (
+    ENCODINGS,
     INVALID,
     UNREADABLE,
     UNSUPPORTED_MEDIA_TYPE,
     FieldError,
     Refusal,
     refusal,
+    unknown_encoding,
 )
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """A batch of 1,000 messages of 16 KiB."""
 
 _JSON: Final = "application/json"
-_ENCODINGS: Final = ("identity", "gzip", "deflate")
 _NAMED: Final = {
     "Object missing required field": "is missing",
     "Object contains unknown field": "is not known here",
@@ -39,9 +40,9 @@ async def read(request: web.Request) -> bytes:
         Refusal: Another media type or an unknown encoding (415), or the body did not arrive whole (400).
         aiohttp.web.HTTPRequestEntityTooLarge: Above the application's bound.
     """
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() not in _ENCODINGS:
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() not in ENCODINGS:
         # aiohttp would hand over the body as it is, and it would be read as JSON
-        raise refusal(UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding may be {', '.join(_ENCODINGS)}.")
+        raise unknown_encoding()
     stated = request.headers.get(hdrs.CONTENT_TYPE)
     if stated not in (None, _JSON) and request.content_type != _JSON:
         raise refusal(UNSUPPORTED_MEDIA_TYPE, f"Send it with Content-Type: {_JSON}.")

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import msgspec
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.typedefs import Handler, Middleware
 from msgspec import Meta
 
@@ -20,6 +21,9 @@ When to try again while the bus is down.
 A replica that lost its server looks for another within a second; a longer wait helps nobody, as a
 refused publish costs the gateway next to nothing.
 """
+
+ENCODINGS: Final = ("identity", "gzip", "deflate")
+"""Of the bodies of requests."""
 
 _log = structlog.get_logger(__name__)
 
@@ -143,6 +147,19 @@ def problems(*, max_body_bytes: int) -> Middleware:
             return _response(problem(INTERNAL), {})
 
     return answer
+
+
+def unknown_encoding() -> Refusal:
+    """The refusal of a body compressed in a way that is not known here."""
+    return refusal(UNSUPPORTED_MEDIA_TYPE, f"Content-Encoding may be {', '.join(ENCODINGS)}.")
+
+
+def bad_request(_: web.BaseRequest, fault: BaseException | None) -> web.Response:
+    """Answers what could not be read as HTTP, or had too long a header."""
+    if isinstance(fault, ContentEncodingError):  # as of ``br``, for which aiohttp needs a library
+        refused = unknown_encoding()
+        return _response(refused.problem, refused.headers)
+    return _of_aiohttp(web.HTTPBadRequest(), 0)
 
 
 def _of_aiohttp(error: web.HTTPException, max_body_bytes: int) -> web.Response:

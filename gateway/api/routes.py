@@ -81,7 +81,8 @@ def build_api(
     )
     add = {"GET": app.router.add_get, "POST": app.router.add_post, "DELETE": app.router.add_delete}
     for operation, handler in table:
-        add[operation.method](operation.path, handler)
+        # aiohttp's own pattern of a segment has no braces, and users may be named by GUIDs in them
+        add[operation.method](operation.path.replace("}", ":[^/]+}"), handler)
     app.on_response_prepare.append(partial(_count_publishes, metrics))
     return app
 

@@ -46,6 +46,7 @@ class ClientParts:
 
     Attributes:
         routes: Of the public listener.
+        bad_request: Answers there what is no request.
         poll_router: The ways to sessions of clients that poll.
         revoker: Refuses tokens everywhere, and closes the sockets that came with them.
         fetched_keys: The keys of the identity provider; None where none is configured.
@@ -150,6 +151,7 @@ class ClientParts:
         sessions = PollSessions(services, self.connections)
         self.poll_router = PollRouter(sessions, cluster)
         longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)
+        self.bad_request = entrance.bad_request
         self.routes: list[web.RouteDef] = [*websocket.routes(), *longpoll.routes()]
         cluster.listen(Control.REVOCATION, self.revoker.told)
         cluster.handle(Revoke, self.revoker.revoke_here)

@@ -1,9 +1,13 @@
 """Opens and closes the two HTTP listeners, the public and the internal one."""
 
+import asyncio
 import ssl
+from collections.abc import Callable
+from http import HTTPStatus
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 
 from gateway.config.address import parse_address
 from gateway.transport.listener import BACKLOG, open_listener
@@ -18,32 +22,122 @@ aiohttp's default is an hour, for which a client that sends half a header would 
 _log = structlog.get_logger(__name__)
 
 
+BadRequest = Callable[[web.BaseRequest, BaseException | None], web.Response]
+"""Answers what could not be read as a request, of which only the peer's address is known, and the fault."""
+
+
+class HttpListener:
+    """A listener that is open.
+
+    Args:
+        runner: Of the application.
+        server: What takes connections in.
+
+    Attributes:
+        manager: What aiohttp knows of its connections.
+    """
+
+    def __init__(self, runner: web.AppRunner, manager: web.Server, server: asyncio.Server) -> None:
+        self.manager = manager
+        self._runner = runner
+        self._server = server
+
+    def stop(self) -> None:
+        """Take no new connections; those there are stay."""
+        self._server.close()
+
+    async def close(self) -> None:
+        """Take no new connections, and end those there are."""
+        self._server.close()
+        await self._runner.cleanup()
+
+
 async def listen(
     app: web.Application,
     address: str,
     *,
     public: bool,
+    max_header_bytes: int,
+    bad_request: BadRequest,
     reuse_port: bool = False,
     tls: ssl.SSLContext | None = None,
-) -> web.AppRunner:
+) -> HttpListener:
     """Serve an application.
 
     Raises:
         OSError: The address cannot be listened on.
     """
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=1,
-        keepalive_timeout=REQUEST_SECONDS,
-    )
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
     await runner.setup()
+    manager = runner.server
+    assert manager is not None  # noqa: S101 -- it was set up just now
     host, port = parse_address(address)
     listener = open_listener(host, port, reuse_port=reuse_port)
-    await web.SockSite(runner, listener, ssl_context=tls, backlog=BACKLOG).start()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: _Connection(manager, bad_request, max_header_bytes),
+        sock=listener,
+        ssl=tls,
+        backlog=BACKLOG,
+    )
     _log.info("listening", address=address, public=public)
-    return runner
+    return HttpListener(runner, manager, server)
+
+
+class _Connection(web.RequestHandler):
+    """An HTTP connection, on which what is no request is counted and answered plainly.
+
+    aiohttp would name its version, and send back the bytes it could not read.
+    """
+
+    __slots__ = ("_bad_request",)
+
+    def __init__(self, manager: web.Server, bad_request: BadRequest, max_header_bytes: int) -> None:
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type] # as its own code has it
+            keepalive_timeout=REQUEST_SECONDS,
+            max_line_size=max_header_bytes,
+            max_field_size=max_header_bytes,
+        )
+        self._bad_request = bad_request
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What aiohttp answers where no handler could."""
+        if status != HTTPStatus.BAD_REQUEST:
+            return super().handle_error(request, status, exc, message)
+        return _Bare(self._bad_request(request, exc))
+
+
+class _Bare(web.StreamResponse):
+    """A whole answer without the header ``Server``, which closes the connection.
+
+    No signal of the application comes for an answer to what is no request of its.
+    """
+
+    def __init__(self, answer: web.Response) -> None:
+        super().__init__(status=answer.status, headers=answer.headers)
+        self.force_close()
+        self._content = answer.body if isinstance(answer.body, bytes) else b""
+        self.headers[hdrs.CONTENT_LENGTH] = str(len(self._content))
+        self.headers[hdrs.CONNECTION] = "close"
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Begin it."""
+        self._writer = request.writer
+        status_line = f"HTTP/1.1 {self.status} {self.reason}"
+        await self._writer.write_headers(status_line, self.headers)
+        return self._writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """End it."""
+        await self._writer.write_eof(self._content + data)
 
 
 def tls_context(certificate: str, key: str) -> ssl.SSLContext | None:
@@ -53,12 +147,6 @@ def tls_context(certificate: str, key: str) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
     return context
-
-
-async def stop_listening(runner: web.AppRunner) -> None:
-    """Take no new connections; those there are stay."""
-    for site in list(runner.sites):
-        await site.stop()
 
 
 async def hide_server(_: web.Request, response: web.StreamResponse) -> None:

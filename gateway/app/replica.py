@@ -18,7 +18,7 @@ from gateway.api.user_types import ReplicaReport
 from gateway.app import shutdown
 from gateway.app.archive import StoredArchive
 from gateway.app.clients import ClientParts
-from gateway.app.listeners import hide_server, listen, stop_listening, tls_context
+from gateway.app.listeners import HttpListener, hide_server, listen, tls_context
 from gateway.app.supervisor import Supervisor
 from gateway.app.users import UserParts
 from gateway.auth.rules import PersonalTopic, Rules
@@ -211,11 +211,20 @@ class Gateway:
         self._supervisor.watch(await self._history.start())
         # The internal listener first: probes see "starting" while the bus is not there yet.
         server = self._config.server
-        internal = await listen(self._internal, server.internal, public=False)
+        max_header_bytes = self._config.limits.max_header_bytes
+        internal = await listen(
+            self._internal,
+            server.internal,
+            public=False,
+            max_header_bytes=max_header_bytes,
+            bad_request=api.bad_request,
+        )
         public = await listen(
             self._public,
             server.public,
             public=True,
+            max_header_bytes=max_header_bytes,
+            bad_request=self._clients.bad_request,
             reuse_port=server.reuse_port,
             tls=tls_context(server.tls_certificate, server.tls_key),
         )
@@ -227,9 +236,9 @@ class Gateway:
         await self._stop.wait()
         if server.reuse_port:
             # the kernel would go on sending every so manieth client here, to be refused
-            await stop_listening(public)
+            public.stop()
         if self._exit_code and self._supervisor.doubt() is None:
-            await public.cleanup()  # nobody is moved by a process that must not go on
+            await public.close()  # nobody is moved by a process that must not go on
         else:
             await self._drain.run()
         await shutdown.finish(
@@ -244,13 +253,13 @@ class Gateway:
             self._users.farewell()
         await self._upstream.close()
         await self._history.close()
-        await asyncio.gather(self._bus.close(), internal.cleanup())
+        await asyncio.gather(self._bus.close(), internal.close())
         _log.info("stopped")
         return self._exit_code
 
-    async def _end_sockets(self, public: web.AppRunner) -> None:
+    async def _end_sockets(self, public: HttpListener) -> None:
         await self._drain.let_go()
-        await public.cleanup()
+        await public.close()
 
     async def _hand_over(self) -> None:
         if not self._exit_code:

@@ -250,7 +250,7 @@ class Connection(Timed):
         if now >= self._ages_at:
             self.close(CloseCode.SERVICE_RESTART)
             return None
-        if now >= self.heard_at + self._idle_seconds:
+        if now >= self._idle_at():
             self.close(CloseCode.IDLE)
             return None
         return self._next_look()
@@ -273,4 +273,8 @@ class Connection(Timed):
             self._services.presences.move(topic, self)
 
     def _next_look(self) -> float:
-        return min(self._ages_at, self._token_ends_at, self.heard_at + self._idle_seconds)
+        return min(self._ages_at, self._token_ends_at, self._idle_at())
+
+    def _idle_at(self) -> float:
+        """When it has been silent for too long, unless it is heard from until then."""
+        return max(self.heard_at, self._services.wheel.stalled_until) + self._idle_seconds

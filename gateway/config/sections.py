@@ -301,6 +301,10 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
         Annotated[int, msgspec.Meta(ge=1, le=64 * 2**20)],
         doc("Longest frame a client may send; at most the NATS server's max_payload less 4096."),
     ] = 65_536
+    max_header_bytes: Annotated[
+        Annotated[int, msgspec.Meta(ge=1024, le=2**20)],
+        doc("Longest request line and longest header, such as a Cookie, of an HTTP request."),
+    ] = 16_384
     max_channels_per_socket: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=100_000)],
         doc("Topics one client may have joined at a time."),

@@ -45,8 +45,9 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         offset: Where the message stands; a duplicate's is that of the first with its id.
-        time: When it was stored, in Unix seconds of the store's clock. JetStream does not say it, so it
-            is reckoned: later than the truth by less than the way to the server and back.
+        time: When it was stored, in Unix seconds of the store's clock; a duplicate's equals the first's.
+            JetStream does not say it, so it is reckoned: off the truth by less than the way to the server
+            and back.
         duplicate: Whether it had been appended before.
     """
 

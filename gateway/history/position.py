@@ -34,7 +34,8 @@ class Position(msgspec.Struct, frozen=True, gc=False):
         offset: Of the last message that is known, or any later one that none of the topic's lies before.
             0 is before all messages.
         time: Unix seconds by the store's clock: when the message at the offset was stored, or later, if it
-            was certain later that nothing had followed it. Encoded to the millisecond.
+            was certain later that nothing had followed it; or when it was sent, less than
+            ``CLOCK_SECONDS`` earlier. Encoded to the millisecond.
     """
 
     epoch: str

@@ -135,12 +135,14 @@ class Sessions:
     def _admit(self, user: User, client: Client) -> Reason | None:
         if client.id in user.clients:
             return None
-        entries = user.entries()
-        # The clocks of replicas differ; a newcomer is later than all that are known.
-        latest = max((entry.connected_at for entry in entries), default=0.0)
-        entry = self._entry(client, max(self._clock(), latest + NEXT_MOMENT))
-        if self._limits.refuse(entry, entries):
-            return Reason.SESSION_LIMIT
+        entry = self._entry(client, self._clock())
+        if self._limited(user) or self._limits.concern(entry):
+            entries = user.entries()
+            # The clocks of replicas differ; a newcomer is later than all that are known.
+            latest = max((entry.connected_at for entry in entries), default=0.0)
+            entry = self._entry(client, max(entry.connected_at, latest + NEXT_MOMENT))
+            if self._limits.refuse(entry, entries):
+                return Reason.SESSION_LIMIT
         self._registry.add(user, client)
         self._tracker.put(SESSIONS + user.topic, entry)
         self._seen(entry.user)
@@ -197,8 +199,12 @@ class Sessions:
         if user in self._awaiting:
             self._awaiting[user].set()
         # in the next turn, when whatever brought this about is done
-        if user.clients and (losers := self._losers(user)):
+        if user.clients and self._limited(user) and (losers := self._losers(user)):
             asyncio.get_running_loop().call_soon(self._settle, user, losers)
+
+    def _limited(self, user: User) -> bool:
+        """Whether a limit may apply. Only then are her sessions gone through: she may have thousands."""
+        return self._limits.always or user.view.limited > 0
 
     def _losers(self, user: User) -> list[Entry]:
         return [e for e in self._limits.losers(user.entries()) if e.id in user.clients]

@@ -96,9 +96,7 @@ class Tracker:
         """The last local reason is gone. Own entries were removed before, or move; the key fades away."""
         view = self._views[key]
         view.held = False
-        view.remotes.clear()
-        view.orphans.clear()
-        view.shown.clear()
+        view.hide()
 
     def put(self, key: str, entry: Entry, now: float) -> list[TrackerEffect]:
         """Add an entry of this replica, or change one."""

@@ -50,6 +50,7 @@ class View:
         version: Number of the last change of ``own``; 0 before the first.
         remotes: Entries of others, by replica.
         shown: Everybody who is there, by session id, with the refs under which they are shown.
+        limited: How many of these have a token that limits the user's sessions.
         due: When the next digest is to be sent.
         changed_at: When ``own`` last changed, or the key was first held.
     """
@@ -63,6 +64,7 @@ class View:
     remotes: dict[str, Remote] = field(default_factory=dict)
     orphans: dict[str, Entry] = field(default_factory=dict)
     shown: dict[str, Entry] = field(default_factory=dict)
+    limited: int = 0
     # moving session -> until when it is kept
     _deadlines: dict[str, float] = field(default_factory=dict)
     # moving session that is not to be shown again -> until when to remember that: a successor has
@@ -127,7 +129,7 @@ class View:
         left: list[Entry] = []
         for session in removed:
             self._deadlines.pop(session, None)
-            gone = self.shown.pop(session, None)
+            gone = self._take_off(session)
             if gone is not None:
                 left.append(gone)
         for entry in put:
@@ -135,6 +137,24 @@ class View:
         if not joined and not left:
             return None
         return Change(self.key, tuple(joined), tuple(left))
+
+    def hide(self) -> None:
+        """Know of nobody but this replica's own entries: nobody asks any more."""
+        self.remotes.clear()
+        self.orphans.clear()
+        self.shown.clear()
+        self.limited = 0
+
+    def _put_on(self, entry: Entry) -> None:
+        before = self.shown.get(entry.id)
+        self.shown[entry.id] = entry  # where it stood, if it is shown already
+        self.limited += bool(entry.limit) - bool(before and before.limit)
+
+    def _take_off(self, session: str) -> Entry | None:
+        entry = self.shown.pop(session, None)
+        if entry is not None:
+            self.limited -= bool(entry.limit)
+        return entry
 
     def _show_one(self, entry: Entry, joined: list[Entry], left: list[Entry], now: float) -> None:
         before = self.shown.get(entry.id)
@@ -145,15 +165,15 @@ class View:
         if before is None:
             before = self._predecessor(entry)
         if before is None:
-            self.shown[entry.id] = entry
+            self._put_on(entry)
             joined.append(entry)
         elif entry.meta == before.meta:
             # Same to look at: it keeps the ref it is shown under.
-            self.shown[entry.id] = replace(entry, ref=before.ref, online_at=before.online_at)
+            self._put_on(replace(entry, ref=before.ref, online_at=before.online_at))
         else:
             previous = before.ref if before.ref != entry.ref else before.previous_ref
             changed = replace(entry, previous_ref=previous, online_at=before.online_at)
-            self.shown[entry.id] = changed
+            self._put_on(changed)
             left.append(before)
             joined.append(changed)
 
@@ -175,7 +195,7 @@ class View:
         for session in self._deadlines:
             old = self.shown.get(session)
             if old is not None and entry.succeeds(old):
-                del self.shown[session]
+                self._take_off(session)
                 self._settled[session] = self._deadlines.pop(session) + SETTLED_SECONDS
                 self.orphans.pop(session, None)
                 return old

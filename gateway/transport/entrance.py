@@ -7,6 +7,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from gateway.channels.connections import Connections
+from gateway.log import QUIET_SECONDS, Throttle
 from gateway.metrics import Metrics
 from gateway.pacer import Pacer
 from gateway.sessions.client import Origin
@@ -17,6 +18,9 @@ RETRY_AFTER_SECONDS: Final = 5
 
 HANDSHAKES_PER_TURN: Final = 32
 """Handshakes in one turn of the event loop: some 8 ms of work."""
+
+BAD_REQUEST: Final = "bad_request"
+"""Reason, in metric and log, where a request was none or had too long a header."""
 
 Check = Callable[[web.Request, str], Awaitable[Accepted]]
 """A transport's handshake, given the request and the id its socket will have."""
@@ -31,6 +35,7 @@ class Entrance:
         self._connections = connections
         self._connects = metrics.connects
         self._peers = peers
+        self._throttle = Throttle(QUIET_SECONDS)
         self._pacer = Pacer(HANDSHAKES_PER_TURN)
 
     async def admit(self, request: web.Request, check: Check) -> tuple[str, Accepted]:
@@ -54,6 +59,13 @@ class Entrance:
         self._connects.labels("refused", refused.reason).inc()
         _log.info("connect refused", reason=refused.reason, ip=self._address(request))
         return {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)} if refused.status == 503 else {}
+
+    def bad_request(self, request: web.BaseRequest, _: BaseException | None) -> web.Response:
+        """Count, log and answer what could not be read as HTTP, or was too long."""
+        self._connects.labels("refused", BAD_REQUEST).inc()
+        if (held := self._throttle.admit(BAD_REQUEST)) is not None:
+            _log.info("connect refused", reason=BAD_REQUEST, peer=request.remote, held=held)
+        return web.Response(status=400)
 
     def welcome(self, request: web.Request, accepted: Accepted) -> Origin:
         """Count a client that is in; returns where it comes from."""

@@ -1,7 +1,14 @@
 """The client's address behind trusted proxies."""
 
+import re
 from collections.abc import Sequence
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, TypeAlias
+
+_Address: TypeAlias = IPv4Address | IPv6Address
+
+_FORM: Final = re.compile(r"\[([^\[\]]*)\](?::\d{1,5})?|([^:]*):\d{1,5}|(.*)", re.DOTALL)
+"""What proxies append: an address, in brackets or not, with a port or without (RFC 7239 section 6)."""
 
 
 class PeerAddress:
@@ -15,7 +22,7 @@ class PeerAddress:
     """
 
     def __init__(self, trusted: Sequence[str]) -> None:
-        self._trusted = [ip_network(network) for network in trusted]
+        self._trusted = [_network(network) for network in trusted]
 
     def resolve(self, remote: str | None, forwarded_for: Sequence[str]) -> str:
         """The client's address.
@@ -24,22 +31,33 @@ class PeerAddress:
             remote: Address of the TCP peer.
             forwarded_for: All X-Forwarded-For headers, in order.
         """
-        address = remote or ""
+        known = _parsed(remote or "")
         hops = [hop.strip() for header in forwarded_for for hop in header.split(",")]
-        while hops and self._is_trusted(address):
-            hop = hops.pop()
-            try:
-                ip_address(hop)
-            except ValueError:
+        while hops and known is not None and self._is_trusted(known):
+            hop = _parsed(hops.pop())
+            if hop is None:
                 break  # the proxy did not append an address; go no further
-            address = hop
-        return address
+            known = hop
+        return (remote or "") if known is None else str(known)
 
-    def _is_trusted(self, address: str) -> bool:
-        try:
-            parsed = ip_address(address)
-        except ValueError:
-            return False
+    def _is_trusted(self, address: _Address) -> bool:
         return any(
-            parsed in network for network in self._trusted if network.version == parsed.version
+            address in network for network in self._trusted if network.version == address.version
         )
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    network = ip_network(text)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return network if mapped is None else ip_network((mapped, max(0, network.prefixlen - 96)))
+
+
+def _parsed(text: str) -> _Address | None:
+    """The address in one of a hop's forms; of one that is IPv4 within IPv6, the IPv4 one."""
+    form = _FORM.fullmatch(text)
+    try:
+        address = ip_address(next(filter(None, form.groups()), "") if form else "")
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped

@@ -91,6 +91,20 @@ async def _many(append: Any, count: int) -> None:
     await asyncio.gather(*(work() for _ in range(50)))
 
 
+async def test_a_message_that_took_long_has_the_time_it_was_stored_at(
+    nats_server: ChangingServer, open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the one it was sent at, whoever publishes it again."""
+    monkeypatch.setattr(appender, "SENT_SECONDS", -1.0)  # whatever it took, it was too long
+    nats_server.start()
+    here = await open_replica()
+    first = await here.history.append("a", b"1", id="one")
+    repeat = await here.history.append("a", b"1", id="one")
+
+    assert first.time == repeat.time == await here.history.time_at(first.offset)
+    assert repeat.duplicate
+
+
 async def test_a_hanging_server_leaves_an_open_outcome_that_a_repeat_settles(
     nats_server: ChangingServer, open_replica: OpenReplica, monkeypatch: pytest.MonkeyPatch
 ) -> None:

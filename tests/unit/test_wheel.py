@@ -55,6 +55,18 @@ def test_a_time_that_has_passed_comes_with_the_next_turn() -> None:
     assert entry.looks == [51.0]
 
 
+def test_the_end_of_a_stall_is_told_from_a_late_turn() -> None:
+    wheel = TimerWheel(100.0)
+    for now in (101.0, 103.9, 104.9):
+        wheel.turn(now)
+        assert wheel.stalled_until == 100.0
+
+    wheel.turn(114.0)
+    wheel.turn(115.0)
+
+    assert wheel.stalled_until == 114.0
+
+
 def test_a_stalled_loop_misses_nobody() -> None:
     wheel = TimerWheel(0.0)
     entries = [Entry() for _ in range(100)]

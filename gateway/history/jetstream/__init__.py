@@ -40,7 +40,7 @@ class JetStreamHistory:
         self._api = StreamApi(bus, subjects.stream)
         self._keeper = StreamKeeper(bus, self._api, stream_config(subjects, widest, config), clock)
         self._reader = StreamReader(self._api, subjects, lambda: self._keeper.replicated)
-        self._appender = Appender(bus, subjects, self._keeper, clock, self._reader)
+        self._appender = Appender(bus, subjects, self._keeper, clock, self._api)
         pace = CallSpacing(TIPS_APART_SECONDS, at_once=TIPS_AT_ONCE).wait
         self._tips: SingleFlight[None, Tip] = SingleFlight(pace=pace)
 

@@ -91,12 +91,18 @@ class StoredMessage(msgspec.Struct):
 
     seq: int
     time: str
-    data: bytes = b""  # JSON has it in base64, which msgspec takes away
+    data: bytes = b""  # JSON has both in base64, which msgspec takes away
+    hdrs: bytes = b""
 
     @property
     def stored_at(self) -> float:
         """When it was stored, in Unix seconds."""
         return unix_seconds(self.time.encode())
+
+    def header(self, name: bytes) -> bytes:
+        """What its publisher said under a name; empty where it said nothing."""
+        _, _, behind = self.hdrs.partition(b"\r\n%b: " % name)
+        return behind.partition(b"\r\n")[0]
 
 
 class _MessageAnswer(msgspec.Struct):

@@ -12,9 +12,9 @@ from gateway.bus.requests import NO_RESPONDERS
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, HistoryUnavailable, OutcomeUnknown
 from gateway.history.base import ID_SECONDS, Receipt
-from gateway.history.jetstream.api import ApiError
-from gateway.history.jetstream.reader import StreamReader
+from gateway.history.jetstream.api import ApiError, StreamApi
 from gateway.history.jetstream.stream import ServerClock, StreamKeeper
+from gateway.history.position import CLOCK_SECONDS
 
 ACKNOWLEDGE_SECONDS: Final = 5.0
 """How long an acknowledgement may take; servers that replicate need the consent of others."""
@@ -27,6 +27,17 @@ _DUPLICATE_IN_PROCESS: Final = 10158
 
 _TOO_LARGE: Final = 10054
 
+_SENT: Final = b"Gateway-Sent"
+"""
+Header of a message that has an id: when it was sent, in unix milliseconds of the server's clock.
+
+An acknowledgement does not say when a message was stored. A publisher gets this time in its place, and
+whoever publishes the message again reads the same.
+"""
+
+SENT_SECONDS: Final = CLOCK_SECONDS / 2
+"""How much earlier than it was stored a message may have been sent for that time to stand in its position."""
+
 
 class _Ack(msgspec.Struct):
     seq: int = 0
@@ -38,7 +49,7 @@ _decode: Final = msgspec.json.Decoder(_Ack).decode
 
 
 class Appender:
-    """Appends to the stream; the reader finds out when the first message of an id was stored."""
+    """Appends to the stream; the API says when the first message of an id was sent and stored."""
 
     def __init__(
         self,
@@ -46,22 +57,30 @@ class Appender:
         subjects: Subjects,
         keeper: StreamKeeper,
         clock: ServerClock,
-        reader: StreamReader,
+        api: StreamApi,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
         self._keeper = keeper
         self._clock = clock
-        self._reader = reader
+        self._api = api
 
     async def append(self, topic: str, body: bytes, id: str | None) -> Receipt:  # noqa: A002
         self._keeper.require()
         subject = self._subjects.stored(topic)
-        headers = b"" if id is None else b"NATS/1.0\r\nNats-Msg-Id: %b\r\n\r\n" % _name(topic, id)
-        ack = await self._publish(subject, headers, body)
-        if ack.duplicate:
-            return Receipt(ack.seq, await self._first_time(ack.seq), True)
-        return Receipt(ack.seq, self._clock.now(), False)
+        if id is None:
+            ack = await self._publish(subject, b"", body)
+            return Receipt(ack.seq, self._clock.now(), False)
+        sent = int(self._clock.now() * 1000)
+        named = (b"Nats-Msg-Id", _name(topic, id), _SENT, sent)
+        ack = await self._publish(subject, b"NATS/1.0\r\n%b: %b\r\n%b: %d\r\n\r\n" % named, body)
+        now = self._clock.now()
+        if not ack.duplicate and now <= sent / 1000 + SENT_SECONDS:
+            return Receipt(ack.seq, sent / 1000, False)
+        told = await self._told_time(ack.seq)
+        if told is None:  # then no later than it was
+            told = now - ID_SECONDS if ack.duplicate else now
+        return Receipt(ack.seq, told, ack.duplicate)
 
     async def _publish(self, subject: str, headers: bytes, body: bytes) -> _Ack:
         deadline = time.monotonic() + ACKNOWLEDGE_SECONDS
@@ -97,16 +116,18 @@ class Appender:
             return EnvelopeTooLarge(size, int(self._keeper.config.get("max_msg_size", 0)))
         return HistoryUnavailable("unavailable", error.description, error.err_code)
 
-    async def _first_time(self, offset: int) -> float:
-        """When the first message of an id was stored; the acknowledgement of a later one does not say it.
-
-        If it cannot be found out, no later than it was.
-        """
+    async def _told_time(self, offset: int) -> float | None:
+        """The time in the position of the first message of an id; None if it cannot be found out."""
         try:
-            stored_at = await self._reader.time_at(offset)
+            message = await self._api.message(seq=offset)
         except HistoryUnavailable:
-            stored_at = None
-        return self._clock.now() - ID_SECONDS if stored_at is None else stored_at
+            return None
+        if message is None:
+            return None
+        sent = message.header(_SENT)
+        if sent.isdigit() and message.stored_at <= int(sent) / 1000 + SENT_SECONDS:
+            return int(sent) / 1000
+        return message.stored_at
 
 
 def _name(topic: str, id: str) -> bytes:  # noqa: A002

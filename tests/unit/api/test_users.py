@@ -40,6 +40,12 @@ SEGMENTS = {
     "plus": ("a+b", "a+b"),
     "question mark": ("a%3Fb", "a?b"),
     "hash": ("a%23b", "a#b"),
+    "GUID": (
+        "%7B3F2504E0-4F89-11D3-9A0C-0305E82C3301%7D",
+        "{3F2504E0-4F89-11D3-9A0C-0305E82C3301}",
+    ),
+    "opening brace": ("a%7Bb", "a{b"),
+    "bare braces": ("}{user}", "}{user}"),
     "umlaut": ("%C3%BC", "ü"),
     "emoji": ("%F0%9F%98%80", "\U0001f600"),
     "dots": ("...", "..."),

@@ -499,6 +499,12 @@ class Scene:
             self.connections.turn()
             await self.settled()
 
+    async def stall(self, seconds: int) -> None:
+        """The process stands still, and looks at all timers after that."""
+        await self._clock.run(float(seconds))
+        self.connections.turn()
+        await self.settled()
+
     # what others do
 
     def subscribing(self, topic: str) -> Gate:

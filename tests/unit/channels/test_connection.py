@@ -309,6 +309,16 @@ async def test_a_socket_that_is_heard_of_is_not_idle(scene: Scene) -> None:
     assert client.take() == [ok(None, "2", "phoenix"), Closed(1002)]
 
 
+async def test_what_is_not_heard_during_a_stall_is_no_silence(scene: Scene) -> None:
+    client = await scene.joined(ROOM)
+    await scene.stall(int(IDLE) * 2)
+    await scene.pass_time(int(IDLE) - 1)
+    assert client.close_code is None
+    await scene.pass_time(2)
+
+    assert client.take() == [Closed(1002)]
+
+
 async def test_an_old_socket_is_moved_away() -> None:
     """More or less a tenth, so that those who came together do not leave together."""
     age = 50

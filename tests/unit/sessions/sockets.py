@@ -8,9 +8,16 @@ from gateway.sessions.client import Origin
 class Socket:
     """A socket of a user, or an anonymous one, which nobody is to close."""
 
-    def __init__(self, name: str, user: str | None, device: Device | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        user: str | None,
+        device: Device | None = None,
+        *,
+        max_sessions: int | None = None,
+    ) -> None:
         self.id = name
-        self.claims = None if user is None else Claims(user, 0.0)
+        self.claims = None if user is None else Claims(user, 0.0, max_sessions=max_sessions)
         self.origin = Origin("websocket", "2.0.0", "", "", device or Device(name))
         self.state = b'{"cart":7}'
         self.topics: list[str] = []

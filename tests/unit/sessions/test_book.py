@@ -18,7 +18,7 @@ from gateway.sessions.book import Sessions
 from gateway.sessions.client import Client
 from gateway.sessions.commands import Count
 from gateway.sessions.limits import Limits
-from gateway.sessions.registry import SessionRegistry
+from gateway.sessions.registry import SessionRegistry, User
 from gateway.tracker.core import Tracker
 from gateway.tracker.entry import Entry
 from gateway.tracker.service import TrackerService
@@ -175,6 +175,30 @@ async def test_a_session_that_is_refused_never_began() -> None:
     book.sessions.leave(refused)
 
     assert book.observer.seen == [("started", "laptop", True)]
+
+
+async def test_without_a_limit_nobody_goes_through_all_sessions_of_a_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[User] = []
+    entries = User.entries
+
+    def look(user: User) -> list[Entry]:
+        looks.append(user)
+        return entries(user)
+
+    monkeypatch.setattr(User, "entries", look)
+    book = Book(Limits(0, "refuse", "keep"))
+    sockets = [Socket(str(number), "42") for number in range(5)]
+    for client in sockets:
+        assert await book.sessions.enter(client) is None
+    for client in sockets[:3]:
+        book.sessions.leave(client)
+    assert looks == []
+
+    assert await book.sessions.enter(Socket("3rd", "42", max_sessions=3)) is None
+    assert await book.sessions.enter(Socket("4th", "42", max_sessions=3)) is Reason.SESSION_LIMIT
+    assert looks != []
 
 
 @pytest.mark.parametrize("user", ["42", "43"])

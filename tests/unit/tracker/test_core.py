@@ -523,7 +523,8 @@ class Machine(RuleBasedStateMachine):
     @rule(name=names, key=keys)
     def join(self, name: str, key: str) -> None:
         self.sessions += 1
-        self.node(name).join(key, f"s{self.sessions}", user=f"u{self.sessions % 3}")
+        user, limit = f"u{self.sessions % 3}", (None, 0, 2)[self.sessions // 3 % 3]
+        self.node(name).join(key, f"s{self.sessions}", user=user, limit=limit)
 
     @rule(name=names, key=keys, pick=st.integers(0, 10))
     def leave(self, name: str, key: str, pick: int) -> None:
@@ -610,6 +611,12 @@ class Machine(RuleBasedStateMachine):
                 if view is not None:
                     shown = sorted(entry.ref for entry in view.shown.values())
                     assert sorted(node.shown[key]) == shown
+
+    @invariant()
+    def sessions_with_a_limit_of_their_own_are_counted(self) -> None:
+        for node in getattr(self, "network", Network()).nodes.values():
+            for view in filter(None, map(node.tracker.view, KEYS)):
+                assert view.limited == sum(bool(entry.limit) for entry in view.shown.values())
 
     def teardown(self) -> None:
         if not hasattr(self, "network"):

@@ -71,13 +71,19 @@ class Server:
         app = web.Application()
         app.add_routes(self.transport.routes())
         self.port = free_port()
-        self.runner = await listen(app, f"127.0.0.1:{self.port}", public=True, tls=tls)
+        self.listener = await listen(
+            app,
+            f"127.0.0.1:{self.port}",
+            public=True,
+            max_header_bytes=16_384,
+            bad_request=lambda *_: web.Response(status=400),
+            tls=tls,
+        )
 
     @property
     def of_aiohttp(self) -> web.Server:
         """What aiohttp knows of its connections."""
-        assert self.runner.server is not None
-        return self.runner.server
+        return self.listener.manager
 
 
 class Client:
@@ -126,7 +132,7 @@ def perform(
         server = Server(monkeypatch)
         await server.start(inside)
         await play(server, partial(connect, server))
-        await server.runner.cleanup()
+        await server.listener.close()
 
     def run(play: Play) -> None:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -212,7 +218,7 @@ def test_a_server_that_stops_neither_waits_for_open_sockets_nor_cuts_them(
         client = await connect()
         client.writer.write(HANDSHAKE)
         await client.switched()
-        await server.runner.cleanup()
+        await server.listener.close()
         client.writer.write(client_frame(TEXT, b"still there") + client_frame(PING))
         await client.says(frame(PONG, b""))
         assert server.connections[0].messages == ["still there"]
