@@ -1,6 +1,7 @@
 """What both protocol versions do with frames; the shell picks one at the handshake."""
 
-from typing import Final, Protocol
+import re
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
@@ -17,6 +18,8 @@ from gateway.protocol.reasons import Reason
 from gateway.protocol.reserved import RESERVED_TOPIC, name_fits
 
 NO_JOIN_REF: Final[Json] = b"null"
+
+Parts = TypeVar("Parts")
 
 
 class Serializer(Protocol):
@@ -86,3 +89,37 @@ What decoding hostile input raises.
 
 RecursionError: JSON nested deeper than the interpreter's stack allows.
 """
+
+_LONE_SURROGATE: Final = re.compile(
+    r"(?<!\\)((?:\\\\)*+)\\(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+"""The escape of half a UTF-16 pair in a JSON string, or of a whole pair, which :func:`_mark` lets be."""
+
+_MARKED: Final = re.compile(rb"\\u0000(u[dD][89a-fA-F][0-9a-fA-F]{2})")
+
+
+def decode_parts(decoder: msgspec.json.Decoder[Parts], text: str) -> Parts | None:
+    """The parts of a frame that is not right, for the answer; None where it is no such JSON.
+
+    JSON's grammar allows lone surrogates, and ``JSON.stringify`` writes them for text that was cut within an
+    emoji; msgspec, as UTF-8, has no form for them. They are escaped here, and :func:`as_sent` undoes it.
+    """
+    try:
+        return decoder.decode(text)
+    except DecodeErrors:
+        pass
+    try:
+        return decoder.decode(_LONE_SURROGATE.sub(_mark, text))
+    except DecodeErrors:
+        return None
+
+
+def as_sent(part: msgspec.Raw) -> Json:
+    """A part of what :func:`decode_parts` read, in the client's own form."""
+    return _MARKED.sub(rb"\\\1", bytes(part))
+
+
+def _mark(match: re.Match[str]) -> str:
+    before, escaped = match.groups()
+    return match[0] if "\\" in escaped else rf"{before}\u0000{escaped}"

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocol.messages import Message, Outgoing, Undecodable, close_message, ok_reply
+from gateway.protocol.messages import (
+    Message,
+    Outgoing,
+    Undecodable,
+    close_message,
+    error_reply,
+    ok_reply,
+)
+from gateway.protocol.reasons import Reason
 from gateway.protocol.serializer import Serializer
 from gateway.protocol.v1 import V1
 from gateway.protocol.v2 import V2
@@ -176,6 +184,76 @@ def test_a_topic_that_is_no_string_is_unmatched_and_not_malformed(
         b'"phx_reply"',
         b'{"status":"error","response":{"reason":"unmatched topic"}}',
     )
+
+
+LONE = [
+    r"\ud83d",
+    r"\uD83D",
+    r"\udc00",
+    r"a\ud83db",
+    r"\ud83d\ud83d\ude00",
+    r"\\\ud83d",
+    r"\ud83d\\udc00",
+]
+"""Inside of JSON strings that have half of a UTF-16 pair, as ``JSON.stringify`` writes it."""
+
+
+@pytest.mark.parametrize("lone", LONE)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ('"7"', '"t"', '"e"', '{{"a":["{}"]}}'),
+        ('"7"', '"t"', '"e"', '{{"{}":1}}'),
+        ('"7"', '"t"', '"{}"', "{{}}"),
+        ('"7"', '"t{}"', '"phx_join"', "{{}}"),
+        ('"{}"', '"t"', '"e"', "{{}}"),
+        ('"7"', "5", "5", '"{}"'),
+    ],
+    ids=["payload", "key", "event", "topic", "ref", "and more is wrong"],
+)
+def test_lone_surrogates_are_malformed_and_answered_with_ref_and_topic_as_sent(
+    fields: tuple[str, ...], lone: str
+) -> None:
+    ref, topic, event, payload = (field.format(lone) for field in fields)
+    v1 = f'{{"topic":{topic},"event":{event},"payload":{payload},"ref":{ref}}}'
+    texts: list[tuple[Serializer, str]] = [
+        (V2(), f'["1",{ref},{topic},{event},{payload}]'),
+        (V2(), f'["{lone}",{ref},{topic},{event},{payload}]'),
+        (V1(), v1),
+    ]
+    for serializer, text in texts:
+        json.loads(text)  # the grammar allows it
+        with pytest.raises(Undecodable) as caught:
+            serializer.decode(text)
+        assert caught.value.malformed
+        assert caught.value.reply == error_reply(
+            b"null", ref.encode(), topic.encode(), Reason.MALFORMED
+        )
+
+
+@pytest.mark.parametrize("text", [r"\ud83d\ude00", r"\\ud83d", r"\\\\udc00", r"\u0000ud83d"])
+def test_what_only_looks_like_a_lone_surrogate_is_none(text: str) -> None:
+    message = V2().decode(f'["1","2","t","e",{{"a":"{text}"}}]')
+
+    assert message.payload == f'{{"a":"{text}"}}'.encode()
+
+
+@given(
+    st.lists(st.sampled_from(["\\", "u", "ud83d", "\\ud83d", "\\ude00", "u0000", "d", '"', " "]))
+)
+def test_any_json_with_surrogates_is_answered(pieces: list[str]) -> None:
+    text = f'["1","2","t","e","{"".join(pieces)}"]'
+    try:
+        elements = json.loads(text)
+    except ValueError:
+        return
+    if len(elements) < 5:
+        return
+    try:
+        ref = V2().decode(text).ref
+    except Undecodable as problem:
+        ref = b"" if problem.reply is None else problem.reply.ref
+    assert ref == b'"2"'
 
 
 @pytest.mark.parametrize("missing", ["topic", "event", "payload"])
