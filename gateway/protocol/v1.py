@@ -13,7 +13,7 @@ from gateway.protocol.serializer import (
     NO_JOIN_REF,
     DecodeErrors,
     as_sent,
-    check_names,
+    checked,
     decode_parts,
     undecodable,
 )
@@ -39,9 +39,15 @@ class V1:
             frame = _frame.decode(text)
         except DecodeErrors:
             raise _explain(text) from None
-        ref = bytes(frame.ref)
-        check_names(frame.topic, frame.event, ref)
-        return Message(bytes(frame.join_ref), ref, frame.topic, frame.event, bytes(frame.payload))
+        return checked(
+            Message(
+                bytes(frame.join_ref),
+                bytes(frame.ref),
+                frame.topic,
+                frame.event,
+                bytes(frame.payload),
+            )
+        )
 
     def decode_binary(self, data: bytes) -> Message:
         # Phoenix does not look at the opcode here: JSON in a binary frame is JSON.

@@ -11,7 +11,7 @@ from gateway.protocol.messages import NULL, Json, Message, Outgoing, Undecodable
 from gateway.protocol.serializer import (
     DecodeErrors,
     as_sent,
-    check_names,
+    checked,
     decode_parts,
     undecodable,
 )
@@ -44,9 +44,15 @@ class V2:
             frame = _frame.decode(text)
         except DecodeErrors:
             raise _explain(text) from None
-        ref = bytes(frame.ref)
-        check_names(frame.topic, frame.event, ref)
-        return Message(bytes(frame.join_ref), ref, frame.topic, frame.event, bytes(frame.payload))
+        return checked(
+            Message(
+                bytes(frame.join_ref),
+                bytes(frame.ref),
+                frame.topic,
+                frame.event,
+                bytes(frame.payload),
+            )
+        )
 
     def decode_binary(self, data: bytes) -> Message:
         if len(data) < _PUSH_HEADER_BYTES or data[0] != PUSH:
@@ -66,7 +72,9 @@ class V2:
         except UnicodeDecodeError:
             raise Undecodable(None) from None
         # refs are strings here; the replies are JSON text and echo them as JSON strings
-        return Message(encode_json(join_ref), encode_json(ref), topic, event, data[end:], True)
+        return checked(
+            Message(encode_json(join_ref), encode_json(ref), topic, event, data[end:], True)
+        )
 
     def encode(self, message: Outgoing) -> bytes:
         return b"[%b,%b,%b,%b,%b]" % (

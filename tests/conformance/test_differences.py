@@ -75,6 +75,23 @@ async def test_long_names_are_malformed(loud: GatewayProcess, name: str) -> None
     await wire.close()
 
 
+async def test_long_refs_are_malformed(loud: GatewayProcess) -> None:
+    wire = await socket(loud)
+    before = loud.metric("malformed_frames_total")
+    long, fits = "j" * 254, "j" * 253
+    wire.send(TEXT, json.dumps([long, "2", "room:2", "phx_join", {}]).encode())
+    wire.send(TEXT, json.dumps([None, long, "phoenix", "heartbeat", {}]).encode())
+    wire.send(TEXT, json.dumps([fits, fits, "room:2", "phx_join", {}]).encode())
+
+    assert (await wire.receive()).value == refusal("2", "room:2", "malformed")
+    reply = refusal("", "phoenix", "malformed")
+    reply[1] = None
+    assert (await wire.receive()).value == reply
+    assert (await wire.receive()).value[:2] == [fits, fits]
+    assert loud.metric("malformed_frames_total") == before + 2
+    await wire.close()
+
+
 @pytest.mark.parametrize("event", ["phx_close", "phx_error", "phx_reply", "chan_reply_1"])
 async def test_reserved_events_are_refused(loud: GatewayProcess, event: str) -> None:
     wire = await socket(loud)

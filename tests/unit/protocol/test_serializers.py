@@ -35,6 +35,11 @@ JSON_VALUES = st.recursive(
 NAMES = st.text(max_size=60)
 
 
+def short_as_ref(value: object) -> bool:
+    """Whether a JSON value may be a ref."""
+    return len(json.dumps(value, ensure_ascii=False).encode(errors="replace")) <= 255
+
+
 def v1_text(topic: Any, event: Any, payload: Any, ref: Any, **more: Any) -> str:
     """A V1 frame as a client writes it."""
     return json.dumps({"topic": topic, "event": event, "payload": payload, "ref": ref, **more})
@@ -274,7 +279,60 @@ def test_255_bytes_of_topic_and_event_are_enough() -> None:
     assert V2().decode(json.dumps([None, "1", name, name, {}])).topic == name
 
 
-@given(NAMES, NAMES, JSON_VALUES, JSON_VALUES)
+@pytest.mark.parametrize(
+    ("join_ref", "ref"),
+    [
+        ("j" * 254, "7"),
+        ("7", "j" * 254),
+        ("j" * 65_000, "j" * 65_000),
+        ("é" * 127, "7"),
+        ([1] * 200, "7"),
+    ],
+    ids=["join_ref", "ref", "both", "bytes count", "no string"],
+)
+@pytest.mark.parametrize("topic", ["room:1", 5])
+def test_refs_above_255_bytes_are_malformed_and_not_echoed(
+    join_ref: object, ref: str, topic: object
+) -> None:
+    texts: list[tuple[Serializer, str]] = [
+        (V2(), json.dumps([join_ref, ref, topic, "phx_join", {}], ensure_ascii=False)),
+        (V1(), v1_text(topic, "phx_join", {}, ref, join_ref=join_ref)),
+    ]
+    for serializer, text in texts:
+        with pytest.raises(Undecodable) as caught:
+            serializer.decode(text)
+        if topic == 5 and ref == "7":
+            assert not caught.value.malformed, "unmatched, whatever its join_ref"
+            continue
+        assert caught.value.malformed
+        assert caught.value.reply == error_reply(
+            b"null",
+            b'"7"' if ref == "7" else b"null",
+            json.dumps(topic).encode(),
+            Reason.MALFORMED,
+        )
+
+
+def test_255_bytes_of_ref_and_join_ref_are_enough() -> None:
+    ref = "j" * 253
+
+    assert V2().decode(json.dumps([ref, ref, "t", "e", {}])).ref == json.dumps(ref).encode()
+    assert V1().decode(v1_text("t", "e", {}, ref, join_ref=ref)).ref == json.dumps(ref).encode()
+
+
+def test_refs_of_binary_frames_are_as_long_as_those_of_text() -> None:
+    longest = bytes((0, 253, 253, 1, 1)) + b"j" * 506 + b"te"
+    assert V2().decode_binary(longest).ref == b'"%b"' % (b"j" * 253)
+    for data, echo in (
+        (bytes((0, 254, 1, 1, 1)) + b"j" * 254 + b"7te", b'"7"'),
+        (bytes((0, 1, 100, 1, 1)) + b"j" + b"\0" * 100 + b"te", b"null"),
+    ):
+        with pytest.raises(Undecodable) as caught:
+            V2().decode_binary(data)
+        assert caught.value.reply == error_reply(b"null", echo, b'"t"', Reason.MALFORMED)
+
+
+@given(NAMES, NAMES, JSON_VALUES.filter(short_as_ref), JSON_VALUES)
 def test_any_v2_message_survives(topic: str, event: str, ref: object, payload: object) -> None:
     text = json.dumps([ref, ref, topic, event, payload], ensure_ascii=False)
     try:

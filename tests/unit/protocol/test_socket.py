@@ -519,11 +519,13 @@ def test_what_waits_for_all_joins_of_a_socket_is_bounded() -> None:
 def test_refs_count_too_among_what_waits() -> None:
     client = Client(immediate=False)
     client.receive("1", "1", ROOM, "phx_join", {})
+    refs, payload = len('"1"') + 252, len('{"x": ""}')
     for ref in "2345":
-        client.receive("1", ref * (MAX_HELD_BYTES // 4 - 10), ROOM, "shout", {})
+        text = "x" * (MAX_HELD_BYTES // 4 - refs - payload)
+        client.receive("1", ref * 250, ROOM, "shout", {"x": text})
     assert client.take() == []
 
-    client.receive("1", "6", ROOM, "shout", {"x": "x" * 60})
+    client.receive("1", "6", ROOM, "shout", {"x": "x" * 200})
 
     assert client.take() == [error("1", "6", "rate limited")]
 
