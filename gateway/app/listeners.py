@@ -37,6 +37,7 @@ async def listen(
         handle_signals=False,
         shutdown_timeout=1,
         keepalive_timeout=REQUEST_SECONDS,
+        auto_decompress=not public,  # what anybody may send costs no more than its bytes
     )
     await runner.setup()
     host, port = parse_address(address)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import io
 import json
 import time
@@ -264,6 +265,29 @@ async def test_a_body_that_is_no_text_is_refused(start_gateway: StartGateway) ->
         )
         assert status == 400
         assert await client.poll() in (200, 204)
+
+
+async def test_encoded_bodies_are_not_taken(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    async with PollClient(gateway, token("42")) as client:
+        await client.join(ROOM)
+        for encoding in ("gzip", "deflate", "br", "identity"):
+            status, _, _ = await client.request(
+                "POST",
+                data=gzip.compress(b"\n" * 1_000_000),
+                headers={"Content-Type": NDJSON, "Content-Encoding": encoding},
+            )
+            assert status == 415
+        assert await client.push("phoenix", "heartbeat") == "2"
+
+
+async def test_a_batch_that_is_mostly_empty_lines_is_handled(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    async with PollClient(gateway, token("42")) as client:
+        await client.join(ROOM)
+        beat = b'[null,"h","phoenix","heartbeat",{}]'
+        assert await client.post(b"\n" * 500_000 + beat + b"\n" * 500_000) == 200
+        assert (await client.until("phx_reply", "h"))[2] == "phoenix"
 
 
 async def test_who_says_too_much_waits_and_what_is_left_is_counted(

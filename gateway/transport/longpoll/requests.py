@@ -102,6 +102,8 @@ class LongPollTransport:
         """Messages of a client; their answers come with its next poll."""
         if ticket is None or not self._router.knows(ticket):
             return _status(GONE)  # who has no session costs no memory
+        if hdrs.CONTENT_ENCODING in request.headers:
+            return web.Response(status=415, headers=_CORS)  # 2 KB of gzip may be 2 MiB of work
         now = asyncio.get_running_loop().time
         until = now() + WINDOW_SECONDS
         try:
@@ -114,14 +116,15 @@ class LongPollTransport:
             return _status(TOO_LARGE)
         except (web.RequestPayloadError, ConnectionError, UnicodeDecodeError):
             return web.Response(status=400, headers=_CORS)
-        parts = in_parts(messages, self._router.part_bytes)
         status = OK
-        for part in parts:
-            status = (await self._router.push(ticket, part, until - now())).status
-            if status != OK:
-                break
-        if status == TIMEOUT:
-            self._sessions.out_of_time(sum(map(len, parts)))
+        for number, part in enumerate(in_parts(messages, self._router.part_bytes)):
+            if status == TIMEOUT:
+                self._sessions.out_of_time(len(part))
+            elif part or number == 0:
+                status = (await self._router.push(ticket, part, until - now())).status
+                if status not in (OK, TIMEOUT):
+                    break
+            await asyncio.sleep(0)
         return _status(status)
 
 
