@@ -26,15 +26,13 @@ from gateway.transport.longpoll.sessions import (
     PollSessions,
 )
 from gateway.transport.longpoll.ticket import Ticket
+from gateway.transport.longpoll.waiting import Waiting
 
 PATH: Final = "/socket/longpoll"
 TICKET_HEADER: Final = "X-Phoenix-LongPoll-Token"
 """Where phoenix.js 1.9 shows its ticket; before, it is the last ``token`` of the query."""
 
 FORBIDDEN: Final = 403
-
-MAX_BODY_BYTES: Final = 2 * 1024 * 1024
-"""A batch of messages, at most."""
 
 _CORS: Final[dict[str, str]] = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}
 _HEADERS: Final[dict[str, str]] = {
@@ -59,6 +57,7 @@ class LongPollTransport:
         self._router = router
         self._handshake = handshake
         self._entrance = entrance
+        self._waiting = Waiting()
 
     def routes(self) -> list[web.RouteDef]:
         """The transport's routes."""
@@ -104,6 +103,14 @@ class LongPollTransport:
             return _status(GONE)  # who has no session costs no memory
         if hdrs.CONTENT_ENCODING in request.headers:
             return web.Response(status=415, headers=_CORS)  # 2 KB of gzip may be 2 MiB of work
+        with self._waiting.one_more(ticket.secret, request.content_length) as room:
+            if not room:
+                self._sessions.too_much_waits()
+                return _status(TOO_LARGE)
+            return await self._handle(request, ticket)
+
+    async def _handle(self, request: web.Request, ticket: Ticket) -> web.Response:
+        """Read a batch and have it handled."""
         now = asyncio.get_running_loop().time
         until = now() + WINDOW_SECONDS
         try:
