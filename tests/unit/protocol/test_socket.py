@@ -204,7 +204,14 @@ def test_leave_is_answered_then_closed_and_hears_nothing_in_between(joined: Clie
     assert joined.take() == [ok("1", "3")]
 
 
-@pytest.mark.parametrize("join_ref", ["99", None, 1])
+def test_a_leave_without_a_join_ref_is_of_the_channel_there_is(joined: Client) -> None:
+    joined.receive(None, "2", ROOM, "phx_leave", {})
+
+    assert joined.take() == [ok("1", "2"), closed("1")]
+    assert joined.socket.topics == []
+
+
+@pytest.mark.parametrize("join_ref", ["99", "", 1, 0, False])
 def test_a_leave_with_another_join_ref_is_ignored(joined: Client, join_ref: object) -> None:
     joined.receive(join_ref, "2", ROOM, "phx_leave", {})
 
