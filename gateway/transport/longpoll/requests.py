@@ -28,7 +28,10 @@ from gateway.transport.longpoll.sessions import (
 from gateway.transport.longpoll.ticket import Ticket
 from gateway.transport.longpoll.waiting import Waiting
 
-PATH: Final = "/socket/longpoll"
+PATHS: Final = tuple(
+    f"/socket{slashes}longpoll{end}" for slashes in ("/", "//") for end in ("", "/")
+)
+"""As clients write it: some put a slash at the end of it, or of the socket's URL before they add the rest."""
 TICKET_HEADER: Final = "X-Phoenix-LongPoll-Token"
 """Where phoenix.js 1.9 shows its ticket; before, it is the last ``token`` of the query."""
 
@@ -61,7 +64,7 @@ class LongPollTransport:
 
     def routes(self) -> list[web.RouteDef]:
         """The transport's routes."""
-        return [web.route("*", path, self.serve) for path in (PATH, f"{PATH}/")]
+        return [web.route("*", path, self.serve) for path in PATHS]
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Handle one request."""
@@ -162,7 +165,7 @@ def _elsewhere(status: int, headers: Mapping[str, str]) -> web.Response:
 
 def _preflight(request: web.Request) -> web.Response:
     """What a browser asks before it sends a page's request to another host (Fetch standard, CORS)."""
-    wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
+    wanted = ", ".join(request.headers.getall(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, ()))
     headers = {
         hdrs.ACCESS_CONTROL_ALLOW_HEADERS: wanted if wanted.isascii() else "",
         hdrs.ACCESS_CONTROL_ALLOW_METHODS: "get, post, options",
