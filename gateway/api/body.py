@@ -3,6 +3,7 @@
 A body that cannot be read is a 400; one of the wrong shape is a 422 that names the field.
 """
 
+import re
 from typing import Final, TypeVar
 
 import msgspec
@@ -27,6 +28,10 @@ _NAMED: Final = {
     "Object missing required field": "is missing",
     "Object contains unknown field": "is not known here",
 }
+_BYTE: Final = re.compile(r"\(byte (\d+)\)")
+_HALF: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+"""The first half of a UTF-16 pair without the second."""
+_PAIR_BYTES: Final = 12
 
 T = TypeVar("T")
 
@@ -69,7 +74,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         raise invalid(_fault(str(error))) from error
     except msgspec.DecodeError as error:
-        raise refusal(UNREADABLE, f"{error}.") from error
+        raise refusal(UNREADABLE, _syntax(str(error), body)) from error
     except RecursionError as error:
         raise refusal(UNREADABLE, "Nested too deeply.") from error
 
@@ -82,6 +87,15 @@ def answer(report: msgspec.Struct, status: int = 200) -> web.Response:
 def invalid(*faults: FieldError) -> Refusal:
     """The refusal of a request with these faults."""
     return refusal(INVALID, f"{faults[0].field}: {faults[0].message}.", *faults)
+
+
+def _syntax(text: str, body: bytes) -> str:
+    """What is wrong, in msgspec's words, which for half a UTF-16 pair may be that the body is truncated."""
+    place = _BYTE.search(text)
+    end = int(place[1]) if place else len(body)
+    if "surrogate" in text or _HALF.search(body, max(end - _PAIR_BYTES, 0), end + _PAIR_BYTES):
+        return f"Half of a surrogate pair before byte {end}: text cut within a character."
+    return f"{text}."
 
 
 def _fault(text: str) -> FieldError:

@@ -74,7 +74,7 @@ async def listen(
     host, port = parse_address(address)
     listener = open_listener(host, port, reuse_port=reuse_port)
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(manager, bad_request, max_header_bytes),
+        lambda: _Connection(manager, bad_request, max_header_bytes, public=public),
         sock=listener,
         ssl=tls,
         backlog=BACKLOG,
@@ -91,7 +91,9 @@ class _Connection(web.RequestHandler):
 
     __slots__ = ("_bad_request",)
 
-    def __init__(self, manager: web.Server, bad_request: BadRequest, max_header_bytes: int) -> None:
+    def __init__(
+        self, manager: web.Server, bad_request: BadRequest, max_header_bytes: int, *, public: bool
+    ) -> None:
         super().__init__(
             manager,
             loop=asyncio.get_running_loop(),
@@ -99,6 +101,7 @@ class _Connection(web.RequestHandler):
             keepalive_timeout=REQUEST_SECONDS,
             max_line_size=max_header_bytes,
             max_field_size=max_header_bytes,
+            auto_decompress=not public,  # what anybody may send costs no more than its bytes
         )
         self._bad_request = bad_request
 

@@ -38,8 +38,8 @@ from gateway.relay import Relay
 from gateway.sessions import commands
 from gateway.sessions.facts import callback
 from gateway.tracker.core import Tracker
-from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.transport.longpoll.sessions import Poll, Push
+from gateway.transport.longpoll.waiting import MAX_BODY_BYTES
 from gateway.upstream.client import Upstream
 from gateway.upstream.outbox import Outbox
 

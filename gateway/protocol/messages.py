@@ -25,8 +25,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     """One frame of a client.
 
     Attributes:
-        join_ref: The client's id of the channel, verbatim; ``null`` when absent.
-        ref: The client's id of this message, verbatim; ``null`` when absent.
+        join_ref: The client's id of the channel, verbatim; ``null`` when absent. At most 255 bytes.
+        ref: The client's id of this message, verbatim; ``null`` when absent. At most 255 bytes.
         topic: At most 255 bytes of UTF-8.
         event: At most 255 bytes of UTF-8.
         payload: Encoded JSON, or any bytes when ``binary``.
@@ -42,7 +42,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Bytes it takes to keep: refs are as long as the client likes."""
+        """Bytes it takes to keep."""
         return len(self.join_ref) + len(self.ref) + len(self.payload)
 
 

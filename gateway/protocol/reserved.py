@@ -1,4 +1,4 @@
-"""Names that belong to the protocol: nobody may publish an event under them."""
+"""Names that belong to the protocol, which nobody may publish an event under; how long names and refs are."""
 
 from typing import Final
 
@@ -12,6 +12,9 @@ Longest topic or event in UTF-8 bytes.
 Binary frames carry these lengths in one byte (``Phoenix.Socket.V2.JSONSerializer``); a name that
 only fits text frames could never be broadcast in binary.
 """
+
+MAX_REF_BYTES: Final = 255
+"""Longest ref or join_ref as JSON; a channel keeps two. Clients count, or take a UUID."""
 
 PRESENCE_UPDATE: Final = "presence_update"
 """A reserved event a client may push: it changes what others see of it."""

@@ -327,7 +327,7 @@ class Socket:
         if channel is None:
             topic = encode_json(message.topic)
             return [Send(ok_reply(message.join_ref, message.ref, topic))]
-        if message.join_ref != channel.join_ref:
+        if message.join_ref not in (NULL, channel.join_ref):
             return []  # a leave that was meant for an earlier channel
         del self._channels[message.topic]
         return [

@@ -9,7 +9,14 @@ from typing import Final
 import msgspec
 
 from gateway.protocol.messages import NULL, Json, Message, Outgoing, Undecodable, encode_json
-from gateway.protocol.serializer import NO_JOIN_REF, DecodeErrors, check_names, undecodable
+from gateway.protocol.serializer import (
+    NO_JOIN_REF,
+    DecodeErrors,
+    as_sent,
+    checked,
+    decode_parts,
+    undecodable,
+)
 
 
 class _Frame(msgspec.Struct, gc=False):
@@ -30,13 +37,17 @@ class V1:
     def decode(self, text: str) -> Message:
         try:
             frame = _frame.decode(text)
-        except msgspec.ValidationError:
-            raise _explain(text) from None
         except DecodeErrors:
-            raise Undecodable(None) from None
-        ref = bytes(frame.ref)
-        check_names(frame.topic, frame.event, ref)
-        return Message(bytes(frame.join_ref), ref, frame.topic, frame.event, bytes(frame.payload))
+            raise _explain(text) from None
+        return checked(
+            Message(
+                bytes(frame.join_ref),
+                bytes(frame.ref),
+                frame.topic,
+                frame.event,
+                bytes(frame.payload),
+            )
+        )
 
     def decode_binary(self, data: bytes) -> Message:
         # Phoenix does not look at the opcode here: JSON in a binary frame is JSON.
@@ -68,10 +79,10 @@ class V1:
 
 
 def _explain(text: str) -> Undecodable:
-    """Why valid JSON is no V1 frame."""
-    try:
-        fields = {name: bytes(raw) for name, raw in _fields.decode(text).items()}
-    except DecodeErrors:
+    """Why a text is no V1 frame."""
+    parts = decode_parts(_fields, text)
+    if parts is None:
         return Undecodable(None)
+    fields = {name: as_sent(raw) for name, raw in parts.items()}
     event: Json | None = fields.get("event") if "payload" in fields else None
     return undecodable(fields.get("ref"), fields.get("topic"), event)

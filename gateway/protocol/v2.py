@@ -8,7 +8,13 @@ from typing import Final
 import msgspec
 
 from gateway.protocol.messages import NULL, Json, Message, Outgoing, Undecodable, encode_json
-from gateway.protocol.serializer import DecodeErrors, check_names, undecodable
+from gateway.protocol.serializer import (
+    DecodeErrors,
+    as_sent,
+    checked,
+    decode_parts,
+    undecodable,
+)
 
 PUSH: Final = 0
 """Kind of a client's binary frame: push."""
@@ -36,13 +42,17 @@ class V2:
     def decode(self, text: str) -> Message:
         try:
             frame = _frame.decode(text)
-        except msgspec.ValidationError:
-            raise _explain(text) from None
         except DecodeErrors:
-            raise Undecodable(None) from None
-        ref = bytes(frame.ref)
-        check_names(frame.topic, frame.event, ref)
-        return Message(bytes(frame.join_ref), ref, frame.topic, frame.event, bytes(frame.payload))
+            raise _explain(text) from None
+        return checked(
+            Message(
+                bytes(frame.join_ref),
+                bytes(frame.ref),
+                frame.topic,
+                frame.event,
+                bytes(frame.payload),
+            )
+        )
 
     def decode_binary(self, data: bytes) -> Message:
         if len(data) < _PUSH_HEADER_BYTES or data[0] != PUSH:
@@ -62,7 +72,9 @@ class V2:
         except UnicodeDecodeError:
             raise Undecodable(None) from None
         # refs are strings here; the replies are JSON text and echo them as JSON strings
-        return Message(encode_json(join_ref), encode_json(ref), topic, event, data[end:], True)
+        return checked(
+            Message(encode_json(join_ref), encode_json(ref), topic, event, data[end:], True)
+        )
 
     def encode(self, message: Outgoing) -> bytes:
         return b"[%b,%b,%b,%b,%b]" % (
@@ -84,12 +96,12 @@ class V2:
 
 
 def _explain(text: str) -> Undecodable:
-    """Why valid JSON is no V2 frame."""
-    try:
-        fields = [bytes(raw) for raw in _elements.decode(text)]
-    except DecodeErrors:
+    """Why a text is no V2 frame."""
+    parts = decode_parts(_elements, text)
+    if parts is None:
         return Undecodable(None)
-    padded: list[Json | None] = [*fields[:5], *[None] * (5 - len(fields))]
+    fields = [as_sent(raw) for raw in parts[:5]]
+    padded: list[Json | None] = [*fields, *[None] * (5 - len(fields))]
     _join_ref, ref, topic, event, payload = padded
     if payload is None:
         event = None  # incomplete: malformed whatever the topic is

@@ -34,7 +34,10 @@ AUTH_HEADER: Final = "X-Phoenix-AuthToken"
 """Where phoenix.js 1.8 puts its authToken when it polls."""
 
 _BEARER: Final = "bearer "
-_VERSION: Final = re.compile(r"([12])\.0\.(0|[1-9]\d*)")
+_VERSION: Final = re.compile(
+    r"([12])\.0\.(?:0|[1-9]\d*)(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?", re.ASCII
+)
+"""What ``~> 1.0.0`` and ``~> 2.0.0`` take: a build (Semantic Versioning, 10) makes no difference."""
 _DEFAULT_VERSION: Final = "1.0.0"
 
 MAX_TRACEPARENT: Final = 64
@@ -113,7 +116,7 @@ class Handshake:
             raise Refused(400, "bad_method")
         self.origin(request)
         subprotocol, protocol_token = _subprotocol(request)
-        token = request.query.get("token") or _authorization(request) or protocol_token
+        token = _last(request, "token") or _authorization(request) or protocol_token
         accepted = await self._accept(request, token, self._websocket, subprotocol)
         if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
             raise Refused(400, "no_upgrade")
@@ -127,7 +130,7 @@ class Handshake:
         """
         self.origin(request)
         shown = request.headers.get(AUTH_HEADER)
-        token = request.query.get("token") or _authorization(request) or shown
+        token = _last(request, "token") or _authorization(request) or shown
         accepted = await self._accept(request, token, self._longpoll)
         return await self._ask(request, session, accepted)
 
@@ -149,7 +152,7 @@ class Handshake:
     ) -> Accepted:
         """Who it is, on which device, and how it speaks."""
         try:
-            claims = await self._admission.connect(token, request.query.get("user_id"))
+            claims = await self._admission.connect(token, _last(request, "user_id"))
         except TokenError as error:
             # it may be a good one: nobody can say until the provider's keys are there
             status = 503 if error.reason == TokenRefusal.KEYS_UNAVAILABLE else 403
@@ -216,12 +219,8 @@ def _text(text: str) -> str:
 def _device(request: web.Request, claims: Claims | None) -> Device:
     if claims is not None and claims.device is not None:
         return claims.device
-    query = request.query
-    said = {
-        name: query[f"device_{name}"]
-        for name in ("id", "name", "type")
-        if f"device_{name}" in query
-    }
+    values = ((name, _last(request, f"device_{name}")) for name in ("id", "name", "type"))
+    said = {name: value for name, value in values if value is not None}
     try:
         return parse_device(said) if said else UNKNOWN
     except ValueError:
@@ -230,10 +229,15 @@ def _device(request: web.Request, claims: Claims | None) -> Device:
 
 def _encoding(request: web.Request, encodings: Encodings) -> SocketEncoding:
     versions = [value for name, value in request.query.items() if name in ("vsn", "vsn[]")]
-    match = _VERSION.fullmatch(versions[0] if versions else _DEFAULT_VERSION)
+    match = _VERSION.fullmatch(versions[-1] if versions else _DEFAULT_VERSION)
     if match is None:
         raise Refused(403, "vsn")
     return encodings[match[1]]
+
+
+def _last(request: web.Request, name: str) -> str | None:
+    """A parameter of the query; of several the last, as in Phoenix (``Plug.Conn.Query``)."""
+    return next(reversed(request.query.getall(name, ())), None)
 
 
 def _authorization(request: web.Request) -> str | None:

@@ -15,7 +15,10 @@ from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.websocket import ENDS_PER_TURN, NAME, WebSocket
 
-PATH: Final = "/socket/websocket"
+PATHS: Final = tuple(
+    f"/socket{slashes}websocket{end}" for slashes in ("/", "//") for end in ("", "/")
+)
+"""As clients write it: some put a slash at the end of it, or of the socket's URL before they add the rest."""
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
@@ -37,8 +40,8 @@ class WebSocketTransport:
         self._ends = Pacer(ENDS_PER_TURN)
 
     def routes(self) -> list[web.RouteDef]:
-        """The transport's routes; with a trailing slash too, as phoenix.js users write it."""
-        return [web.route("*", path, self.serve) for path in (PATH, f"{PATH}/")]
+        """The transport's routes."""
+        return [web.route("*", path, self.serve) for path in PATHS]
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer a handshake, after which aiohttp has nothing more to do with the connection."""

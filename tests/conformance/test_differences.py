@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,37 @@ async def test_long_names_are_malformed(loud: GatewayProcess, name: str) -> None
 
     assert (await wire.receive()).value == refusal("2", name, "malformed")
     assert (await wire.receive()).value == refusal("3", ROOM, "malformed")
+    await wire.close()
+
+
+@pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0"])
+async def test_a_leave_needs_no_join_ref(loud: GatewayProcess, vsn: str) -> None:
+    wire = await Wire.connect(loud.public_port, f"vsn={vsn}")
+    for ref, join_ref, event in (("1", "1", "phx_join"), ("2", None, "phx_leave")):
+        fields: Any = {"topic": ROOM, "event": event, "payload": {}, "ref": ref}
+        fields["join_ref"] = join_ref
+        message: Any = fields if vsn == "1.0.0" else [join_ref, ref, ROOM, event, {}]
+        wire.send(TEXT, json.dumps(message).encode())
+    heard = [(await wire.receive()).value for _ in range(3)]
+    events = [each["event"] if vsn == "1.0.0" else each[3] for each in heard]
+    assert events == ["phx_reply", "phx_reply", "phx_close"]
+    await wire.close()
+
+
+async def test_long_refs_are_malformed(loud: GatewayProcess) -> None:
+    wire = await socket(loud)
+    before = loud.metric("malformed_frames_total")
+    long, fits = "j" * 254, "j" * 253
+    wire.send(TEXT, json.dumps([long, "2", "room:2", "phx_join", {}]).encode())
+    wire.send(TEXT, json.dumps([None, long, "phoenix", "heartbeat", {}]).encode())
+    wire.send(TEXT, json.dumps([fits, fits, "room:2", "phx_join", {}]).encode())
+
+    assert (await wire.receive()).value == refusal("2", "room:2", "malformed")
+    reply = refusal("", "phoenix", "malformed")
+    reply[1] = None
+    assert (await wire.receive()).value == reply
+    assert (await wire.receive()).value[:2] == [fits, fits]
+    assert loud.metric("malformed_frames_total") == before + 2
     await wire.close()
 
 

@@ -47,6 +47,7 @@ DIFFERENT = {
     "bad frame: too few elements / keys",
     "bad frame: missing payload",
     "bad binary: kind 1; truncated",
+    "leave with a null join_ref after a join that had one",
     "ping non-map payloads to a joined channel",
     (
         "POST /publish with a payload that is not a map (this subscriber present),"
@@ -358,7 +359,7 @@ def test_every_case_is_replayed_excluded_or_different() -> None:
     kinds = [kind(case) for case in CASES]
 
     assert named <= sections
-    assert kinds.count("replayed") >= 57, kinds.count("replayed")
+    assert kinds.count("replayed") >= 55, kinds.count("replayed")
     assert kinds.count("excluded") == 6
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import io
 import json
 import time
@@ -253,6 +254,7 @@ async def test_who_has_no_session_is_told_before_the_body_comes(
     answer = await reader.readuntil(b"}")
     assert answer.endswith(b'{"status":410}')
     writer.close()
+    await writer.wait_closed()
 
 
 async def test_a_body_that_is_no_text_is_refused(start_gateway: StartGateway) -> None:
@@ -264,6 +266,58 @@ async def test_a_body_that_is_no_text_is_refused(start_gateway: StartGateway) ->
         )
         assert status == 400
         assert await client.poll() in (200, 204)
+
+
+async def test_encoded_bodies_are_not_taken(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    async with PollClient(gateway, token("42")) as client:
+        await client.join(ROOM)
+        for encoding in ("gzip", "deflate", "br", "identity"):
+            status, _, _ = await client.request(
+                "POST",
+                data=gzip.compress(b"\n" * 1_000_000),
+                headers={"Content-Type": NDJSON, "Content-Encoding": encoding},
+            )
+            assert status == 415
+        assert await client.push("phoenix", "heartbeat") == "2"
+
+
+async def test_batches_that_wait_for_one_session_are_bounded(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    async with PollClient(gateway, token("42")) as client:
+        await client.join(ROOM)
+        head = (
+            f"POST /socket/longpoll?vsn=2.0.0&token={client.ticket} HTTP/1.1\r\nHost: x\r\n"
+            "Expect: 100-continue\r\nContent-Length: 2000000\r\n\r\n"
+        )
+        writers = []
+        for _ in range(2):  # bodies that are on their way
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.public_port)
+            writer.write(head.encode())
+            assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+            writers.append(writer)
+
+        assert await client.post(b"\n" * 1_000_000) == 413
+        dropped = gateway.metric("messages_dropped_total", reason="longpoll_waiting")
+        assert dropped == 1
+        assert await client.push("phoenix", "heartbeat") == "2", "small ones have room"
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
+
+        async def taken() -> bool:
+            return await client.post(b"\n" * 1_000_000) == 200
+
+        await eventually(taken)
+
+
+async def test_a_batch_that_is_mostly_empty_lines_is_handled(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    async with PollClient(gateway, token("42")) as client:
+        await client.join(ROOM)
+        beat = b'[null,"h","phoenix","heartbeat",{}]'
+        assert await client.post(b"\n" * 500_000 + beat + b"\n" * 500_000) == 200
+        assert (await client.until("phx_reply", "h"))[2] == "phoenix"
 
 
 async def test_who_says_too_much_waits_and_what_is_left_is_counted(

@@ -10,8 +10,8 @@ import msgspec
 
 NDJSON: Final = "application/x-ndjson"
 
-MESSAGES_PER_PART: Final = 1024
-"""Messages handled at once, at most: a batch of the smallest has a million."""
+LINES_PER_PART: Final = 1024
+"""Lines looked at for one part of a batch, at most: one of the shortest, or of empty ones, has millions."""
 
 
 class BatchMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -25,12 +25,12 @@ class BatchMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     binary: bool = False
 
 
-def messages_in(body: bytes, content_type: str, longest: int) -> Iterator[BatchMessage]:
-    """The messages of a body, one after the other.
+def messages_in(body: bytes, content_type: str, longest: int) -> Iterator[BatchMessage | None]:
+    """What a client says, one after the other, and None for each empty line.
 
     A batch has one message a line, a binary push in base64; a body of any other type is one message.
-    Empty lines are passed over. What is malformed is returned too, to be refused like that of a WebSocket;
-    what is too long is cut to what is still too long.
+    What is neither is a message too, to be found malformed where all are; one
+    that is too long is cut to what is still too long.
 
     Args:
         longest: Bytes that a message may have.
@@ -42,23 +42,34 @@ def messages_in(body: bytes, content_type: str, longest: int) -> Iterator[BatchM
         body.decode()
     if content_type != NDJSON:
         return iter((BatchMessage(body[: longest + 1]),))
-    return (_message(line, longest + 1) for line in io.BytesIO(body) if not line.isspace())
+    return (_message(line, longest + 1) for line in io.BytesIO(body))
 
 
-def in_parts(messages: Iterable[BatchMessage], size: int) -> Iterator[Sequence[BatchMessage]]:
-    """A batch in parts of so many bytes at most, or of one message; of none, one that is empty."""
+def in_parts(
+    messages: Iterable[BatchMessage | None], size: int
+) -> Iterator[Sequence[BatchMessage]]:
+    """A batch in parts of so many bytes at most, or of one message.
+
+    Whoever takes them gives others a turn in between. Empty lines are passed over, and take turns all the
+    same: a part may be empty.
+    """
     part: list[BatchMessage] = []
-    room = size
+    room, lines = size, 0
     for message in messages:
-        if part and (len(message.data) > room or len(part) == MESSAGES_PER_PART):
+        length = 0 if message is None else len(message.data)
+        if lines == LINES_PER_PART or (part and length > room):
             yield part
-            part, room = [], size
-        part.append(message)
-        room -= len(message.data)
+            part, room, lines = [], size, 0
+        lines += 1
+        room -= length
+        if message is not None:
+            part.append(message)
     yield part
 
 
-def _message(line: bytes, most: int) -> BatchMessage:
+def _message(line: bytes, most: int) -> BatchMessage | None:
+    if line.isspace():
+        return None
     text = line.removesuffix(b"\n")
     if text[:1] not in (b"[", b"{"):
         try:

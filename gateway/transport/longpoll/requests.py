@@ -26,15 +26,16 @@ from gateway.transport.longpoll.sessions import (
     PollSessions,
 )
 from gateway.transport.longpoll.ticket import Ticket
+from gateway.transport.longpoll.waiting import Waiting
 
-PATH: Final = "/socket/longpoll"
+PATHS: Final = tuple(
+    f"/socket{slashes}longpoll{end}" for slashes in ("/", "//") for end in ("", "/")
+)
+"""As clients write it: some put a slash at the end of it, or of the socket's URL before they add the rest."""
 TICKET_HEADER: Final = "X-Phoenix-LongPoll-Token"
 """Where phoenix.js 1.9 shows its ticket; before, it is the last ``token`` of the query."""
 
 FORBIDDEN: Final = 403
-
-MAX_BODY_BYTES: Final = 2 * 1024 * 1024
-"""A batch of messages, at most."""
 
 _CORS: Final[dict[str, str]] = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}
 _HEADERS: Final[dict[str, str]] = {
@@ -59,9 +60,11 @@ class LongPollTransport:
         self._router = router
         self._handshake = handshake
         self._entrance = entrance
+        self._waiting = Waiting()
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.route("*", path, self.serve) for path in (PATH, f"{PATH}/")]
+        """The transport's routes."""
+        return [web.route("*", path, self.serve) for path in PATHS]
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -100,6 +103,16 @@ class LongPollTransport:
         """Messages of a client; their answers come with its next poll."""
         if ticket is None or not self._router.knows(ticket):
             return _status(GONE)  # who has no session costs no memory
+        if hdrs.CONTENT_ENCODING in request.headers:
+            return web.Response(status=415, headers=_CORS)  # 2 KB of gzip may be 2 MiB of work
+        with self._waiting.one_more(ticket.secret, request.content_length) as room:
+            if not room:
+                self._sessions.too_much_waits()
+                return _status(TOO_LARGE)
+            return await self._handle(request, ticket)
+
+    async def _handle(self, request: web.Request, ticket: Ticket) -> web.Response:
+        """Read a batch and have it handled."""
         now = asyncio.get_running_loop().time
         until = now() + WINDOW_SECONDS
         try:
@@ -112,14 +125,15 @@ class LongPollTransport:
             return _status(TOO_LARGE)
         except (web.RequestPayloadError, ConnectionError, UnicodeDecodeError):
             return web.Response(status=400, headers=_CORS)
-        parts = in_parts(messages, self._router.part_bytes)
         status = OK
-        for part in parts:
-            status = (await self._router.push(ticket, part, until - now())).status
-            if status != OK:
-                break
-        if status == TIMEOUT:
-            self._sessions.out_of_time(sum(map(len, parts)))
+        for number, part in enumerate(in_parts(messages, self._router.part_bytes)):
+            if status == TIMEOUT:
+                self._sessions.out_of_time(len(part))
+            elif part or number == 0:
+                status = (await self._router.push(ticket, part, until - now())).status
+                if status not in (OK, TIMEOUT):
+                    break
+            await asyncio.sleep(0)
         return _status(status)
 
 
@@ -150,7 +164,7 @@ def _elsewhere(status: int, headers: Mapping[str, str]) -> web.Response:
 
 def _preflight(request: web.Request) -> web.Response:
     """What a browser asks before it sends a page's request to another host (Fetch standard, CORS)."""
-    wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
+    wanted = ", ".join(request.headers.getall(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, ()))
     headers = {
         hdrs.ACCESS_CONTROL_ALLOW_HEADERS: wanted if wanted.isascii() else "",
         hdrs.ACCESS_CONTROL_ALLOW_METHODS: "get, post, options",

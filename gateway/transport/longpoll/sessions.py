@@ -215,6 +215,10 @@ class PollSessions:
         """So many messages of a client were not handled, as those before them took too long."""
         self._services.metrics.messages_dropped.labels("longpoll_timeout").inc(messages)
 
+    def too_much_waits(self) -> None:
+        """A batch of a client was not read, as those before it take up the room."""
+        self._services.metrics.messages_dropped.labels("longpoll_waiting").inc()
+
     async def handle(self, command: Poll | Push) -> Polled:
         """Do what a client asks for, whichever replica it asked."""
         session = self._sessions.get(command.secret)

@@ -167,6 +167,32 @@ async def test_unreadable_body_is_400(gateway: Gateway, body: bytes) -> None:
     assert answer.json["detail"]
 
 
+@pytest.mark.parametrize(
+    "payload",
+    [
+        rb'{"a":"cut \ud83d"}',
+        rb'{"a":"\uD83D", "b": "and so much more after it"}',
+        rb'{"a":"\udc00"}',
+        rb'{"a":"\ud83d\ud83d\ude00 and more"}',
+    ],
+)
+@pytest.mark.parametrize("path", [PUBLISH, BATCH])
+async def test_half_a_surrogate_pair_is_called_that(
+    gateway: Gateway, path: str, payload: bytes
+) -> None:
+    message = b'{"topic": "room:1", "event": "e", "payload": %b}' % payload
+    body = message if path == PUBLISH else b'{"messages": [%b]}' % message
+    for each in (body, body.replace(b" ", b"")):
+        answer = await gateway.post(path, each)
+        assert answer.status == 400
+        assert answer.json["detail"].startswith("Half of a surrogate pair before byte ")
+
+
+@pytest.mark.parametrize("body", [b'{"topic": "\\ud83d\\ude00', b'{"topic": "\\ud83d\\ude'])
+async def test_a_body_that_is_cut_off_is_called_that(gateway: Gateway, body: bytes) -> None:
+    assert (await gateway.post(PUBLISH, body)).json["detail"] == "Input data was truncated."
+
+
 @pytest.mark.parametrize(("body", "fields"), INVALID.values(), ids=INVALID.keys())
 async def test_wrong_shape_is_422_and_names_the_field(
     gateway: Gateway, body: bytes, fields: list[str]

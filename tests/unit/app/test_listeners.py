@@ -34,7 +34,8 @@ BAD = {
 class Listener:
     """A listener of an application with one page."""
 
-    def __init__(self, bad_request: BadRequest) -> None:
+    def __init__(self, bad_request: BadRequest, *, public: bool = True) -> None:
+        self._public = public
         self._bad_request = bad_request
 
     async def start(self) -> HttpListener:
@@ -46,7 +47,7 @@ class Listener:
         return await listen(
             app,
             f"127.0.0.1:{self._port}",
-            public=True,
+            public=self._public,
             max_header_bytes=MOST,
             bad_request=self._bad_request,
         )
@@ -128,7 +129,7 @@ async def test_headers_up_to_the_bound_are_taken(public: Listener, metrics: Metr
 
 
 async def test_on_the_internal_port_it_is_a_problem_document() -> None:
-    listener = Listener(api.bad_request)
+    listener = Listener(api.bad_request, public=False)
     running = await listener.start()
     head, body = await listener.ask(BAD["no HTTP"])
     await running.close()
@@ -140,7 +141,7 @@ async def test_on_the_internal_port_it_is_a_problem_document() -> None:
 
 @pytest.mark.parametrize("encoding", [b"br", b"zstd"])
 async def test_a_body_that_aiohttp_cannot_decompress_is_415(encoding: bytes) -> None:
-    listener = Listener(api.bad_request)
+    listener = Listener(api.bad_request, public=False)
     running = await listener.start()
     head, body = await listener.ask(
         b"POST /%b\r\nContent-Encoding: %b\r\nContent-Length: 3\r\n\r\nabc"

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocol.messages import Message, Outgoing, Undecodable, close_message, ok_reply
+from gateway.protocol.messages import (
+    Message,
+    Outgoing,
+    Undecodable,
+    close_message,
+    error_reply,
+    ok_reply,
+)
+from gateway.protocol.reasons import Reason
 from gateway.protocol.serializer import Serializer
 from gateway.protocol.v1 import V1
 from gateway.protocol.v2 import V2
@@ -25,6 +33,11 @@ JSON_VALUES = st.recursive(
     max_leaves=10,
 )
 NAMES = st.text(max_size=60)
+
+
+def short_as_ref(value: object) -> bool:
+    """Whether a JSON value may be a ref."""
+    return len(json.dumps(value, ensure_ascii=False).encode(errors="replace")) <= 255
 
 
 def v1_text(topic: Any, event: Any, payload: Any, ref: Any, **more: Any) -> str:
@@ -178,6 +191,76 @@ def test_a_topic_that_is_no_string_is_unmatched_and_not_malformed(
     )
 
 
+LONE = [
+    r"\ud83d",
+    r"\uD83D",
+    r"\udc00",
+    r"a\ud83db",
+    r"\ud83d\ud83d\ude00",
+    r"\\\ud83d",
+    r"\ud83d\\udc00",
+]
+"""Inside of JSON strings that have half of a UTF-16 pair, as ``JSON.stringify`` writes it."""
+
+
+@pytest.mark.parametrize("lone", LONE)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ('"7"', '"t"', '"e"', '{{"a":["{}"]}}'),
+        ('"7"', '"t"', '"e"', '{{"{}":1}}'),
+        ('"7"', '"t"', '"{}"', "{{}}"),
+        ('"7"', '"t{}"', '"phx_join"', "{{}}"),
+        ('"{}"', '"t"', '"e"', "{{}}"),
+        ('"7"', "5", "5", '"{}"'),
+    ],
+    ids=["payload", "key", "event", "topic", "ref", "and more is wrong"],
+)
+def test_lone_surrogates_are_malformed_and_answered_with_ref_and_topic_as_sent(
+    fields: tuple[str, ...], lone: str
+) -> None:
+    ref, topic, event, payload = (field.format(lone) for field in fields)
+    v1 = f'{{"topic":{topic},"event":{event},"payload":{payload},"ref":{ref}}}'
+    texts: list[tuple[Serializer, str]] = [
+        (V2(), f'["1",{ref},{topic},{event},{payload}]'),
+        (V2(), f'["{lone}",{ref},{topic},{event},{payload}]'),
+        (V1(), v1),
+    ]
+    for serializer, text in texts:
+        json.loads(text)  # the grammar allows it
+        with pytest.raises(Undecodable) as caught:
+            serializer.decode(text)
+        assert caught.value.malformed
+        assert caught.value.reply == error_reply(
+            b"null", ref.encode(), topic.encode(), Reason.MALFORMED
+        )
+
+
+@pytest.mark.parametrize("text", [r"\ud83d\ude00", r"\\ud83d", r"\\\\udc00", r"\u0000ud83d"])
+def test_what_only_looks_like_a_lone_surrogate_is_none(text: str) -> None:
+    message = V2().decode(f'["1","2","t","e",{{"a":"{text}"}}]')
+
+    assert message.payload == f'{{"a":"{text}"}}'.encode()
+
+
+@given(
+    st.lists(st.sampled_from(["\\", "u", "ud83d", "\\ud83d", "\\ude00", "u0000", "d", '"', " "]))
+)
+def test_any_json_with_surrogates_is_answered(pieces: list[str]) -> None:
+    text = f'["1","2","t","e","{"".join(pieces)}"]'
+    try:
+        elements = json.loads(text)
+    except ValueError:
+        return
+    if len(elements) < 5:
+        return
+    try:
+        ref = V2().decode(text).ref
+    except Undecodable as problem:
+        ref = b"" if problem.reply is None else problem.reply.ref
+    assert ref == b'"2"'
+
+
 @pytest.mark.parametrize("missing", ["topic", "event", "payload"])
 def test_v1_needs_its_four_keys(missing: str) -> None:
     fields = {"topic": "t", "event": "e", "payload": {}, "ref": "7"}
@@ -196,7 +279,60 @@ def test_255_bytes_of_topic_and_event_are_enough() -> None:
     assert V2().decode(json.dumps([None, "1", name, name, {}])).topic == name
 
 
-@given(NAMES, NAMES, JSON_VALUES, JSON_VALUES)
+@pytest.mark.parametrize(
+    ("join_ref", "ref"),
+    [
+        ("j" * 254, "7"),
+        ("7", "j" * 254),
+        ("j" * 65_000, "j" * 65_000),
+        ("é" * 127, "7"),
+        ([1] * 200, "7"),
+    ],
+    ids=["join_ref", "ref", "both", "bytes count", "no string"],
+)
+@pytest.mark.parametrize("topic", ["room:1", 5])
+def test_refs_above_255_bytes_are_malformed_and_not_echoed(
+    join_ref: object, ref: str, topic: object
+) -> None:
+    texts: list[tuple[Serializer, str]] = [
+        (V2(), json.dumps([join_ref, ref, topic, "phx_join", {}], ensure_ascii=False)),
+        (V1(), v1_text(topic, "phx_join", {}, ref, join_ref=join_ref)),
+    ]
+    for serializer, text in texts:
+        with pytest.raises(Undecodable) as caught:
+            serializer.decode(text)
+        if topic == 5 and ref == "7":
+            assert not caught.value.malformed, "unmatched, whatever its join_ref"
+            continue
+        assert caught.value.malformed
+        assert caught.value.reply == error_reply(
+            b"null",
+            b'"7"' if ref == "7" else b"null",
+            json.dumps(topic).encode(),
+            Reason.MALFORMED,
+        )
+
+
+def test_255_bytes_of_ref_and_join_ref_are_enough() -> None:
+    ref = "j" * 253
+
+    assert V2().decode(json.dumps([ref, ref, "t", "e", {}])).ref == json.dumps(ref).encode()
+    assert V1().decode(v1_text("t", "e", {}, ref, join_ref=ref)).ref == json.dumps(ref).encode()
+
+
+def test_refs_of_binary_frames_are_as_long_as_those_of_text() -> None:
+    longest = bytes((0, 253, 253, 1, 1)) + b"j" * 506 + b"te"
+    assert V2().decode_binary(longest).ref == b'"%b"' % (b"j" * 253)
+    for data, echo in (
+        (bytes((0, 254, 1, 1, 1)) + b"j" * 254 + b"7te", b'"7"'),
+        (bytes((0, 1, 100, 1, 1)) + b"j" + b"\0" * 100 + b"te", b"null"),
+    ):
+        with pytest.raises(Undecodable) as caught:
+            V2().decode_binary(data)
+        assert caught.value.reply == error_reply(b"null", echo, b'"t"', Reason.MALFORMED)
+
+
+@given(NAMES, NAMES, JSON_VALUES.filter(short_as_ref), JSON_VALUES)
 def test_any_v2_message_survives(topic: str, event: str, ref: object, payload: object) -> None:
     text = json.dumps([ref, ref, topic, event, payload], ensure_ascii=False)
     try:

@@ -204,7 +204,14 @@ def test_leave_is_answered_then_closed_and_hears_nothing_in_between(joined: Clie
     assert joined.take() == [ok("1", "3")]
 
 
-@pytest.mark.parametrize("join_ref", ["99", None, 1])
+def test_a_leave_without_a_join_ref_is_of_the_channel_there_is(joined: Client) -> None:
+    joined.receive(None, "2", ROOM, "phx_leave", {})
+
+    assert joined.take() == [ok("1", "2"), closed("1")]
+    assert joined.socket.topics == []
+
+
+@pytest.mark.parametrize("join_ref", ["99", "", 1, 0, False])
 def test_a_leave_with_another_join_ref_is_ignored(joined: Client, join_ref: object) -> None:
     joined.receive(join_ref, "2", ROOM, "phx_leave", {})
 
@@ -519,11 +526,13 @@ def test_what_waits_for_all_joins_of_a_socket_is_bounded() -> None:
 def test_refs_count_too_among_what_waits() -> None:
     client = Client(immediate=False)
     client.receive("1", "1", ROOM, "phx_join", {})
+    refs, payload = len('"1"') + 252, len('{"x": ""}')
     for ref in "2345":
-        client.receive("1", ref * (MAX_HELD_BYTES // 4 - 10), ROOM, "shout", {})
+        text = "x" * (MAX_HELD_BYTES // 4 - refs - payload)
+        client.receive("1", ref * 250, ROOM, "shout", {"x": text})
     assert client.take() == []
 
-    client.receive("1", "6", ROOM, "shout", {"x": "x" * 60})
+    client.receive("1", "6", ROOM, "shout", {"x": "x" * 200})
 
     assert client.take() == [error("1", "6", "rate limited")]
 

@@ -11,7 +11,7 @@ from aiohttp.test_utils import make_mocked_request
 from gateway.auth.claims import Claims
 from gateway.device import UNKNOWN, Device
 from gateway.errors import TokenError
-from gateway.transport.handshake import Handshake, Refused
+from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.websocket import WEBSOCKET_ENCODINGS
@@ -36,9 +36,18 @@ def check(**query: str) -> Device:
     Raises:
         Refused: As the handshake does.
     """
+    return accepted({"vsn": "2.0.0"} | query).device
+
+
+def accepted(query: dict[str, str] | list[tuple[str, str]]) -> Accepted:
+    """What becomes of a request with this query.
+
+    Raises:
+        Refused: As the handshake does.
+    """
     request = make_mocked_request(
         "GET",
-        f"/socket/websocket?{urlencode({'vsn': '2.0.0'} | query)}",
+        f"/socket/websocket?{urlencode(query)}",
         headers={"Sec-WebSocket-Version": "13"},
     )
     admission: Any = Admission()
@@ -50,7 +59,7 @@ def check(**query: str) -> Device:
         websocket=WEBSOCKET_ENCODINGS,
         longpoll=LONGPOLL_ENCODINGS,
     )
-    return asyncio.run(handshake.websocket(request, "s1")).device
+    return asyncio.run(handshake.websocket(request, "s1"))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +81,28 @@ def check(**query: str) -> Device:
 )
 def test_the_device(query: dict[str, str], device: Device) -> None:
     assert check(**query) == device
+
+
+def test_of_a_parameter_given_twice_the_last_counts() -> None:
+    twice = [("vsn", "1.0.0"), ("token", "bad"), ("device_id", "x" * 129)]
+    it = accepted([*twice, ("vsn", "2.0.0"), ("token", "42"), ("device_id", "d")])
+
+    assert it.encoding.version == "2.0.0"
+    assert it.claims is not None
+    assert (it.claims.user, it.device) == ("42", Device("d"))
+    with pytest.raises(Refused, match="vsn"):
+        accepted([("vsn", "2.0.0"), ("vsn", "9")])
+
+
+@pytest.mark.parametrize("vsn", ["2.0.0+build", "2.0.7+a.b-c.1", "1.0.0+0"])
+def test_a_build_makes_no_difference_to_the_version(vsn: str) -> None:
+    assert accepted({"vsn": vsn}).encoding.version == f"{vsn[0]}.0.0"
+
+
+@pytest.mark.parametrize("vsn", ["2.0.0+", "2.0.0+a..b", "2.0.0 build", "2.0.0-rc", "2.0.0+é"])
+def test_what_is_no_version_is_refused(vsn: str) -> None:
+    with pytest.raises(Refused, match="vsn"):
+        accepted({"vsn": vsn})
 
 
 @pytest.mark.parametrize("name", ["device_id", "device_name", "device_type"])

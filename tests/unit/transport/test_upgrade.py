@@ -211,6 +211,19 @@ def test_aiohttp_keeps_nothing_of_an_open_socket(perform: Callable[[Play], None]
     perform(play)
 
 
+@pytest.mark.parametrize("path", [b"/socket/websocket/", b"/socket//websocket"])
+def test_slashes_make_no_difference(perform: Callable[[Play], None], path: bytes) -> None:
+    async def play(server: Server, connect: Any) -> None:
+        client = await connect()
+        client.writer.write(HANDSHAKE.replace(b"/socket/websocket", path))
+        assert b" 101 " in await client.switched()
+        server.connections[0].transport.abort()  # type: ignore[attr-defined]
+        await eventually(lambda: server.replica.removed == server.connections)
+        client.writer.close()
+
+    perform(play)
+
+
 def test_a_server_that_stops_neither_waits_for_open_sockets_nor_cuts_them(
     perform: Callable[[Play], None],
 ) -> None:

@@ -1,13 +1,14 @@
 """What a long-poll client says, in bodies of all kinds."""
 
 import base64
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.transport.longpoll.batch import (
-    MESSAGES_PER_PART,
+    LINES_PER_PART,
     NDJSON,
     BatchMessage,
     in_parts,
@@ -31,7 +32,7 @@ from gateway.transport.longpoll.batch import (
     ],
 )
 def test_a_batch_has_one_message_a_line(body: bytes, messages: list[BatchMessage]) -> None:
-    assert list(messages_in(body, NDJSON, 1000)) == messages
+    assert [said for said in messages_in(body, NDJSON, 1000) if said is not None] == messages
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "", "x/y"])
@@ -49,14 +50,38 @@ def test_what_is_no_text_is_refused_as_a_whole(content_type: str) -> None:
 @pytest.mark.parametrize("body", [b"[" * 2000, b"[" * 1001, base64.b64encode(b"x" * 2000)])
 def test_what_is_too_long_is_still_too_long_and_no_longer(body: bytes, content_type: str) -> None:
     [said] = messages_in(body, content_type, 1000)
+    assert said is not None
     assert len(said.data) == 1001
 
 
 def test_parts_have_so_many_messages_at_most() -> None:
-    messages = [BatchMessage(b"[")] * (2 * MESSAGES_PER_PART + 1)
+    messages = [BatchMessage(b"[")] * (2 * LINES_PER_PART + 1)
     sizes = [len(part) for part in in_parts(messages, 10**9)]
-    assert sizes == [MESSAGES_PER_PART, MESSAGES_PER_PART, 1]
+    assert sizes == [LINES_PER_PART, LINES_PER_PART, 1]
     assert [len(part) for part in in_parts([], 10**9)] == [0]
+
+
+@pytest.mark.parametrize("blank", [b"\n", b" \t\r\n"])
+def test_empty_lines_take_turns_and_are_nothing(blank: bytes) -> None:
+    body = blank * (10 * LINES_PER_PART) + b'["1"]\n' + blank * (10 * LINES_PER_PART)
+    looked_at = 0
+
+    def counted() -> Iterator[BatchMessage | None]:
+        nonlocal looked_at
+        for said in messages_in(body, NDJSON, 1000):
+            looked_at += 1
+            yield said
+
+    seen = 0
+    turns: list[int] = []
+    found: list[BatchMessage] = []
+    for part in in_parts(counted(), 10**9):
+        turns.append(looked_at - seen)
+        seen = looked_at
+        found += part
+    assert found == [BatchMessage(b'["1"]')]
+    assert sum(turns) == 20 * LINES_PER_PART + 1
+    assert max(turns) <= LINES_PER_PART + 1
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 12))
