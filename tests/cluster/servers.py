@@ -46,7 +46,7 @@ async def have_lead(servers: NatsCluster, number: int, stream: str = HISTORY) ->
     async def leads() -> bool:
         if await leader(servers, stream) == number:
             return True
-        await ask(servers, "LEADER.STEPDOWN", stream, {"position": {"preferred": f"n{number}"}})
+        await ask(servers, "LEADER.STEPDOWN", stream, {"placement": {"preferred": f"n{number}"}})
         return False
 
     await eventually(leads, 60, f"n{number} leads {stream}")
