@@ -224,6 +224,21 @@ def test_slashes_make_no_difference(perform: Callable[[Play], None], path: bytes
     perform(play)
 
 
+def test_a_client_that_would_take_another_protocol_too(perform: Callable[[Play], None]) -> None:
+    """To aiohttp such a request is none to switch."""
+
+    async def play(server: Server, connect: Any) -> None:
+        client = await connect()
+        client.writer.write(HANDSHAKE.replace(b"websocket\r\n", b"websocket, h2c\r\n", 1))
+        await client.switched()
+        client.writer.write(client_frame(TEXT, b"a") + client_frame(PING))
+        await client.says(frame(PONG, b""))
+        assert server.connections[0].messages == ["a"]
+        client.writer.close()
+
+    perform(play)
+
+
 def test_a_server_that_stops_neither_waits_for_open_sockets_nor_cuts_them(
     perform: Callable[[Play], None],
 ) -> None:
