@@ -14,6 +14,7 @@ from gateway.errors import TokenError
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS
 from gateway.transport.origin import OriginPolicy
+from gateway.transport.peer import PeerAddress
 from gateway.transport.websocket import WEBSOCKET_ENCODINGS
 
 OF_TOKEN = Device("t", "Token's", "tv")
@@ -56,6 +57,7 @@ def accepted(query: dict[str, str] | list[tuple[str, str]]) -> Accepted:
         admission,
         OriginPolicy(()),
         callbacks,
+        PeerAddress(()),
         websocket=WEBSOCKET_ENCODINGS,
         longpoll=LONGPOLL_ENCODINGS,
     )
@@ -150,6 +152,7 @@ def test_the_token_of_a_client_that_polls(
         admission,
         OriginPolicy(()),
         callbacks,
+        PeerAddress(()),
         websocket=WEBSOCKET_ENCODINGS,
         longpoll=LONGPOLL_ENCODINGS,
     )
