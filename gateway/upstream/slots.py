@@ -1,8 +1,8 @@
 """Shares what may be under way, and what may wait for that, among clients.
 
-Nobody may have more than is free for the next to come: the dynamic threshold of Choudhury and Hahne for
-shared buffers (IEEE/ACM Transactions on Networking 6, 1998). One alone gets half, two a third each, and
-however many share, there is room at once for who comes new, until there are as many as slots.
+Nobody may have more than a quarter of what is free: the dynamic threshold of Choudhury and Hahne for shared
+buffers (IEEE/ACM Transactions on Networking 6, 1998). One alone gets a fifth of all, twenty get five sixths
+together, and for who comes new there is room at once.
 """
 
 import asyncio
@@ -11,6 +11,9 @@ from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 from gateway.errors import UpstreamUnavailable
+
+SHARE: Final = 4
+"""A client may have one in so many of what is free."""
 
 WAITING_PER_SLOT: Final = 10
 """Callbacks that may wait for each that is under way; more would only wait until their time is over."""
@@ -29,7 +32,7 @@ class FairShare(Generic[T]):
         places: To wait in.
 
     Attributes:
-        free: Slots that nobody has. All who wait have at least as many.
+        free: Slots that nobody has. All who wait have their share of it, or more.
     """
 
     def __init__(self, slots: int, places: int) -> None:
@@ -44,7 +47,7 @@ class FairShare(Generic[T]):
     def take(self, client: str) -> bool:
         """Take a slot; False if the client has to wait."""
         taken = self._taken.get(client, 0)
-        if taken >= self.free:
+        if SHARE * taken >= self.free:
             return False
         self._taken[client] = taken + 1
         self.free -= 1
@@ -53,7 +56,7 @@ class FairShare(Generic[T]):
     def wait(self, client: str, waiter: T) -> bool:
         """Wait for a slot after :meth:`take` was refused; False if too much waits already."""
         waiters = self._waiting.get(client)
-        if (0 if waiters is None else len(waiters)) >= self._places:
+        if SHARE * (0 if waiters is None else len(waiters)) >= self._places:
             return False
         self._places -= 1
         if waiters is None:
@@ -86,7 +89,7 @@ class FairShare(Generic[T]):
         if waits:
             self._line_up(client)
         fewest = min(self._lines)
-        if fewest >= self.free:
+        if SHARE * fewest >= self.free:
             return None
         heir = next(iter(self._lines[fewest]))
         waiter = next(iter(self._waiting[heir]))

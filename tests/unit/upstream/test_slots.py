@@ -1,4 +1,4 @@
-"""Slots are shared: nobody has more than is free for the next, and who has the fewest is next."""
+"""Slots are shared: nobody has more than a part of what is free, and who has the fewest is next."""
 
 import asyncio
 from collections import Counter
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import UpstreamUnavailable
-from gateway.upstream.slots import WAITING_PER_SLOT, FairShare, Slots
+from gateway.upstream.slots import SHARE, WAITING_PER_SLOT, FairShare, Slots
 
 
 def taken(share: FairShare[int], client: str) -> int:
@@ -17,26 +17,33 @@ def taken(share: FairShare[int], client: str) -> int:
     return next(n for n in count() if not share.take(client))
 
 
-@pytest.mark.parametrize(("slots", "alone"), [(1, 1), (2, 1), (3, 2), (100, 50)])
-def test_one_client_alone_gets_half(slots: int, alone: int) -> None:
+@pytest.mark.parametrize(("slots", "alone"), [(1, 1), (2, 1), (6, 2), (100, 20)])
+def test_one_client_alone_gets_a_fifth(slots: int, alone: int) -> None:
     assert taken(FairShare(slots, 0), "ann") == alone
 
 
-def test_each_further_one_gets_an_equal_share_and_leaves_one() -> None:
+def test_many_at_once_get_equal_shares_and_leave_some() -> None:
     share: FairShare[int] = FairShare(100, 0)
     for _ in range(100):
         for number in range(20):
             share.take(f"abuser {number}")
 
-    assert taken(FairShare(100, 0), "ann") == 50
-    assert share.free == 4
-    assert share.take("ann")
+    assert share.free == 16
+    assert taken(share, "ann") == 4
 
 
-def test_who_waits_may_hold_half_of_the_places() -> None:
+def test_many_one_after_another_leave_one_too() -> None:
+    share: FairShare[int] = FairShare(100, 0)
+    got = [taken(share, f"abuser {number}") for number in range(16)]
+
+    assert got[:3] == [20, 16, 13]
+    assert share.free == 1
+
+
+def test_places_to_wait_are_shared_alike() -> None:
     share: FairShare[int] = FairShare(1, 10)
     share.take("ann")
-    assert [share.wait("ann", n) for n in range(6)] == [True] * 5 + [False]
+    assert [share.wait("ann", n) for n in range(3)] == [True, True, False]
 
     assert share.wait("bob", 10)
     assert share.leave("ann", 0)
@@ -44,9 +51,9 @@ def test_who_waits_may_hold_half_of_the_places() -> None:
 
 
 def test_who_has_the_fewest_is_next_and_among_equals_who_waits_for_the_longest() -> None:
-    share: FairShare[str] = FairShare(4, 100)
+    share: FairShare[str] = FairShare(9, 100)
     held = ["ann", "ann", "bob", "cyd"]
-    assert [share.take(each) for each in held] == [True] * 4
+    assert [share.take(each) for each in [*held, *"12345"]] == [True] * 9
     for name in ("ann 1", "ann 2", "bob 1", "cyd 1", "dan 1", "dan 2"):
         assert share.wait(name[:3], name)
     turns = []
@@ -89,13 +96,13 @@ def test_shares_are_fair_whatever_comes(
             number = next(numbers)
             free = slots - has.total()
             if share.take(client):
-                assert has[client] < free
+                assert SHARE * has[client] < free
                 has[client] += 1
             elif share.wait(client, number):
                 waits.append((client, number))
             else:
                 mine = sum(each == client for each, _ in waits)
-                assert mine >= places - len(waits)
+                assert SHARE * mine >= places - len(waits)
         elif step == "leave" and waits:
             who, number = waits.pop(choice % len(waits))
             assert share.leave(who, number)
@@ -103,7 +110,7 @@ def test_shares_are_fair_whatever_comes(
         elif step == "end" and has[client]:
             end(client)
         assert share.free == slots - has.total()
-        assert all(has[each] >= share.free for each, _ in waits), "who waits has to"
+        assert all(SHARE * has[each] >= share.free for each, _ in waits), "who waits has to"
     while has.total():
         end(next(has.elements()))
 
@@ -142,8 +149,8 @@ async def test_who_gives_up_before_the_turn_comes_is_passed_over() -> None:
 async def test_who_would_wait_behind_too_many_of_her_own_is_sent_away() -> None:
     slots = Slots(1, lambda _: None)
     await slots.take("ann")
-    half = WAITING_PER_SLOT // 2
-    tasks = [asyncio.create_task(slots.take("ann")) for _ in range(half)]
+    most = WAITING_PER_SLOT // (SHARE + 1)
+    tasks = [asyncio.create_task(slots.take("ann")) for _ in range(most)]
     await asyncio.sleep(0)
     with pytest.raises(UpstreamUnavailable, match="busy"):
         await slots.take("ann")
