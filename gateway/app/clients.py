@@ -139,14 +139,16 @@ class ClientParts:
             close_revoked=self.connections.close_revoked,
         )
         origins = OriginPolicy(config.server.allowed_origins)
+        peers = PeerAddress(config.server.trusted_proxies)
         handshake = Handshake(
             admission,
             origins,
             self.callbacks,
+            peers,
             websocket=WEBSOCKET_ENCODINGS,
             longpoll=LONGPOLL_ENCODINGS,
         )
-        entrance = Entrance(self.connections, PeerAddress(config.server.trusted_proxies), metrics)
+        entrance = Entrance(self.connections, peers, metrics)
         websocket = WebSocketTransport(services, self.connections, handshake, entrance)
         sessions = PollSessions(services, self.connections)
         self.poll_router = PollRouter(sessions, cluster)

@@ -282,7 +282,9 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
     ] = 5
     max_in_flight: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=100_000)],
-        doc("Callbacks of one replica that are under way at a time; more wait."),
+        doc(
+            "Callbacks of one replica under way at a time, of one user a fifth at most; more wait."
+        ),
     ] = 100
     max_state_bytes: Annotated[
         Annotated[int, msgspec.Meta(ge=2, le=1_048_576)],

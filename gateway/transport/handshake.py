@@ -25,6 +25,7 @@ from gateway.errors import TokenError, UpstreamError, UpstreamRefused, UpstreamT
 from gateway.protocol.messages import NULL, Json, encode_json
 from gateway.sessions.client import Origin
 from gateway.transport.origin import OriginPolicy
+from gateway.transport.peer import PeerAddress
 
 SUBPROTOCOL: Final = "phoenix"
 BEARER_SUBPROTOCOL: Final = "base64url.bearer.phx."
@@ -96,6 +97,7 @@ class Handshake:
         admission: Admission,
         origins: OriginPolicy,
         callbacks: Callbacks,
+        peers: PeerAddress,
         *,
         websocket: Encodings,
         longpoll: Encodings,
@@ -103,6 +105,7 @@ class Handshake:
         self._admission = admission
         self._origins = origins
         self._callbacks = callbacks
+        self._peers = peers
         self._websocket = websocket
         self._longpoll = longpoll
 
@@ -169,7 +172,7 @@ class Handshake:
         """Ask the backend, if it wants to be asked."""
         if not self._callbacks.asks_connect:
             return accepted
-        origin = describe(request, accepted, "")
+        origin = describe(request, accepted, self._peers.of(request))
         params = _params(request, verified=accepted.claims is not None)
         try:
             answer = await self._callbacks.connect(session, accepted.claims, origin, params)

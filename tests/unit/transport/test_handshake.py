@@ -14,6 +14,7 @@ from gateway.errors import TokenError
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS
 from gateway.transport.origin import OriginPolicy
+from gateway.transport.peer import PeerAddress
 from gateway.transport.websocket import WEBSOCKET_ENCODINGS
 
 OF_TOKEN = Device("t", "Token's", "tv")
@@ -66,6 +67,7 @@ def accepted(
         admission,
         OriginPolicy(()),
         callbacks,
+        PeerAddress(()),
         websocket=WEBSOCKET_ENCODINGS,
         longpoll=LONGPOLL_ENCODINGS,
     )
@@ -160,6 +162,7 @@ def test_the_token_of_a_client_that_polls(
         admission,
         OriginPolicy(()),
         callbacks,
+        PeerAddress(()),
         websocket=WEBSOCKET_ENCODINGS,
         longpoll=LONGPOLL_ENCODINGS,
     )

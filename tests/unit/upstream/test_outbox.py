@@ -264,6 +264,22 @@ async def test_events_take_a_quarter_of_what_may_be_under_way(
         assert len(at.backend.tries) == 200
 
 
+async def test_one_user_has_no_more_waiting_than_there_is_room_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox_module, "MOST_WAITING", 100)
+    async with running() as at:
+        at.backend.gate.clear()
+        for _ in range(100):
+            at.outbox.tell(online("1"))
+        assert at.counts.waiting == 50
+        assert at.counts.dropped == {"full": 50}
+        at.outbox.tell(online("2"))
+        assert at.counts.waiting == 51
+        at.backend.gate.set()
+        await turns(lambda: at.counts.waiting == 0)
+
+
 async def test_the_newest_beyond_the_bound_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "MOST_WAITING", 100)
     async with running() as at:
