@@ -46,7 +46,10 @@ MADE_HERE: Final = "made by gateway"
 _NO_JETSTREAM: Final = frozenset({None, 10039, 10076})
 """Errors with status 503 that mean there is none: nobody answers, not for this account, not enabled."""
 
-_UPDATE: Final = "$js.api.stream.update."
+DENIED_SECONDS: Final = 60.0
+"""How long what the permissions deny is not tried again; they may change while the connection stands."""
+
+_UPDATE: Final = "$JS.API.STREAM.UPDATE."
 
 _log = structlog.get_logger(__name__)
 
@@ -69,19 +72,20 @@ class Buckets:
         self._writable: dict[str, KeyValue] = {}
         self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._refusals: dict[str, tuple[float, BusUnavailable]] = {}
-        self._denied: set[str] = set()
+        self._denied: dict[str, float] = {}  # until when, by bucket; all of them have no name
         self._fixed = False  # the permissions let nobody change a bucket
 
     def denied(self, subject: str) -> None:
         """The server's permissions deny a subject that was tried; no other answer comes to what was tried."""
-        first, second, *_ = *subject.lower().split("."), ""  # as in nats-py's errors
-        if subject.lower().startswith(_UPDATE):
+        if subject.startswith(_UPDATE):
             self._fixed = True  # keeping what there is does not need it
             return
-        if first == "$kv":
-            self._denied.add(second)
-        elif (first, second) == ("$js", "api") or second == "inbox":
-            self._denied.add("")
+        first, second, *_ = *subject.split("."), ""
+        until = time.monotonic() + DENIED_SECONDS
+        if first == "$KV":
+            self._denied[second] = until
+        elif (first, second) == ("$JS", "API"):
+            self._denied[""] = until
 
     async def put(self, bucket: str, key: str, value: bytes, keep_seconds: float) -> None:
         with self._sparing(bucket):
@@ -250,7 +254,8 @@ class Buckets:
             raise BusUnavailable(str(problem) or type(problem).__name__) from problem
 
     def _allow(self, bucket: str) -> None:
-        if not self._denied.isdisjoint({"", bucket.lower()}):
+        until = max(self._denied.get("", 0.0), self._denied.get(bucket, 0.0))
+        if time.monotonic() < until:
             raise NothingKept("the permissions for JetStream are missing")
 
 

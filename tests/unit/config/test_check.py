@@ -83,6 +83,9 @@ def test_a_listen_address_may_be(value: str) -> None:
         "nats://a:4222,memory://",
         "http://u:hunter2@a, nats://b",
         "nats://u:hunter2,x@h:99999",
+        "nats://u:hunter2/x@h",
+        "nats://hunter2?x@h",
+        "nats://hunter2#x@h",
         "nats://u:hun@hunter2@h:x",
     ],
 )
@@ -92,7 +95,13 @@ def test_a_bad_bus_url_is_refused_without_its_password(value: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["memory://", "nats://h", "nats://u:hunter2@a:4222, tls://b:4222", "nats://token@[::1]:4222"],
+    [
+        "memory://",
+        "nats://h",
+        "nats://u:hunter2@a:4222, tls://b:4222",
+        "nats://token@[::1]:4222",
+        "nats://to%2Fken@h/",
+    ],
 )
 def test_a_bus_url_may_be(value: str) -> None:
     assert load(f'[bus]\nurl = "{value}"').bus.url == value
