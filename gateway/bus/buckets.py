@@ -19,6 +19,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, BucketNotFoundError, NotFoundError, ServiceUnavailableError
 from nats.js.kv import KV_MARKER_REASON, KV_OP, KeyValue
 
+from gateway.bus.refusals import Refusals, kind_of_code
 from gateway.errors import BusUnavailable, NothingKept
 from gateway.log import background_error
 
@@ -46,7 +47,7 @@ MADE_HERE: Final = "made by gateway"
 _NO_JETSTREAM: Final = frozenset({None, 10039, 10076})
 """Errors with status 503 that mean there is none: nobody answers, not for this account, not enabled."""
 
-DENIED_SECONDS: Final = 60.0
+DENIED_SECONDS: Final = 300.0
 """How long what the permissions deny is not tried again; they may change while the connection stands."""
 
 _UPDATE: Final = "$JS.API.STREAM.UPDATE."
@@ -62,10 +63,12 @@ class Buckets:
 
     Args:
         copies: Servers that shall keep each bucket.
+        refusals: Told what JetStream refuses.
     """
 
-    def __init__(self, client: Client, copies: int) -> None:
+    def __init__(self, client: Client, copies: int, refusals: Refusals) -> None:
         self._client = client
+        self._refused = refusals.note
         self._copies = copies
         self._thin: set[str] = set()  # have too few
         self._widening: asyncio.Task[None] | None = None
@@ -251,6 +254,10 @@ class Buckets:
             self._allow(bucket)
             if isinstance(problem, ServiceUnavailableError) and problem.err_code in _NO_JETSTREAM:
                 raise NothingKept("no JetStream") from problem
+            if isinstance(problem, APIError):
+                self._refused(
+                    kind_of_code(problem.err_code or 0), f"{bucket}: {problem.description}"
+                )
             raise BusUnavailable(str(problem) or type(problem).__name__) from problem
 
     def _allow(self, bucket: str) -> None:

@@ -107,7 +107,7 @@ class NatsLink:
         self.denied = DeniedSubjects(time.monotonic)
         self.refusal = ""
         self.confirmations = Confirmations(self.client)
-        self.buckets = Buckets(self.client, copies)
+        self.buckets = Buckets(self.client, copies, refusals)
         self.up = False
         self.lost = asyncio.Event()
         self.reason = ""

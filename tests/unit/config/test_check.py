@@ -209,6 +209,18 @@ def test_a_value_out_of_range_is_refused(toml: str, key: str) -> None:
             "bus.credentials_file: is set, but bus.url names no NATS server",
         ),
         (
+            "[bus]\nurl = 'tls://a,nats://b'\ntls_ca = 'x'",
+            "bus.tls_ca: is set, but not every address of bus.url begins with tls://",
+        ),
+        (
+            "[bus]\nurl = 'tls://a'\ntls_certificate = 'x'",
+            "bus.tls_certificate: is set, but bus.tls_key is not",
+        ),
+        (
+            "[bus]\nurl = 'tls://a'\ntls_key = 'x'",
+            "bus.tls_key: is set, but bus.tls_certificate is not",
+        ),
+        (
             key("a", "hunter2") + key("a", "b"),
             'api.keys[1].name: "a" is not allowed; api.keys[0] has that name',
         ),
