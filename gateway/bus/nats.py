@@ -104,6 +104,7 @@ class NatsLink:
         self._dropped = dropped
         self._deafened = deafened
         self.deaf: dict[Listening, None] = {}
+        self._deaf_vital: dict[Listening, None] = {}  # those among them that are vital
         self.denied = DeniedSubjects(time.monotonic)
         self.refusal = ""
         self.confirmations = Confirmations(self.client)
@@ -118,12 +119,12 @@ class NatsLink:
     @property
     def usable(self) -> bool:
         """Whether messages can be sent, as far as is known."""
-        return self.up and self.client.sends and not (self.deaf and self.hindrance)
+        return self.up and self.client.sends and not self._deaf_vital
 
     @property
     def hindrance(self) -> str:
         """The server's words where it denies this replica what it cannot do without; else empty."""
-        return next((each.refusal for each in self.deaf if self.is_vital(each.subject)), "")
+        return next((each.refusal for each in self._deaf_vital), "")
 
     def is_vital(self, subject: str) -> bool:
         """Whether a replica that is not subscribed to a subject of its own cannot do its work."""
@@ -177,11 +178,9 @@ class NatsLink:
         for each in asked:
             words = refused.get(each.subject, "")
             if self.client.hears(each):  # else it was closed, or taken away meanwhile
-                each.refusal = words
-                self.deaf.pop(each, None)
                 if words:
                     self.client.forget(each)
-                    self.deaf[each] = None  # at the end: the others come first the next time
+                self._mark(each, words)
 
     async def listen_again(self, *, to_all: bool) -> bool:
         """Ask once more for what was refused; whether some of it is back.
@@ -192,16 +191,25 @@ class NatsLink:
         Raises:
             BusUnavailable: The connection was lost first.
         """
-        vital = [each for each in self.deaf if self.is_vital(each.subject)]
-        others = (each for each in self.deaf if not self.is_vital(each.subject))
-        asked = [*vital, *islice(others, None if to_all else AGAIN_AT_ONCE)]
+        others = (each for each in self.deaf if each not in self._deaf_vital)
+        asked = [*self._deaf_vital, *islice(others, None if to_all else AGAIN_AT_ONCE)]
         await self.listen(asked)
         return any(self.client.hears(each) for each in asked)
 
     def forget(self, subscription: Listening) -> None:
         """Nobody wants a subscription any more."""
-        self.deaf.pop(subscription, None)
+        self._mark(subscription, "")
         self.client.forget(subscription)
+
+    def _mark(self, subscription: Listening, words: str) -> None:
+        """Remember a subscription as refused in these words, or as not refused."""
+        subscription.refusal = words
+        self.deaf.pop(subscription, None)
+        self._deaf_vital.pop(subscription, None)
+        if words:
+            self.deaf[subscription] = None  # at the end: the others come first the next time
+            if self.is_vital(subscription.subject):
+                self._deaf_vital[subscription] = None
 
     def publish(self, subject: str, body: bytes, no_responders: NoResponders | None) -> None:
         """Hand a message to the client, which sends it in the event loop's next turn.
@@ -327,8 +335,7 @@ class NatsLink:
         if not number:
             self.confirmations.refuse(subject, words)
         elif (taken := self.client.taken(number)) is not None:
-            taken.refusal = words
-            self.deaf[taken] = None
+            self._mark(taken, words)
             self._deafened()
 
     async def _on_error(self, problem: Exception) -> None:
