@@ -16,6 +16,7 @@ from gateway.api.problem import (
 )
 from gateway.api.user_types import rfc3339
 from gateway.api.users import name_in
+from gateway.audience import Audience
 from gateway.auth.rules import Rules
 from gateway.errors import BusUnavailable, OutcomeUnknown
 
@@ -122,7 +123,10 @@ class HistoryCalls:
 
 
 def item(
-    position: str, time: float, event: str, payload: bytes, filters: tuple[tuple[str, ...], ...]
+    position: str, time: float, event: str, payload: bytes, audience: Audience | None
 ) -> HistoryItem:
     """One message as the API shows it."""
-    return HistoryItem(position, rfc3339(time), event, msgspec.Raw(payload), *filters)
+    to = audience or Audience()
+    filters = (to.excluded_sessions, to.excluded_devices, to.device_types)
+    shown = (tuple(sorted(each)) for each in filters)
+    return HistoryItem(position, rfc3339(time), event, msgspec.Raw(payload), *shown)

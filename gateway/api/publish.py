@@ -32,9 +32,9 @@ from gateway.api.types import (
     TargetResult,
     id_faults,
 )
+from gateway.audience import Audience
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, OutcomeUnknown
-from gateway.hub.broadcast import Audience
 from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event, name_fits
 from gateway.relay import Published
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gateway.api.history import item
+from gateway.audience import Audience
 from gateway.errors import BusUnavailable, HistoryUnavailable, OutcomeUnknown
 from gateway.relay import Published
 from tests.unit.api.fakes import Gateway
@@ -19,8 +20,8 @@ def message(**fields: object) -> str:
 
 
 async def test_a_page_shows_messages_with_their_positions(gateway: Gateway) -> None:
-    filters = ((), ("d1",), ("phone", "tv"))
-    gateway.archive.items = [item("@e.1.1", 1767323045.678, "said", b'{"n": 1.50}', filters)]
+    audience = Audience(frozenset(), frozenset({"d1"}), frozenset({"tv", "phone"}))
+    gateway.archive.items = [item("@e.1.1", 1767323045.678, "said", b'{"n": 1.50}', audience)]
     gateway.archive.more = "@e.1.1"
 
     answer = await gateway.ask("GET", f"{HISTORY}?limit=1&cursor=@e.0.0", "read-key")
