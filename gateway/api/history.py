@@ -101,8 +101,8 @@ class HistoryCalls:
             page = await self._archive.page(topic, request.query.get("cursor"), int(text))
         except ValueError:
             raise body.invalid(FieldError("cursor", "is no position of this history")) from None
-        except BusUnavailable:
-            raise refusal(BUS_UNAVAILABLE, "The history cannot be read now.") from None
+        except BusUnavailable as error:
+            raise refusal(BUS_UNAVAILABLE, f"The history cannot be read now: {error}") from None
         return body.answer(HistoryPage(*page))
 
     async def erase(self, request: web.Request) -> web.Response:
@@ -110,8 +110,8 @@ class HistoryCalls:
         topic = self._topic(request)
         try:
             return body.answer(Erased(await self._archive.erase(topic)))
-        except BusUnavailable:
-            raise refusal(BUS_UNAVAILABLE, "Certainly nothing was erased.") from None
+        except BusUnavailable as error:
+            raise refusal(BUS_UNAVAILABLE, f"Certainly nothing was erased: {error}") from None
         except OutcomeUnknown:
             raise refusal(OUTCOME_UNKNOWN, "It may have been erased. Repeat it.") from None
 

@@ -191,8 +191,9 @@ class PublishCalls:
             return _failed(topic, problem(UNMATCHED, "Nobody can join this topic.", fault))
         try:
             sent = await send()
-        except BusUnavailable:
-            return _failed(topic, problem(BUS_UNAVAILABLE, "Certainly nobody got the message."))
+        except BusUnavailable as error:
+            text = f"Certainly nobody got the message: {error}"
+            return _failed(topic, problem(BUS_UNAVAILABLE, text))
         except OutcomeUnknown:
             text = f"It may have been stored. Repeat it with the id {message_id}."
             return _failed(topic, problem(OUTCOME_UNKNOWN, text))

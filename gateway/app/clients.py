@@ -23,7 +23,7 @@ from gateway.config import Config
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.commands import Leave, ListRevoked, Revoke
-from gateway.sessions.kept_revocations import KeptRevocations
+from gateway.sessions.kept_revocations import KeptRevocations, bucket
 from gateway.sessions.revoker import Revoker
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake
@@ -131,7 +131,7 @@ class ClientParts:
             bus,
             KeptRevocations(
                 bus,
-                f"{config.bus.prefix}_revocations",
+                bucket(config.bus.prefix),
                 # it may lie a leeway ahead of the time it is made
                 keep_seconds=auth.max_token_seconds + 2 * auth.leeway_seconds,
                 undecodable=metrics.bus_dropped.inc,

@@ -81,6 +81,18 @@ class BusSettings(Section, frozen=True, kw_only=True):
         ),
     ] = "gateway"
     credentials_file: Annotated[str, doc("Path of a NATS .creds file; empty for none.")] = ""
+    tls_ca: Annotated[
+        str,
+        doc(
+            "Path of the certificates (PEM) of whoever signed those of the NATS servers;"
+            " empty for the authorities of the system."
+        ),
+    ] = ""
+    tls_certificate: Annotated[
+        str,
+        doc("Path of the certificate chain (PEM) shown to the NATS servers; empty for none."),
+    ] = ""
+    tls_key: Annotated[str, doc("Path of that certificate's private key (PEM).")] = ""
 
 
 class AuthSettings(Section, frozen=True, kw_only=True):

@@ -75,7 +75,7 @@ async def test_a_bad_query_is_refused(gateway: Gateway, query: str, field: str) 
     ("method", "failure", "status"),
     [
         ("GET", ValueError(), 422),
-        ("GET", BusUnavailable(), 503),
+        ("GET", BusUnavailable("gone"), 503),
         ("GET", HistoryUnavailable("no_jetstream", "x"), 503),
         ("DELETE", HistoryUnavailable("unavailable", "x"), 503),
         ("DELETE", OutcomeUnknown(), 504),
@@ -86,7 +86,10 @@ async def test_what_cannot_be_done_is_said(
 ) -> None:
     gateway.archive.failure = failure
 
-    assert (await gateway.ask(method, HISTORY)).status == status
+    answer = await gateway.ask(method, HISTORY)
+
+    assert answer.status == status
+    assert status != 503 or answer.json["detail"].endswith(f": {failure}"), "what the bus said"
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
