@@ -14,7 +14,6 @@ The result of a call counts only in the state in which it was let through: what 
 opened says nothing about how the backend is now.
 """
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable
 from enum import Enum
@@ -75,13 +74,17 @@ class Breaker:
         self.seconds = 0.0
         self.state = BreakerState.CLOSED
 
-    def refuses(self) -> bool:
-        """Whether a call would not be let through now."""
+    def refuses(self, later: float = 0.0) -> bool:
+        """Whether a call would not be let through now.
+
+        Args:
+            later: By how many seconds others may try before this one.
+        """
         match self.state:
             case BreakerState.CLOSED:
                 return False
             case BreakerState.OPEN:
-                return self._clock() < self._open_until
+                return self._clock() < self._open_until + later
             case BreakerState.HALF_OPEN:
                 return True
 
@@ -107,8 +110,12 @@ class Breaker:
     def given_up(self, generation: int) -> None:
         """Nobody waited for the answer, so it says nothing; the next may try."""
         if generation == self.generation and self.state is BreakerState.HALF_OPEN:
-            self._open_until = self._clock()
             self._change(BreakerState.OPEN)
+            self.end_pause()
+
+    def end_pause(self) -> None:
+        """The next may try, if it is open."""
+        self._open_until = self._clock()
 
     def _change(self, state: BreakerState) -> None:
         self.state = state
@@ -128,7 +135,7 @@ class Breakers:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._answered_at = -math.inf
+        self._answered_at = clock()  # as far as is known
         self._failing: set[str] = set()  # clients, since anybody was answered; not more than matter
         self.all = Breaker(clock, SHORTEST_SECONDS)
         self.clients: OrderedDict[str, Breaker] = OrderedDict()
@@ -136,7 +143,10 @@ class Breakers:
     def refuses(self, client: str) -> bool:
         """Whether a call of the client would not be let through now."""
         own = self.clients.get(client)
-        return self.all.refuses() or (own is not None and own.refuses())
+        if own is None:
+            return self.all.refuses()
+        # else many that fail for reasons of their own would take each try
+        return self.all.refuses(SHORTEST_SECONDS) or own.refuses()
 
     def admit(self, client: str) -> BreakerTicket | None:
         """Let a call through; None to refuse it.
@@ -160,8 +170,9 @@ class Breakers:
             self._answered_at = self._clock()
             self._failing.clear()
             if self.all.close():
-                self.clients.clear()  # they failed as the backend did
                 closed = self.all
+                for each in self.clients.values():  # they may have failed as the backend did
+                    each.end_pause()
         return closed
 
     def failed(self, client: str, ticket: BreakerTicket) -> Breaker | None:

@@ -65,8 +65,9 @@ def calls(clock: Clock) -> Calls:
 
 
 @pytest.fixture
-def opened(calls: Calls) -> Calls:
+def opened(calls: Calls, clock: Clock) -> Calls:
     """Open for all."""
+    clock.now += PROVEN_SECONDS
     assert calls.fail(*CROWD)[-1]
     assert state(calls) is BreakerState.OPEN
     return calls
@@ -104,7 +105,8 @@ def test_a_success_of_another_does_not(calls: Calls) -> None:
     assert calls.fail("ann") == [True]
 
 
-def test_five_clients_that_fail_in_a_row_show_that_it_is_down(calls: Calls) -> None:
+def test_five_clients_that_fail_in_a_row_show_that_it_is_down(calls: Calls, clock: Clock) -> None:
+    clock.now += PROVEN_SECONDS
     assert calls.fail(*CROWD) == [False] * (FAILURES - 1) + [True]
 
     assert calls.refuses("ann")
@@ -166,17 +168,28 @@ def test_the_try_of_a_client_lets_it_in_again(cut_off: Calls, clock: Clock) -> N
 
 
 def test_the_try_for_all_lets_all_in_again(opened: Calls, clock: Clock) -> None:
-    """Those who were cut off alone too: it was the backend."""
-    for _ in range(FAILURES):
-        clock.now += 1
+    """Those who were cut off alone may try as well: it may have been the backend."""
+    for _ in range(FAILURES + 1):
+        clock.now += 2
         opened.fail(CROWD[0])
-    clock.now += 1
+    clock.now += 2
 
     assert opened.refuses(CROWD[0])
     assert opened.succeed() is True
     assert state(opened) is BreakerState.CLOSED
-    assert not opened.refuses(CROWD[0])
-    assert opened.fail(*CROWD) == [False] * FAILURES, "it has just shown that it works"
+    assert opened.fail(*CROWD) == [True] + [False] * (FAILURES - 1)
+    assert opened.refuses(CROWD[0]), "it was not"
+    assert state(opened) is BreakerState.CLOSED, "it has just shown that it works"
+
+
+def test_who_has_not_failed_may_try_first(opened: Calls, clock: Clock) -> None:
+    """So many whose calls fail for reasons of their own do not take each try."""
+    clock.now += 1.999
+    assert all(opened.refuses(each) for each in CROWD)
+    assert not opened.refuses("ann")
+    clock.now += 0.001
+
+    assert not any(opened.refuses(each) for each in CROWD)
 
 
 def test_each_try_of_a_client_that_fails_doubles_its_pause_up_to_a_bound(
@@ -221,10 +234,11 @@ def test_a_call_from_before_it_opened_changes_nothing(
     report: Callable[[Breakers, str, BreakerTicket], object],
 ) -> None:
     early = [calls.ticket() for _ in range(2)]
+    clock.now += PROVEN_SECONDS
     calls.fail(*clients)
     report(calls, "ann", early[0])
     assert calls.refuses("ann")
-    clock.now += 1
+    clock.now += 2
     probe = calls.ticket()
     report(calls, "ann", early[1])
     assert calls.refuses("ann")
@@ -286,7 +300,7 @@ def test_fewer_than_five_clients_cut_off_no_other(steps: list[tuple[str, int, fl
 def test_no_number_of_clients_does_while_others_are_answered(
     steps: list[tuple[str, int, float]],
 ) -> None:
-    played([("victim", 0, 0.0), *steps], 30)
+    played(steps, 30)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 3)), max_size=300))
@@ -294,6 +308,7 @@ def test_a_backend_that_is_down_gets_few_calls(steps: list[tuple[int, float]]) -
     """The fewer than five who may use it fail five times each; from then on it is tried once a second."""
     clock = Clock()
     calls = Calls(clock)
+    clock.now += PROVEN_SECONDS
     sent = 0
     for number, seconds in steps:
         clock.now += seconds

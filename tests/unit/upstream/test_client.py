@@ -18,7 +18,7 @@ from gateway.metrics import Metrics
 from gateway.upstream import call as calls
 from gateway.upstream import exchange
 from gateway.upstream.answers import ConnectAnswer, JoinAnswer, PushAnswer, TopicMessage
-from gateway.upstream.breaker import FAILURES
+from gateway.upstream.breaker import FAILURES, PROVEN_SECONDS
 from gateway.upstream.call import Call
 from gateway.upstream.client import Upstream
 from gateway.upstream.exchange import MAX_ANSWER_BYTES
@@ -515,12 +515,6 @@ async def fail(client: Upstream, times: int = FAILURES, url: str = "", call: Cal
             await client.join(call, url)
 
 
-async def fail_all(client: Upstream) -> None:
-    """Callbacks of as many users fail as show that the backend is down."""
-    for number in range(FAILURES):
-        await fail(client, 1, call=of(str(number)))
-
-
 @pytest.mark.parametrize(
     "script", [answering(500), answering(503), answering(200, b"["), hang_up, close_mid_body]
 )
@@ -582,13 +576,16 @@ async def test_who_makes_the_backend_fail_is_cut_off_alone(
 async def test_a_backend_that_fails_many_is_left_alone_by_all() -> None:
     clock = Moved()
     async with serving(answering(502)) as backend, upstream(backend.url, clock=clock) as client:
-        await fail_all(client)
+        await fail(client, 1)
+        clock.now += PROVEN_SECONDS
+        for number in range(FAILURES):
+            await fail(client, 1, call=of(str(number)))
         with pytest.raises(UpstreamUnavailable, match="breaker_open"):
             await client.join(of("new"))
         clock.now += 1
         backend.script = answering()
-        for number in range(FAILURES):
-            await client.join(of(str(number)))
+        await client.join(of("new"))
+        await client.join(of("0"))
 
 
 async def test_timeouts_open_the_breaker() -> None:
