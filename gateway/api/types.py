@@ -39,7 +39,6 @@ _Topic = Annotated[
 _Event = Annotated[
     str,
     Meta(
-        min_length=1,
         max_length=MAX_NAME_BYTES,
         description=f"The event clients listen for, at most {MAX_NAME_BYTES} bytes of UTF-8; "
         "not one of the protocol's own, such as `phx_close` or `presence_state`.",
