@@ -128,6 +128,11 @@ class PublishRequest(msgspec.Struct, forbid_unknown_fields=True):
     ) = UNSET
     id: _Id | UnsetType = UNSET
 
+    @property
+    def size(self) -> int:
+        """How many targets it names, and 1 if none."""
+        return len(self.topics or ()) + len(self.users or ()) or 1
+
     def faults(self) -> list[FieldError]:
         """What the types cannot say; empty when the request is valid."""
         faults = []

@@ -152,6 +152,7 @@ class ClientParts:
         self.poll_router = PollRouter(sessions, cluster)
         longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)
         self.bad_request = entrance.bad_request
+        self.take_turns = entrance.take_turns
         self.routes: list[web.RouteDef] = [*websocket.routes(), *longpoll.routes()]
         cluster.listen(Control.REVOCATION, self.revoker.told)
         cluster.handle(Revoke, self.revoker.revoke_here)
