@@ -161,8 +161,8 @@ class ClientParts:
         cluster.handle(Poll, sessions.handle)
         cluster.handle(Push, sessions.handle)
 
-    def _leave_topic(self, command: Leave) -> int:
-        return self.connections.leave_topic(command.user, command.topic)
+    async def _leave_topic(self, command: Leave) -> int:
+        return await self.connections.leave_topic(command.user, command.topic)
 
 
 def _fetched_keys(url: str, metrics: Metrics) -> FetchedKeys | None:

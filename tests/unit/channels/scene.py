@@ -539,9 +539,9 @@ class Scene:
                     asked.let_in()
             await self.settled()
 
-    def take_off(self, user: str, topic: str) -> int:
+    async def take_off(self, user: str, topic: str) -> int:
         """A user is taken off a topic on all her sockets; returns how many it were."""
-        return self.connections.leave_topic(user, topic)
+        return await self.connections.leave_topic(user, topic)
 
     def drop_waiting(self, user: str, topic: str) -> int:
         """Have what waits of a user on a topic not handed to the backend; returns how many it were."""

@@ -258,7 +258,7 @@ async def test_a_join_that_was_taken_off_its_topic_is_refused_and_never_admitted
     gate = scene.subscribing(ROOM)
     gate.shut()
     await client.join(ROOM)
-    assert scene.take_off("42", ROOM) == 1
+    assert await scene.take_off("42", ROOM) == 1
     assert client.take() == [refused("1", "1", ROOM, "unauthorized")]
     gate.open()
     await scene.settled()

@@ -281,7 +281,7 @@ async def test_what_was_dropped_counts_no_longer(scene: Scene) -> None:
     await client.say(["2", "3", "orders:2", "first", {}])
     await client.push(ORDERS, "dropped", most, ref="4")
     client.leave_topic(ORDERS)
-    scene.take_off("42", ORDERS)
+    await scene.take_off("42", ORDERS)
     client.take()
     await client.say(["2", "5", "orders:2", "second", most])
 
@@ -382,7 +382,7 @@ async def test_what_waits_of_a_user_who_is_taken_off_a_topic_is_dropped(scene: S
     await other.push(ORDERS, "theirs")
     await other.push(ORDERS, "theirs too")
     client.take()
-    assert scene.take_off("42", ORDERS) == 1
+    assert await scene.take_off("42", ORDERS) == 1
     assert client.take() == [ended("1", ORDERS)]
     assert scene.counted("messages_dropped", reason="not_member") == 1
     while scene.backend.open:
@@ -405,7 +405,7 @@ async def test_what_waits_of_a_socket_that_has_gone_is_dropped_too(scene: Scene)
     await client.push(ORDERS, "first")
     await client.push(ORDERS, "second")
     await client.go()
-    assert scene.take_off("42", ORDERS) == 0, "it is on the topic no longer"
+    assert await scene.take_off("42", ORDERS) == 0, "it is on the topic no longer"
     scene.backend.last.take()
     await scene.settled()
 

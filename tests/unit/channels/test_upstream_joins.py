@@ -292,7 +292,7 @@ async def test_who_is_taken_off_while_the_backend_is_asked_is_refused_at_once(
     """Its late yes admits nobody."""
     client = scene.connect()
     await client.join(ASKED)
-    assert scene.take_off("42", ASKED) == 1
+    assert await scene.take_off("42", ASKED) == 1
     assert client.take() == [refused("1", "1", ASKED, "unauthorized")]
     scene.backend.last.let_in()
     await scene.settled()
