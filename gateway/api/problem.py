@@ -66,7 +66,7 @@ UNMATCHED: Final = Kind("unmatched-topic", 422, "The topic matches no channel ru
 INTERNAL: Final = Kind("internal", 500, "The gateway failed")
 BUSY: Final = Kind("busy", 503, "Too much is being read", {"Retry-After": "1"})
 BUS_UNAVAILABLE: Final = Kind(
-    "bus-unavailable", 503, "The bus is down", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    "bus-unavailable", 503, "The bus is down or refuses", {"Retry-After": str(RETRY_AFTER_SECONDS)}
 )
 OUTCOME_UNKNOWN: Final = Kind(
     "outcome-unknown", 504, "It was sent, and nobody knows whether it was stored"
