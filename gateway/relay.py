@@ -229,9 +229,16 @@ class Relay:
         """Deliver nothing more of a topic to a socket."""
         self._registry.remove(topic, member)
 
-    def send_here(self, topic: str, event: str, payload: bytes) -> None:
-        """Send a message of the gateway's own to the members of a topic on this replica."""
-        self._fanout.send(Broadcast(topic, event, payload))
+    def send_here(
+        self, topic: str, event: str, payload: bytes, but: frozenset[str] = frozenset()
+    ) -> None:
+        """Send a message of the gateway's own to the members of a topic on this replica.
+
+        Args:
+            but: Ids of sockets that do not get it.
+        """
+        audience = Audience(but) if but else None
+        self._fanout.send(Broadcast(topic, event, payload, audience=audience))
 
     async def erase(self, topic: str) -> int:
         """Forget all messages of a topic, on all replicas; returns how many.

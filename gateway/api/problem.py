@@ -57,12 +57,14 @@ UNAUTHORIZED: Final = Kind(
 FORBIDDEN: Final = Kind("missing-scope", 403, "The API key lacks a scope")
 NOT_FOUND: Final = Kind("not-found", 404, "There is nothing here")
 METHOD_NOT_ALLOWED: Final = Kind("method-not-allowed", 405, "The method is not allowed here")
+TOO_SLOW: Final = Kind("too-slow", 408, "The body took too long")
 TOO_LARGE: Final = Kind("too-large", 413, "Larger than allowed")
 UNSUPPORTED_MEDIA_TYPE: Final = Kind("unsupported-media-type", 415, "The body is not JSON")
 INVALID: Final = Kind("invalid", 422, "The request is not valid")
 RESERVED: Final = Kind("reserved-name", 422, "The name belongs to the protocol")
 UNMATCHED: Final = Kind("unmatched-topic", 422, "The topic matches no channel rule")
 INTERNAL: Final = Kind("internal", 500, "The gateway failed")
+BUSY: Final = Kind("busy", 503, "Too much is being read", {"Retry-After": "1"})
 BUS_UNAVAILABLE: Final = Kind(
     "bus-unavailable", 503, "The bus is down or refuses", {"Retry-After": str(RETRY_AFTER_SECONDS)}
 )

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.api import operations as known
-from gateway.api.body import MAX_BODY_BYTES
+from gateway.api.body import MAX_BODY_BYTES, bounded
 from gateway.api.docs import page
 from gateway.api.health import Health, HealthState
 from gateway.api.history import Archive, HistoryCalls
@@ -77,6 +77,7 @@ def build_api(
         middlewares=[
             problems(max_body_bytes=MAX_BODY_BYTES),
             authentication(Keys(config.api.keys), scopes),
+            bounded(),
         ],
     )
     add = {"GET": app.router.add_get, "POST": app.router.add_post, "DELETE": app.router.add_delete}

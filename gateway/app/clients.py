@@ -154,6 +154,7 @@ class ClientParts:
         self.poll_router = PollRouter(sessions, cluster)
         longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)
         self.bad_request = entrance.bad_request
+        self.take_turns = entrance.take_turns
         self.routes: list[web.RouteDef] = [*websocket.routes(), *longpoll.routes()]
         cluster.listen(Control.REVOCATION, self.revoker.told)
         cluster.handle(Revoke, self.revoker.revoke_here)
@@ -162,8 +163,8 @@ class ClientParts:
         cluster.handle(Poll, sessions.handle)
         cluster.handle(Push, sessions.handle)
 
-    def _leave_topic(self, command: Leave) -> int:
-        return self.connections.leave_topic(command.user, command.topic)
+    async def _leave_topic(self, command: Leave) -> int:
+        return await self.connections.leave_topic(command.user, command.topic)
 
 
 def _fetched_keys(url: str, metrics: Metrics) -> FetchedKeys | None:

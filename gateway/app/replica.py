@@ -38,8 +38,8 @@ from gateway.relay import Relay
 from gateway.sessions import commands
 from gateway.sessions.facts import callback
 from gateway.tracker.core import Tracker
+from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.transport.longpoll.sessions import Poll, Push
-from gateway.transport.longpoll.waiting import MAX_BODY_BYTES
 from gateway.upstream.client import Upstream
 from gateway.upstream.outbox import Outbox
 
@@ -186,7 +186,9 @@ class Gateway:
             delay_seconds=config.drain.delay_seconds,
             window_seconds=config.drain.window_seconds,
         )
-        self._public = web.Application(client_max_size=MAX_BODY_BYTES)
+        self._public = web.Application(
+            client_max_size=MAX_BODY_BYTES, middlewares=[self._clients.take_turns]
+        )
         self._public.add_routes(self._clients.routes)
         if config.dev:
             demo.add_to(self._public)

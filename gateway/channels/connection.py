@@ -17,6 +17,7 @@ from gateway.protocol.effects import (
     Close,
     Effect,
     Forward,
+    Ignore,
     Refresh,
     RefuseJoin,
     Resume,
@@ -33,6 +34,9 @@ from gateway.wheel import Timed
 
 CLOSE_GRACE_SECONDS: Final = 5.0
 """How long a client has to answer a close frame before its TCP connection is cut."""
+
+RESUMED_PER_TURN: Final = 64
+"""Messages that waited for a join, handled before other sockets get a turn."""
 
 BACKEND_REFUSED: Final = "upstream refused"
 """Result of a join that a backend refused in its own words, as a metric label."""
@@ -62,6 +66,7 @@ class Connection(Timed):
     __slots__ = (
         "_ages_at",
         "_idle_seconds",
+        "_resumed",
         "_services",
         "_token_ends_at",
         "channels",
@@ -101,6 +106,7 @@ class Connection(Timed):
         self.core = Socket(max_channels=services.limits.max_channels_per_socket)
         self.channels = Channels(self, services)
         self.refreshing: asyncio.Task[None] | None = None
+        self._resumed = 0
         self._services = services
         self._idle_seconds = idle_seconds
         self._ages_at = services.expiry(self.heard_at)
@@ -136,11 +142,9 @@ class Connection(Timed):
                 case Activate():
                     channels.activate(effect)
                 case Resume():
-                    effects += self.core.resume(effect.topic, effect.attempt)
-                case RefuseJoin():
-                    label = BACKEND_REFUSED if effect.reason is None else effect.reason.value
-                    self._services.joins.refused(label)
-                    self.send(self.encoding.outgoing(effect.message))
+                    effects += self._resume(effect)
+                case RefuseJoin() | Ignore():
+                    self._refuse(effect)
                 case Unsubscribe():
                     channels.unsubscribe(effect)
                 case UpdatePresence():
@@ -263,6 +267,25 @@ class Connection(Timed):
         """Write, if there is still somebody to read it: uvloop's transport would raise."""
         if not self.wire.is_closing():
             self.wire.write(data)
+
+    def _refuse(self, effect: RefuseJoin | Ignore) -> None:
+        """Count a message that comes to nothing, and answer it if its sender waits for that."""
+        if isinstance(effect, Ignore):
+            self._services.metrics.messages_dropped.labels("stale_join_ref").inc()
+            return
+        label = BACKEND_REFUSED if effect.reason is None else effect.reason.value
+        self._services.joins.refused(label)
+        self.send(self.encoding.outgoing(effect.message))
+
+    def _resume(self, ask: Resume) -> list[Effect]:
+        """What the next message that waited leads to; after some of them, others get their turn first."""
+        self._resumed += 1
+        if self._resumed % RESUMED_PER_TURN:
+            return self.core.resume(ask.topic, ask.attempt)
+        asyncio.get_running_loop().call_soon(
+            lambda: self.perform(self.core.resume(ask.topic, ask.attempt))
+        )
+        return []
 
     def _move(self) -> None:
         """Its client is expected on another replica in a moment: nobody shall see it leave and come."""

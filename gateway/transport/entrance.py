@@ -5,6 +5,7 @@ from typing import Final
 
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 from gateway.channels.connections import Connections
 from gateway.log import QUIET_SECONDS, Throttle
@@ -16,8 +17,8 @@ from gateway.transport.peer import PeerAddress
 
 RETRY_AFTER_SECONDS: Final = 5
 
-HANDSHAKES_PER_TURN: Final = 32
-"""Handshakes in one turn of the event loop: some 8 ms of work."""
+REQUESTS_PER_TURN: Final = 32
+"""Requests of all clients in one turn of the event loop, handshakes among them: some 8 ms of work."""
 
 BAD_REQUEST: Final = "bad_request"
 """Reason, in metric and log, where a request was none or had too long a header."""
@@ -36,7 +37,16 @@ class Entrance:
         self._connects = metrics.connects
         self._peers = peers
         self._throttle = Throttle(QUIET_SECONDS)
-        self._pacer = Pacer(HANDSHAKES_PER_TURN)
+        self._pacer = Pacer(REQUESTS_PER_TURN)
+
+    @web.middleware
+    async def take_turns(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Have requests handled one after the other, a bounded number at a time, whatever they are.
+
+        A client may send thousands in a row on one connection, which aiohttp goes through without a pause.
+        """
+        await self._pacer.wait()
+        return await handler(request)
 
     async def admit(self, request: web.Request, check: Check) -> tuple[str, Accepted]:
         """Let a client in; returns the id of its socket and what the handshake settled.
@@ -44,7 +54,6 @@ class Entrance:
         Raises:
             Refused: There is no room, or the handshake failed.
         """
-        await self._pacer.wait()
         if (
             request.method == hdrs.METH_GET
         ):  # the check refuses others, whether there is room or not

@@ -26,6 +26,7 @@ LAYERS = [
     {
         "device",
         "errors",
+        "inflight",
         "leases",
         "log",
         "metrics",
