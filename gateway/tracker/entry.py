@@ -26,7 +26,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         online_at: Since when it is shown, unix seconds: a session that takes a moving one's place
             keeps that one's.
         meta: JSON object, what others see beside the ref.
-        previous_ref: ``phx_ref_prev``: what this ref replaced.
+        previous_ref: ``phx_ref_prev``: what this ref replaced; empty for nothing.
         moving: Whether its replica is draining and the client is expected on another.
         limit: How many sessions its token allows the user; None where it does not say.
     """
@@ -43,7 +43,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     limit: int | None = None
 
     def succeeds(self, old: "Entry") -> bool:
-        """Whether this is taken for the same device's session on its new replica.
+        """Whether this may be the same device's session on its new replica.
 
         Where a device id is missing, the same user is enough.
         """
