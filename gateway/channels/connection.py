@@ -34,6 +34,13 @@ from gateway.wheel import Timed
 CLOSE_GRACE_SECONDS: Final = 5.0
 """How long a client has to answer a close frame before its TCP connection is cut."""
 
+LAST_WORD_SECONDS: Final = 0.5
+"""How long after ``phx_close`` the close frame follows.
+
+Clients in which channel and socket are tasks of their own (in Rust, Go) may notice the end of the socket
+first if both come together, and would join again.
+"""
+
 BACKEND_REFUSED: Final = "upstream refused"
 """Result of a join that a backend refused in its own words, as a metric label."""
 
@@ -169,7 +176,12 @@ class Connection(Timed):
     def end_session(self, reason: str) -> None:
         if self.close_code is None:
             self.perform(self.core.end_all())
-            self.close(CloseCode.SESSION_ENDED, reason)
+            if self.wire.is_closing():
+                return
+            self.close_code = CloseCode.SESSION_ENDED  # what it says from now on counts no more
+            self.release()
+            loop = asyncio.get_running_loop()
+            loop.call_later(LAST_WORD_SECONDS, self._say_farewell, CloseCode.SESSION_ENDED, reason)
 
     def go_away(self) -> bool:
         if self.close_code is not None or self.wire.is_closing():
@@ -204,6 +216,9 @@ class Connection(Timed):
         if code is CloseCode.SERVICE_RESTART:
             self._move()
         self.release()
+        self._say_farewell(code, reason)
+
+    def _say_farewell(self, code: CloseCode, reason: str) -> None:
         self.send(self.encoding.carrier.farewell(code, reason))
         self.cut_off_later()
 
