@@ -44,6 +44,9 @@ first if both come together, and would join again.
 BACKEND_REFUSED: Final = "upstream refused"
 """Result of a join that a backend refused in its own words, as a metric label."""
 
+LOGGED_BYTES: Final = 200
+"""Of a topic that nobody may join, which need not be bounded, so much is logged, as JSON."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -147,6 +150,7 @@ class Connection(Timed):
                 case RefuseJoin():
                     label = BACKEND_REFUSED if effect.reason is None else effect.reason.value
                     self._services.joins.refused(label)
+                    self._log_refusal(effect.message.topic, label)
                     self.send(self.encoding.outgoing(effect.message))
                 case Unsubscribe():
                     channels.unsubscribe(effect)
@@ -160,6 +164,11 @@ class Connection(Timed):
                 case _:
                     assert_never(effect)
         channels.departed = None  # what replaces a channel stands in the same list as its end
+
+    def _log_refusal(self, topic: Json, reason: str) -> None:
+        user = None if self.claims is None else self.claims.user
+        topic_start = topic[:LOGGED_BYTES].decode(errors="replace")
+        _log.info("join refused", user=user, topic=topic_start, reason=reason, throttle=reason)
 
     @property
     def device(self) -> Device:
@@ -248,7 +257,7 @@ class Connection(Timed):
             try:
                 self.perform([effect])
             except Exception:  # noqa: BLE001 -- the other channels, and the session, have to end all the same
-                _log.exception("channel did not end well")
+                _log.exception("channel did not end well", throttle="")
         if self.refreshing is not None:
             self.refreshing.cancel()
         if self.claims is not None:

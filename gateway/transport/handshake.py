@@ -26,6 +26,9 @@ from gateway.protocol.messages import NULL, Json, encode_json
 from gateway.sessions.client import Origin
 from gateway.transport.origin import OriginPolicy
 
+ORIGIN: Final = "origin"
+"""Reason of a refusal because of the page that asks."""
+
 SUBPROTOCOL: Final = "phoenix"
 BEARER_SUBPROTOCOL: Final = "base64url.bearer.phx."
 """phoenix.js 1.8 sends its authToken behind this prefix: base64 of either alphabet, unpadded."""
@@ -141,7 +144,7 @@ class Handshake:
             Refused: It is not allowed.
         """
         if not self._origins.allows(request.headers.get(hdrs.ORIGIN), request.host):
-            raise Refused(403, "origin")
+            raise Refused(403, ORIGIN)
 
     async def _accept(
         self,
