@@ -6,8 +6,8 @@ in the library is written, with the text if it stands so in its source, and of t
 places it went through.
 
 What an outsider can cause is told of once a second: a call with ``throttle="some kind"`` is held back if
-another of its event and kind was less than a second ago, and the next that passes says how many were ``held``.
-The kinds are few, whatever outsiders do.
+another of its event and kind was less than a second ago, and the next that passes says how many were
+``held``. The kinds are few, whatever outsiders do.
 """
 
 import asyncio
@@ -141,7 +141,7 @@ def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:
 
 
 def _is_ours_to_know(record: logging.LogRecord) -> bool:
-    """Not so what clients send that is no HTTP, or no gzip: it is answered 400, and tells of no fault here."""
+    """Not so what clients send that is no HTTP, or no gzip: it is answered 400, and no fault of ours."""
     problem = record.exc_info[1] if record.exc_info else None
     modules = {"aiohttp.http_exceptions", "aiohttp.web_protocol", "zlib"}
     return type(problem).__module__ not in modules

@@ -15,10 +15,11 @@ from gateway.cli.options import (
     Failure,
     complain,
     read_config,
+    read_to_serve,
     write,
 )
 from gateway.config import Config
-from gateway.config.check import ENVELOPE_ROOM_BYTES, missing_files, warnings
+from gateway.config.check import ENVELOPE_ROOM_BYTES, warnings
 from gateway.config.keys import KEYS
 from gateway.config.load import effective
 from gateway.config.masking import masked
@@ -46,13 +47,7 @@ def check_config(
     topic: Annotated[str | None, typer.Option(help="Tell which channel rule a topic hits.")] = None,
 ) -> None:
     """Check the configuration, and say what is wrong or hardly meant."""
-    loaded = read_config(config, dev, assignments)
-    if missing := list(missing_files(loaded.config)):
-        raise ConfigError(*missing)
-    # cryptography takes a tenth of a second to load, which other commands need not spend
-    from gateway.auth.keys import configured_keys  # noqa: PLC0415
-
-    configured_keys(loaded.config.auth)
+    loaded = read_to_serve(config, dev, assignments)
     for warning in warnings(loaded.config):
         complain(warning, "warning")
     if connect:
