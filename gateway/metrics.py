@@ -41,28 +41,32 @@ _FAST_BUCKETS: Final = (
 )
 
 _KNOWN: Final = """
-connects_total: starting, draining, connection_limit, bad_request, bad_method, no_upgrade, origin, device, vsn,
- subprotocol, subprotocol_token, upstream_refused, upstream_timeout, upstream_unavailable, no_token,
- token_too_long, token_malformed, no_keys, token_algorithm, keys_unavailable, token_key, token_signature,
- token_claims, token_not_yet_valid, token_expired, token_lifetime, token_issuer, token_audience, token_revoked,
- token_subject, upstream_user
+connects_total: starting, draining, connection_limit, bad_request, bad_method, no_upgrade, origin,
+ device, vsn, subprotocol, subprotocol_token, upstream_refused, upstream_timeout, upstream_unavailable,
+ no_token, token_too_long, token_malformed, no_keys, token_algorithm, keys_unavailable, token_key,
+ token_signature, token_claims, token_not_yet_valid, token_expired, token_lifetime, token_issuer,
+ token_audience, token_revoked, token_subject, upstream_user
 disconnects_total: 1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4001, 4003, other
 token_refreshes_total: ok, crashed, no_token, token_too_long, token_malformed, no_keys, token_algorithm,
- keys_unavailable, token_key, token_signature, token_claims, token_not_yet_valid, token_expired, token_lifetime,
- token_issuer, token_audience, token_revoked, token_subject, upstream_user
-joins_total: ok, unmatched topic, unauthorized, session limit reached, too many channels joined, invalid resume,
- malformed, payload too large, rate limited, bus unavailable, upstream refused, upstream unavailable,
- upstream timeout, join crashed
+ keys_unavailable, token_key, token_signature, token_claims, token_not_yet_valid, token_expired,
+ token_lifetime, token_issuer, token_audience, token_revoked, token_subject, upstream_user
+joins_total: ok, unmatched topic, unauthorized, session limit reached, too many channels joined, invalid
+ resume, malformed, payload too large, rate limited, bus unavailable, upstream refused, upstream
+ unavailable, upstream timeout, join crashed
 key_fetches_total: ok, failed
 messages_dropped_total: slow_consumer, no_binary, longpoll_timeout, longpoll_waiting, disconnected,
  reserved_event, not_member, closing
 publish_requests_total: 202, 400, 401, 403, 413, 415, 417, 422, 500, 503, 504
 resumes_total: recovered, fresh, epoch_changed, expired, too_many
 upstream_events_dropped_total: expired, full, closing
-background_errors_total: heartbeat, tracker, tracker_send, revocations, last_seen, facts, outbox, keys, follower,
- history, bus, join, event_loop
+background_errors_total: heartbeat, tracker, tracker_send, revocations, last_seen, facts, outbox, keys,
+ follower, history, bus, join, event_loop
 """
-"""Counters, and the values their last label may have: ``increase()`` cannot see a series that begins at one."""
+"""
+Counters, and what the last label of each may be.
+
+They exist at zero from the start: ``increase()`` cannot see a series that begins at one.
+"""
 
 
 def _known_labels() -> dict[str, list[str]]:
