@@ -58,6 +58,8 @@ messages_dropped_total: slow_consumer, no_binary, longpoll_timeout, longpoll_wai
  reserved_event, not_member, closing
 publish_requests_total: 202, 400, 401, 403, 413, 415, 417, 422, 500, 503, 504
 resumes_total: recovered, fresh, epoch_changed, expired, too_many
+bus_refusals_total: publish_denied, subscription_denied, authorization, limit, max_payload, store_full,
+ stream, no_jetstream, other
 upstream_events_dropped_total: expired, full, closing
 background_errors_total: heartbeat, tracker, tracker_send, revocations, last_seen, facts, outbox, keys,
  follower, history, bus, join, event_loop
@@ -208,6 +210,9 @@ class Metrics:
         self.bus_pending = gauge("bus_pending_bytes", "Bytes on their way to the bus server.")
         self.bus_dropped = counter(
             "bus_dropped_total", "Messages from the bus that could not be used or kept."
+        )
+        self.bus_refusals = counter(
+            "bus_refusals_total", "What the bus server refused, by kind.", "kind"
         )
         self.upstream_request = histogram(
             "upstream_request_seconds",

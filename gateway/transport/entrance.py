@@ -59,7 +59,7 @@ class Entrance:
         """Count and log a refusal; returns the headers its answer has."""
         self._connects.labels("refused", refused.reason).inc()
         reason = refused.reason
-        details = {"ip": self._address(request)}
+        details = {"ip": self._peers.of(request)}
         if reason == ORIGIN:
             details["origin"] = request.headers.get(hdrs.ORIGIN, "")[:LOGGED_CHARACTERS]
             details["allow_with"] = "server.allowed_origins"
@@ -75,12 +75,8 @@ class Entrance:
     def welcome(self, request: web.Request, accepted: Accepted) -> Origin:
         """Count a client that is in; returns where it comes from."""
         self._connects.labels("ok", "").inc()
-        return describe(request, accepted, self._address(request))
+        return describe(request, accepted, self._peers.of(request))
 
     def _require_room(self) -> None:
         if busy := self._connections.refusal():
             raise Refused(503, busy)
-
-    def _address(self, request: web.Request) -> str:
-        forwarded = request.headers.getall("X-Forwarded-For", ())
-        return self._peers.resolve(request.remote, forwarded)

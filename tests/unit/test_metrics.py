@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.auth.refusal import TokenRefusal
+from gateway.bus.refusals import RefusalKind
 from gateway.channels.connections import Phase
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode, Reason
@@ -43,6 +44,7 @@ def refusals() -> set[str]:
         ("connects_total", {"", "origin", "bad_request", "connection_limit", *refusals()}),
         ("connects_total", set(TokenRefusal) | (set(Phase) - {Phase.SERVING})),
         ("token_refreshes_total", {"ok", *TokenRefusal}),
+        ("bus_refusals_total", set(RefusalKind)),
     ],
 )
 def test_what_can_be_counted_is_there_at_zero(name: str, known: set[str]) -> None:
