@@ -297,12 +297,12 @@ class Relay:
             envelope = decode(data)
         except EnvelopeError as problem:
             self._undecodable()
-            _log.warning("envelope dropped", problem=str(problem))
+            _log.warning("envelope dropped", problem=str(problem), throttle="")
             return None
         if is_reserved_event(envelope.event):
             # Whoever wrote to the bus is no gateway, or no well-behaved one.
             self._undecodable()
-            _log.warning("envelope dropped", problem="reserved event")
+            _log.warning("envelope dropped", problem="reserved event", throttle="")
             return None
         if live:
             self._arrived(max(0.0, self._clock() - envelope.published_at))

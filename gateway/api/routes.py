@@ -16,7 +16,7 @@ from gateway.api.health import Health, HealthState
 from gateway.api.history import Archive, HistoryCalls
 from gateway.api.keys import Keys, authentication
 from gateway.api.openapi import document
-from gateway.api.problem import problems
+from gateway.api.problem import expect, problems
 from gateway.api.publish import PublishCalls, Publisher
 from gateway.api.tokens import TokenCalls, TokenRevoker
 from gateway.api.user_types import ReplicaReport
@@ -83,7 +83,8 @@ def build_api(
     add = {"GET": app.router.add_get, "POST": app.router.add_post, "DELETE": app.router.add_delete}
     for operation, handler in table:
         # aiohttp's own pattern of a segment has no braces, and users may be named by GUIDs in them
-        add[operation.method](operation.path.replace("}", ":[^/]+}"), handler)
+        path = operation.path.replace("}", ":[^/]+}")
+        add[operation.method](path, handler, expect_handler=expect)
     app.on_response_prepare.append(partial(_count_publishes, metrics))
     return app
 

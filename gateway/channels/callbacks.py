@@ -163,7 +163,7 @@ class Callbacks:
 
 
 def _crashed(socket: CallingSocket) -> None:
-    _log.exception("callback crashed")
+    _log.exception("callback crashed", throttle="")
     socket.close(CloseCode.INTERNAL_ERROR)
 
 

@@ -38,8 +38,18 @@ CLOSE_GRACE_SECONDS: Final = 5.0
 RESUMED_PER_TURN: Final = 64
 """Messages that waited for a join, handled before other sockets get a turn."""
 
+LAST_WORD_SECONDS: Final = 0.5
+"""How long after ``phx_close`` the close frame follows.
+
+Clients in which channel and socket are tasks of their own (in Rust, Go) may notice the end of the socket
+first if both come together, and would join again.
+"""
+
 BACKEND_REFUSED: Final = "upstream refused"
 """Result of a join that a backend refused in its own words, as a metric label."""
+
+LOGGED_BYTES: Final = 200
+"""Of a topic that nobody may join, which need not be bounded, so much is logged, as JSON."""
 
 _log = structlog.get_logger(__name__)
 
@@ -173,7 +183,12 @@ class Connection(Timed):
     def end_session(self, reason: str) -> None:
         if self.close_code is None:
             self.perform(self.core.end_all())
-            self.close(CloseCode.SESSION_ENDED, reason)
+            if self.wire.is_closing():
+                return
+            self.close_code = CloseCode.SESSION_ENDED  # what it says from now on counts no more
+            self.release()
+            loop = asyncio.get_running_loop()
+            loop.call_later(LAST_WORD_SECONDS, self._say_farewell, CloseCode.SESSION_ENDED, reason)
 
     def go_away(self) -> bool:
         if self.close_code is not None or self.wire.is_closing():
@@ -208,6 +223,9 @@ class Connection(Timed):
         if code is CloseCode.SERVICE_RESTART:
             self._move()
         self.release()
+        self._say_farewell(code, reason)
+
+    def _say_farewell(self, code: CloseCode, reason: str) -> None:
         self.send(self.encoding.carrier.farewell(code, reason))
         self.cut_off_later()
 
@@ -237,7 +255,7 @@ class Connection(Timed):
             try:
                 self.perform([effect])
             except Exception:  # noqa: BLE001 -- the other channels, and the session, have to end all the same
-                _log.exception("channel did not end well")
+                _log.exception("channel did not end well", throttle="")
         if self.refreshing is not None:
             self.refreshing.cancel()
         if self.claims is not None:
@@ -275,6 +293,9 @@ class Connection(Timed):
             return
         label = BACKEND_REFUSED if effect.reason is None else effect.reason.value
         self._services.joins.refused(label)
+        user = None if self.claims is None else self.claims.user
+        topic = effect.message.topic[:LOGGED_BYTES].decode(errors="replace")
+        _log.info("join refused", user=user, topic=topic, reason=label, throttle=label)
         self.send(self.encoding.outgoing(effect.message))
 
     def _resume(self, ask: Resume) -> list[Effect]:

@@ -122,7 +122,9 @@ class Pushes:
         for message in answer.broadcast:
             if is_reserved_event(message.event) or not name_fits(message.event):
                 self._reserved()
-                _log.warning("broadcast of a backend dropped", problem="reserved event")
+                _log.warning(
+                    "broadcast of a backend dropped", problem="reserved event", throttle=""
+                )
                 continue
             failed = await self._store(socket, push.topic, message.event, message.payload, rule)
             refused = refused or failed

@@ -82,9 +82,9 @@ class Replays:
                 reached = _after(rest, reached)
         except Exception as problem:  # noqa: BLE001 -- top of this task: logged, and the client joins again
             if isinstance(problem, BusError):
-                _log.warning("replay broken off", problem=str(problem))
+                _log.warning("replay broken off", problem=str(problem), throttle="")
             else:
-                _log.exception("replay crashed")
+                _log.exception("replay crashed", throttle="")
             socket.rejoin(topic, member)
             return
         member.replaying = None

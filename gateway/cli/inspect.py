@@ -14,15 +14,15 @@ from gateway.cli.options import (
     Dev,
     complain,
     read_config,
+    read_to_serve,
     write,
 )
 from gateway.config import Config
-from gateway.config.check import missing_files, warnings
+from gateway.config.check import warnings
 from gateway.config.keys import KEYS
 from gateway.config.load import effective
 from gateway.config.masking import masked
 from gateway.config.reference import markdown_reference, toml_reference, toml_value
-from gateway.errors import ConfigError
 from gateway.protocol.reserved import RESERVED_TOPIC
 
 
@@ -47,13 +47,7 @@ def check_config(
     topic: Annotated[str | None, typer.Option(help="Tell which channel rule a topic hits.")] = None,
 ) -> None:
     """Check the configuration, and say what is wrong or hardly meant."""
-    loaded = read_config(config, dev, assignments)
-    if missing := list(missing_files(loaded.config)):
-        raise ConfigError(*missing)
-    # cryptography takes a tenth of a second to load, which other commands need not spend
-    from gateway.auth.keys import configured_keys  # noqa: PLC0415
-
-    configured_keys(loaded.config.auth)
+    loaded = read_to_serve(config, dev, assignments)
     for warning in warnings(loaded.config):
         complain(warning, "warning")
     if connect:

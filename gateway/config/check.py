@@ -29,6 +29,8 @@ Only a connection tells that limit, so it is compared once there is one.
 SHORTEST_SECRET_BYTES: Final = 32
 """RFC 7518, section 3.2: a key of HS256 has at least the size of its hash."""
 
+SHORTEST_API_KEY_BYTES: Final = 16
+
 PHOENIX_HEARTBEAT_SECONDS: Final = 30
 
 
@@ -189,14 +191,24 @@ def missing_files(config: Config) -> Iterator[str]:
             yield f'{key}: "{path}" is not a file'
 
 
-def warnings(config: Config) -> Iterator[str]:
-    """What works, but was hardly meant."""
-    auth = config.auth
-    for index, secret in enumerate(auth.secrets):
+def short_secrets(config: Config) -> Iterator[str]:
+    """Secrets nobody may be let in with: from one token they can be guessed, and a placeholder is known."""
+    for index, secret in enumerate(() if config.dev else config.auth.secrets):
         if len(secret.encode()) < SHORTEST_SECRET_BYTES:
             yield (
                 f"auth.secrets[{index}]: is shorter than {SHORTEST_SECRET_BYTES} bytes"
-                " and might be guessed from a token"
+                ' and might be guessed from a token; "openssl rand -base64 32" makes a good one'
+            )
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What works, but was hardly meant."""
+    auth = config.auth
+    for index, api_key in enumerate(() if config.dev else config.api.keys):
+        if len(api_key.key.encode()) < SHORTEST_API_KEY_BYTES:
+            yield (
+                f"api.keys[{index}].key: is shorter than {SHORTEST_API_KEY_BYTES} bytes"
+                " and might be guessed"
             )
     keys = auth.secrets or auth.public_keys or auth.jwks_url
     if not keys and not auth.allow_anonymous and "connect" not in config.upstream.events:

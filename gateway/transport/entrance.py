@@ -8,11 +8,10 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from gateway.channels.connections import Connections
-from gateway.log import QUIET_SECONDS, Throttle
 from gateway.metrics import Metrics
 from gateway.pacer import Pacer
 from gateway.sessions.client import Origin
-from gateway.transport.handshake import Accepted, Refused, describe
+from gateway.transport.handshake import ORIGIN, Accepted, Refused, describe
 from gateway.transport.peer import PeerAddress
 
 RETRY_AFTER_SECONDS: Final = 5
@@ -22,6 +21,9 @@ REQUESTS_PER_TURN: Final = 32
 
 BAD_REQUEST: Final = "bad_request"
 """Reason, in metric and log, where a request was none or had too long a header."""
+
+LOGGED_CHARACTERS: Final = 200
+"""Of what a client sends, so much is logged at most."""
 
 Check = Callable[[web.Request, str], Awaitable[Accepted]]
 """A transport's handshake, given the request and the id its socket will have."""
@@ -36,7 +38,6 @@ class Entrance:
         self._connections = connections
         self._connects = metrics.connects
         self._peers = peers
-        self._throttle = Throttle(QUIET_SECONDS)
         self._pacer = Pacer(REQUESTS_PER_TURN)
 
     @web.middleware
@@ -66,14 +67,18 @@ class Entrance:
     def refused(self, request: web.Request, refused: Refused) -> dict[str, str]:
         """Count and log a refusal; returns the headers its answer has."""
         self._connects.labels("refused", refused.reason).inc()
-        _log.info("connect refused", reason=refused.reason, ip=self._peers.of(request))
+        reason = refused.reason
+        details = {"ip": self._peers.of(request)}
+        if reason == ORIGIN:
+            details["origin"] = request.headers.get(hdrs.ORIGIN, "")[:LOGGED_CHARACTERS]
+            details["allow_with"] = "server.allowed_origins"
+        _log.info("connect refused", reason=reason, throttle=reason, **details)
         return {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)} if refused.status == 503 else {}
 
     def bad_request(self, request: web.BaseRequest, _: BaseException | None) -> web.Response:
         """Count, log and answer what could not be read as HTTP, or was too long."""
         self._connects.labels("refused", BAD_REQUEST).inc()
-        if (held := self._throttle.admit(BAD_REQUEST)) is not None:
-            _log.info("connect refused", reason=BAD_REQUEST, peer=request.remote, held=held)
+        _log.info("connect refused", reason=BAD_REQUEST, peer=request.remote, throttle=BAD_REQUEST)
         return web.Response(status=400)
 
     def welcome(self, request: web.Request, accepted: Accepted) -> Origin:

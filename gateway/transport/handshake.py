@@ -27,6 +27,9 @@ from gateway.sessions.client import Origin
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
 
+ORIGIN: Final = "origin"
+"""Reason of a refusal because of the page that asks."""
+
 SUBPROTOCOL: Final = "phoenix"
 BEARER_SUBPROTOCOL: Final = "base64url.bearer.phx."
 """phoenix.js 1.8 sends its authToken behind this prefix: base64 of either alphabet, unpadded."""
@@ -147,7 +150,7 @@ class Handshake:
             Refused: It is not allowed.
         """
         if not self._origins.allows(request.headers.get(hdrs.ORIGIN), request.host):
-            raise Refused(403, "origin")
+            raise Refused(403, ORIGIN)
 
     async def _accept(
         self,

@@ -134,7 +134,7 @@ class WebSocket(asyncio.Protocol):
             try:
                 go_on = self._take(piece, whole=whole)
             except Exception as problem:  # noqa: BLE001 -- top of what is done for this socket
-                _log.error("socket crashed", exc_info=problem)
+                _log.error("socket crashed", exc_info=problem, throttle="")
                 self._fail(CloseCode.INTERNAL_ERROR)
             self._frames += not self._missing
             if go_on and not self._missing and self._frames % FRAMES_PER_TURN == 0:
@@ -259,7 +259,7 @@ class WebSocket(asyncio.Protocol):
         try:
             self._connection.release()
         except Exception:  # noqa: BLE001 -- the rest must be done whatever happens
-            _log.exception("socket crashed")
+            _log.exception("socket crashed", throttle="")
         self._connections.remove(self._connection, NAME)
         code = self._connection.close_code or code
         label = str(code) if code in _COUNTED_CLOSES else "other"

@@ -240,6 +240,6 @@ class PollSessions:
                 return await session.poll(command.received)
             return await session.push(command.messages, command.seconds)
         except Exception:  # noqa: BLE001 -- top of what is done for this socket: logged, and its client is told
-            _log.exception("socket crashed")
+            _log.exception("socket crashed", throttle="")
             session.crashed()
             return Polled(GONE)

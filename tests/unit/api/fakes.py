@@ -218,7 +218,7 @@ class Gateway:
         """Publish requests that were counted, by status."""
         [family] = self.metrics.publish_requests.collect()
         samples = [each for each in family.samples if each.name.endswith("_total")]
-        return {each.labels["status"]: int(each.value) for each in samples}
+        return {each.labels["status"]: int(each.value) for each in samples if each.value}
 
     async def post(self, path: str, data: bytes | str | io.BytesIO, **headers: str) -> "Answer":
         """POST with the publisher's key unless the headers say otherwise."""

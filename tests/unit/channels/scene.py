@@ -39,6 +39,7 @@ from gateway.relay import JOIN_WAIT_SECONDS, Relay
 from gateway.retention import Retention
 from gateway.sessions.book import Sessions
 from gateway.sessions.client import Origin
+from gateway.sessions.displaced import Displaced
 from gateway.sessions.limits import Limits as SessionLimits
 from gateway.sessions.presence import Presences
 from gateway.sessions.registry import SessionRegistry
@@ -388,6 +389,8 @@ class Scene:
             clock=self.now,
             seen=lambda _: None,
             observer=Unwatched(),
+            displaced=Displaced(self.monotonic),
+            everyone=lambda: {Alone.replica},
         )
         refs = count(1)
         presences = Presences(

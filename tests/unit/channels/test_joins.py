@@ -41,10 +41,15 @@ async def test_a_first_join_is_answered_and_makes_a_member_and_a_session(scene: 
 
 async def test_a_topic_without_a_rule_is_refused(scene: Scene) -> None:
     client = scene.connect()
-    await client.join("nothing:1")
+    with structlog.testing.capture_logs() as logs:
+        await client.join("nothing:1")
 
     assert client.take() == [refused(None, "1", "nothing:1", "unmatched topic")]
     assert scene.counted("joins", result="unmatched topic") == 1
+    [line] = logs
+    assert (line["event"], line["log_level"]) == ("join refused", "info")
+    assert (line["user"], line["topic"]) == ("42", '"nothing:1"')
+    assert line["reason"] == line["throttle"] == "unmatched topic"
     assert (scene.subscriptions, scene.registry.count) == (0, 0)
 
 
@@ -195,7 +200,7 @@ async def test_a_join_that_meets_a_bug_is_refused_and_logged(scene: Scene) -> No
         await client.join(ROOM)
 
     assert client.take() == [refused("1", "1", ROOM, "join crashed")]
-    assert [entry["event"] for entry in logs] == ["join crashed"]
+    assert [entry["event"] for entry in logs] == ["join crashed", "join refused"]
     assert scene.counted("joins", result="join crashed") == 1
     assert (scene.joins_in_flight, scene.tasks, client.joins_under_way) == (0, 0, 0)
 
@@ -620,7 +625,7 @@ async def test_a_resume_that_meets_a_bug_is_refused_and_logged(scene: Scene) -> 
         await client.join(KEPT, params={"resume": None})
 
     assert client.take() == [refused("1", "1", KEPT, "join crashed")]
-    assert [entry["event"] for entry in logs] == ["join crashed"]
+    assert [entry["event"] for entry in logs] == ["join crashed", "join refused"]
 
 
 # a member that lacks messages

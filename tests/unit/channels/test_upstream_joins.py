@@ -131,7 +131,7 @@ async def test_a_question_that_meets_a_bug_refuses_the_join_and_is_logged(scene:
         await scene.settled()
 
     assert client.take() == [refused("1", "1", ASKED, "join crashed")]
-    assert [entry["event"] for entry in logs] == ["join crashed"]
+    assert [entry["event"] for entry in logs] == ["join crashed", "join refused"]
     assert (scene.joins_in_flight, client.close_code) == (0, None)
 
 

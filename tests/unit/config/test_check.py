@@ -252,6 +252,10 @@ def test_a_value_out_of_range_is_refused(toml: str, key: str) -> None:
             'channels[0].join: "upstream" is not allowed; upstream.url names no backend',
         ),
         (
+            channel("a", "presence = 'yes'"),
+            'channels[0].presence: "yes" is not allowed; allowed: true, false or "count" (from --set)',
+        ),
+        (
             channel("a", "push = 'upstream'"),
             'channels[0].push: "upstream" is not allowed; upstream.url names no backend',
         ),

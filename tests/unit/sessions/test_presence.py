@@ -183,7 +183,8 @@ class Room:
 
 def remote(session: str, user: str, **fields: Any) -> Entry:
     """A session on another replica."""
-    return Entry(session, user, f"ref-{session}", 5.0, 5.0, **fields)
+    usual: dict[str, Any] = {"ref": f"ref-{session}", "connected_at": 5.0, "online_at": 5.0}
+    return Entry(session, user, **usual | fields)
 
 
 @pytest.mark.parametrize(
@@ -443,7 +444,7 @@ async def test_a_client_that_moves_is_not_seen_to_leave_and_come() -> None:
     before = dict(bob.shown)
     room.move(ann)
     await room.clock.run(GATHER)
-    room.peer(remote("s9", "ann", device=Device("d")))
+    room.peer(remote("s9", "ann", device=Device("d"), ref="r1", online_at=DAY))
     await room.clock.run(GATHER)
 
     assert bob.take() == []
@@ -467,7 +468,8 @@ async def test_a_client_that_moves_and_changes_is_told_of_as_changed() -> None:
     ann, bob = room.enter(Client("s1", "ann", Device("d"))), room.enter(Client("s2", "bob"))
     await room.clock.run(GATHER)
     room.move(ann)
-    room.peer(remote("s9", "ann", device=Device("d"), meta=b'{"mood":"new"}'))
+    changed: dict[str, Any] = {"meta": b'{"mood":"new"}', "previous_ref": "r1", "online_at": DAY}
+    room.peer(remote("s9", "ann", device=Device("d"), **changed))
     await room.clock.run(GATHER)
 
     assert bob.users == ["ann", "bob"]

@@ -76,7 +76,7 @@ class Counts(Metrics):
         return {
             sample.labels["reason"]: int(sample.value)
             for sample in family.samples
-            if sample.name.endswith("_total")
+            if sample.name.endswith("_total") and sample.value
         }
 
 
