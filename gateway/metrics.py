@@ -185,10 +185,13 @@ class Metrics:
         self.background_errors = counter(
             "background_errors_total", "Errors in what goes on by itself, by task.", "task"
         )
+        self.descriptors_exhausted = counter(
+            "descriptors_exhausted_total", "Seconds that found no descriptor left."
+        )
         self.event_loop_lag = gauge(
             "event_loop_lag_seconds", "How late the event loop last was, measured once a second."
         )
-        self.drain_state = gauge("drain_state", "0 serving, 1 draining.")
+        self.drain_state = gauge("drain_state", "0 serving, 1 draining, 2 drained.")
         build_info = gauge("build_info", "Version of the gateway.", "version")
         build_info.labels(__version__).set(1)
 

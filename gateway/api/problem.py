@@ -57,6 +57,7 @@ UNAUTHORIZED: Final = Kind(
 FORBIDDEN: Final = Kind("missing-scope", 403, "The API key lacks a scope")
 NOT_FOUND: Final = Kind("not-found", 404, "There is nothing here")
 METHOD_NOT_ALLOWED: Final = Kind("method-not-allowed", 405, "The method is not allowed here")
+ENDING: Final = Kind("ending", 409, "The replica is about to end")
 TOO_LARGE: Final = Kind("too-large", 413, "Larger than allowed")
 UNSUPPORTED_MEDIA_TYPE: Final = Kind("unsupported-media-type", 415, "The body is not JSON")
 INVALID: Final = Kind("invalid", 422, "The request is not valid")

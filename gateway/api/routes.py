@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 from gateway.api import operations as known
 from gateway.api.body import MAX_BODY_BYTES
 from gateway.api.docs import page
+from gateway.api.drain import DrainCalls, ReplicaDrain
 from gateway.api.health import Health, HealthState
 from gateway.api.history import Archive, HistoryCalls
 from gateway.api.keys import Keys, authentication
@@ -41,6 +42,7 @@ def build_api(
     revoker: TokenRevoker,
     archive: Archive,
     replicas: Callable[[], list[ReplicaReport]],
+    drain: ReplicaDrain,
     readiness: HealthState,
     metrics: Metrics,
 ) -> web.Application:
@@ -50,6 +52,7 @@ def build_api(
     )
     users = UserCalls(directory, replicas)
     tokens = TokenCalls(revoker, leeway_seconds=config.auth.leeway_seconds, clock=time.time)
+    draining = DrainCalls(drain)
     history = HistoryCalls(archive, rules)
     health = Health(readiness, metrics)
     table = (
@@ -62,6 +65,9 @@ def build_api(
         (known.CLOSE_SESSION, users.close_one),
         (known.LEAVE_TOPIC, users.leave_topic),
         (known.REPLICAS, users.replicas),
+        (known.START_DRAIN, draining.start),
+        (known.GET_DRAIN, draining.show),
+        (known.ABORT_DRAIN, draining.abort),
         (known.REVOKE, tokens.revoke),
         (known.READ_HISTORY, history.read),
         (known.ERASE_HISTORY, history.erase),

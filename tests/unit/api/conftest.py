@@ -15,6 +15,7 @@ from tests.unit.api.fakes import (
     Readiness,
     RecordingArchive,
     RecordingDirectory,
+    RecordingDrain,
     RecordingRelay,
     RecordingRevoker,
     two_replicas,
@@ -25,6 +26,7 @@ from tests.unit.api.fakes import (
 async def gateway() -> AsyncIterator[Gateway]:
     relay, readiness, metrics = RecordingRelay(), Readiness(), Metrics()
     directory, revoker, archive = RecordingDirectory(), RecordingRevoker(), RecordingArchive()
+    drain = RecordingDrain()
     app = build_api(
         config=CONFIG,
         publisher=relay,
@@ -34,8 +36,9 @@ async def gateway() -> AsyncIterator[Gateway]:
         revoker=revoker,
         archive=archive,
         replicas=two_replicas,
+        drain=drain,
         readiness=readiness,
         metrics=metrics,
     )
     async with TestClient(TestServer(app)) as client:
-        yield Gateway(app, client, relay, directory, revoker, archive, readiness, metrics)
+        yield Gateway(app, client, relay, directory, revoker, archive, drain, readiness, metrics)

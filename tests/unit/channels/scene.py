@@ -22,7 +22,7 @@ from gateway.bus.subjects import Subjects
 from gateway.channels.callback_queue import MAX_WAITING, MAX_WAITING_BYTES, Work
 from gateway.channels.callbacks import Callbacks
 from gateway.channels.connection import CLOSE_GRACE_SECONDS, Connection
-from gateway.channels.connections import Connections, Phase
+from gateway.channels.connections import Connections
 from gateway.channels.credentials import Credentials
 from gateway.channels.pushes import Pushes
 from gateway.channels.replay import Replays
@@ -444,9 +444,11 @@ class Scene:
             metrics=self.metrics,
             wheel=wheel,
             revoked=self._is_revoked,
+            memory_full=lambda: self.memory_full,
             clock=self.monotonic,
         )
-        self.connections.phase = Phase.SERVING
+        self.memory_full = False
+        self.connections.started = True
 
     # clients
 
