@@ -188,6 +188,9 @@ class Metrics:
         self.descriptors_exhausted = counter(
             "descriptors_exhausted_total", "Seconds that found no descriptor left."
         )
+        self.clock_skew = gauge(
+            "clock_skew_seconds", "How far the clock that differs most is from this replica's."
+        )
         self.event_loop_lag = gauge(
             "event_loop_lag_seconds", "How late the event loop last was, measured once a second."
         )

@@ -1,6 +1,5 @@
 """Builds the application of the internal listener: its whole table of URLs."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -43,15 +42,20 @@ def build_api(
     archive: Archive,
     replicas: Callable[[], list[ReplicaReport]],
     drain: ReplicaDrain,
+    clock: Callable[[], float],
     readiness: HealthState,
     metrics: Metrics,
 ) -> web.Application:
-    """The application of the internal listener."""
+    """The application of the internal listener.
+
+    Args:
+        clock: Unix seconds, by the newest clock there is: what is revoked now is revoked by it.
+    """
     publish = PublishCalls(
         publisher, rules, personal, max_payload_bytes=config.limits.max_message_bytes
     )
     users = UserCalls(directory, replicas)
-    tokens = TokenCalls(revoker, leeway_seconds=config.auth.leeway_seconds, clock=time.time)
+    tokens = TokenCalls(revoker, leeway_seconds=config.auth.leeway_seconds, clock=clock)
     draining = DrainCalls(drain)
     history = HistoryCalls(archive, rules)
     health = Health(readiness, metrics)

@@ -23,7 +23,7 @@ from gateway.app.users import UserParts
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.bus import open_bus
 from gateway.bus.subjects import Subjects
-from gateway.cluster import Cluster
+from gateway.cluster import Cluster, ClusterClock
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES
 from gateway.errors import BusError
@@ -130,6 +130,9 @@ class Gateway:
             peers=core.peers,
             undecodable=metrics.bus_dropped.inc,
         )
+        self._clock = ClusterClock(
+            self._bus, core.peers.clocks, wall_clock=time.time, clock=time.monotonic
+        )
         self._relay = Relay(
             bus=self._bus,
             subjects=subjects,
@@ -209,6 +212,7 @@ class Gateway:
             archive=StoredArchive(self._relay),
             replicas=self._replicas,
             drain=self._drain,
+            clock=self._clock.now,
             readiness=self._readiness,
             metrics=metrics,
         )
@@ -280,6 +284,7 @@ class Gateway:
             partial(heartbeat, self._connections, self._readiness, self._metrics, self._observe),
         )
         self._users.start(self._supervisor, lambda: len(self._connections.open))
+        repeat("clock", self._clock.next_look)
         repeat("drain", self._drain.next_run)
         repeat("revocations", self._revoker.next_look)
         if self._clients.fetched_keys is not None:
@@ -326,6 +331,7 @@ class Gateway:
             return
         self._users.tracker.announce()
         await asyncio.sleep(MEETING_SECONDS)
+        await self._clock.look()
         await self._revoker.learn()
         if not self._connections.started:
             self._connections.started = True
@@ -359,6 +365,7 @@ class Gateway:
         self._metrics.replicas.labels("live").set(len(self._users.tracker.peers) + 1)
         self._metrics.topics.set(len(self._registry))
         self._metrics.subscriptions.set(self._relay.subscriptions)
+        self._metrics.clock_skew.set(self._clock.skew())
         self._clients.descriptors.look()
 
     def _catch_signals(self) -> None:

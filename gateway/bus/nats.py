@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 import structlog
 from nats import errors
 
@@ -20,6 +21,7 @@ from gateway.bus.buckets import Buckets
 from gateway.bus.client import NatsClient
 from gateway.bus.confirmation import Confirmations
 from gateway.bus.requests import Reply
+from gateway.bus.stream_position import unix_seconds
 from gateway.errors import BusUnavailable, EnvelopeTooLarge
 from gateway.log import background_error
 
@@ -42,7 +44,23 @@ MAX_UNSENT_BYTES: Final = 32 * 1024 * 1024
 
 _PERMISSION: Final = re.compile(r'permissions violation for (subscription|publish) to "([^"]*)"')
 
+_USER_INFO: Final = "$SYS.REQ.USER.INFO"
+"""Answered to every user by the server it is connected to; like all its answers it says the time."""
+
+TIME_SECONDS: Final = 1.0
+
 _log = structlog.get_logger(__name__)
+
+
+class _Server(msgspec.Struct):
+    time: str
+
+
+class _Info(msgspec.Struct):
+    server: _Server
+
+
+_decode_info: Final = msgspec.json.Decoder(_Info).decode
 
 
 class NatsLink:
@@ -68,6 +86,7 @@ class NatsLink:
         self.confirmations = Confirmations(self.client)
         self.buckets = Buckets(self.client, copies)
         self.up = False
+        self._tells_no_time = False
         self.lost = asyncio.Event()
         self.reason = ""
         self._closed = asyncio.Event()
@@ -151,6 +170,17 @@ class NatsLink:
             raise BusUnavailable(str(problem)) from problem
         finally:
             requests.close(number)
+
+    async def server_time(self) -> float | None:
+        """See :meth:`gateway.bus.base.Bus.server_time`; one that denied it is not asked again."""
+        if self._tells_no_time:
+            return None
+        try:
+            [answer] = await self.request(_USER_INFO, b"", b"", TIME_SECONDS, many=False)
+            return unix_seconds(_decode_info(answer.body).server.time.encode())
+        except (BusUnavailable, ValueError):  # the permissions deny it, or the server is too old
+            self._tells_no_time = True
+            return None
 
     def _require_room(self, size: int) -> None:
         # nats-py's own check forgets the headers, and the server closes the connection over such a one

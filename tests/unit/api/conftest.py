@@ -1,5 +1,6 @@
 """The API on a loopback port."""
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -37,6 +38,7 @@ async def gateway() -> AsyncIterator[Gateway]:
         archive=archive,
         replicas=two_replicas,
         drain=drain,
+        clock=time.time,
         readiness=readiness,
         metrics=metrics,
     )

@@ -94,6 +94,8 @@ class FakeBus:
         self.handlers[subject] = handler
         return FakeSubscription(self, subject)
 
+    async def server_time(self) -> None: ...
+
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
 

@@ -368,6 +368,7 @@ class Scene:
             Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
             Alone(),
             clock=self.monotonic,
+            wall_clock=lambda: 0.0,
             lost=lambda _: None,
             superseded=lambda: None,
         )

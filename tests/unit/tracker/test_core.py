@@ -642,3 +642,13 @@ class Machine(RuleBasedStateMachine):
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=examples(0.6), stateful_step_count=40)
+
+
+def test_a_beat_tells_what_time_it_is_there_unless_it_is_of_an_earlier_release() -> None:
+    a, b = (Tracker(name, 1, down_after_seconds=DOWN_AFTER, spread=lambda: 0.5) for name in "ab")
+    a.receive(b.announce().message, 10.0)
+    assert a.peers.clocks() == {}
+
+    b.time = 1_000_000.0
+    a.receive(b.announce().message, 10.0)
+    assert a.peers.clocks() == {"b": 999_990.0}
