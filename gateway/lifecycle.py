@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 
 from gateway.channels.connection import Connection
-from gateway.channels.connections import Connections, Phase
+from gateway.channels.connections import Connections
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
 
@@ -56,10 +56,17 @@ class Readiness:
 class Drain:
     """Moves all clients away in even batches, so that the other replicas are not overrun.
 
+    It is begun by an operator, who may abort it, or by the end of the process, which nobody can. What is
+    closed stays closed.
+
     Args:
         delay_seconds: Time for load balancers to notice; sockets stay.
         window_seconds: Time over which the sockets are closed with 1012.
         clock: Monotonic seconds.
+
+    Attributes:
+        drained: Set while all sockets are closed from this side.
+        ending: Whether the process ends after it.
     """
 
     def __init__(
@@ -76,27 +83,80 @@ class Drain:
         self._delay_seconds = delay_seconds
         self._window_seconds = window_seconds
         self._clock = clock
-        self._hurry = asyncio.Event()
+        self.drained = asyncio.Event()
+        self.ending = False
+        self._wanted = asyncio.Event()
+        self._number = (
+            0  # of the drain: who aborts one and starts another does not go on with the first
+        )
+        self._hurries = False
+        self._wake = asyncio.Event()
+
+    @property
+    def state(self) -> Literal["serving", "draining", "drained"]:
+        """How far it is."""
+        if not self._connections.draining:
+            return "serving"
+        return "drained" if self.drained.is_set() else "draining"
+
+    @property
+    def connections(self) -> int:
+        """How many clients are still connected."""
+        return len(self._connections.open)
+
+    def start(self) -> None:
+        """Send new clients elsewhere from now on, and those there are after the delay. Idempotent."""
+        if self._connections.draining:
+            return
+        self._connections.draining = True
+        self._number += 1
+        self._metrics.drain_state.set(1)
+        _log.info("drain started", connections=len(self._connections.open))
+        self._wanted.set()
+
+    def abort(self) -> bool:
+        """Let clients in again; False when the process is ending. Idempotent."""
+        if self.ending:
+            return False
+        if self._connections.draining:
+            self._connections.draining = False
+            self._wanted.clear()
+            self.drained.clear()
+            self._metrics.drain_state.set(0)
+            _log.info("drain aborted", connections=len(self._connections.open))
+            self._wake.set()
+        return True
+
+    async def end(self) -> None:
+        """The process ends: return when all sockets are closed from this side."""
+        self.ending = True
+        self.start()
+        await self.drained.wait()
 
     def hurry(self) -> None:
         """Skip what is left of delay and window."""
-        self._hurry.set()
+        self._hurries = True
+        self._wake.set()
 
-    async def run(self) -> None:
-        """Go through delay and window; returns when all sockets are closed from this side."""
-        self._connections.phase = Phase.DRAINING
-        self._metrics.drain_state.set(1)
-        _log.info("drain started", connections=len(self._connections.open))
-        await self._wait(self._delay_seconds)
+    async def next_run(self) -> None:
+        """Wait until a drain is wanted, and go through it until it is done or aborted."""
+        await self._wanted.wait()
+        number = self._number
+        if not await self._wait(self._delay_seconds, number):
+            return
         # a handshake that was under way when the drain began has made a socket since
         leaving = list(self._connections.open)
         batches = max(1, math.ceil(self._window_seconds / BATCH_SECONDS))
         begun_at = self._clock()
-        for number, batch in enumerate(_even_batches(leaving, batches), 1):
+        for step, batch in enumerate(_even_batches(leaving, batches), 1):
             for connection in batch:
                 connection.close(CloseCode.SERVICE_RESTART)
             # from the beginning on: what the batches themselves take must not add up beyond the window
-            await self._wait(begun_at + number * BATCH_SECONDS - self._clock())
+            if not await self._wait(begun_at + step * BATCH_SECONDS - self._clock(), number):
+                return
+        self._wanted.clear()
+        self.drained.set()
+        self._metrics.drain_state.set(2)
         _log.info("drain finished")
 
     async def let_go(self) -> None:
@@ -110,13 +170,16 @@ class Drain:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._connections.empty.wait(), CLOSING_SECONDS)
 
-    async def _wait(self, seconds: float) -> None:
-        if self._hurry.is_set():
-            return
-        try:
-            await asyncio.wait_for(self._hurry.wait(), max(0.0, seconds))
-        except TimeoutError:
-            return
+    async def _wait(self, seconds: float, number: int) -> bool:
+        """Let time pass, unless there is a hurry; False when the drain was aborted."""
+        if self._is_on(number) and not self._hurries:
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), max(0.0, seconds))
+        return self._is_on(number)
+
+    def _is_on(self, number: int) -> bool:
+        return self._connections.draining and number == self._number
 
 
 def _even_batches(leaving: Sequence[Connection], batches: int) -> list[Sequence[Connection]]:

@@ -41,11 +41,11 @@ _FAST_BUCKETS: Final = (
 )
 
 _KNOWN: Final = """
-connects_total: starting, draining, connection_limit, bad_request, bad_method, no_upgrade, origin,
- device, vsn, subprotocol, subprotocol_token, upstream_refused, upstream_timeout, upstream_unavailable,
- no_token, token_too_long, token_malformed, no_keys, token_algorithm, keys_unavailable, token_key,
- token_signature, token_claims, token_not_yet_valid, token_expired, token_lifetime, token_issuer,
- token_audience, token_revoked, token_subject, upstream_user
+connects_total: starting, draining, connection_limit, memory_limit, descriptor_limit, bad_request,
+ bad_method, no_upgrade, origin, device, vsn, subprotocol, subprotocol_token, upstream_refused,
+ upstream_timeout, upstream_unavailable, no_token, token_too_long, token_malformed, no_keys,
+ token_algorithm, keys_unavailable, token_key, token_signature, token_claims, token_not_yet_valid,
+ token_expired, token_lifetime, token_issuer, token_audience, token_revoked, token_subject, upstream_user
 disconnects_total: 1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4001, 4003, other
 token_refreshes_total: ok, crashed, no_token, token_too_long, token_malformed, no_keys, token_algorithm,
  keys_unavailable, token_key, token_signature, token_claims, token_not_yet_valid, token_expired,
@@ -124,7 +124,7 @@ class MessageHistogram:
 class Metrics:
     """All metrics of one replica; attributes are named as the metrics without ``gateway_``."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: PLR0915 -- one for each metric
         registry = self.registry = CollectorRegistry()
 
         known_labels = _known_labels()
@@ -233,10 +233,16 @@ class Metrics:
         self.background_errors = counter(
             "background_errors_total", "Errors in what goes on by itself, by task.", "task"
         )
+        self.descriptors_exhausted = counter(
+            "descriptors_exhausted_total", "Seconds that found no descriptor left."
+        )
+        self.clock_skew = gauge(
+            "clock_skew_seconds", "How far the clock that differs most is from this replica's."
+        )
         self.event_loop_lag = gauge(
             "event_loop_lag_seconds", "How late the event loop last was, measured once a second."
         )
-        self.drain_state = gauge("drain_state", "0 serving, 1 draining.")
+        self.drain_state = gauge("drain_state", "0 serving, 1 draining, 2 drained.")
         build_info = gauge("build_info", "Version of the gateway.", "version")
         build_info.labels(__version__).set(1)
 

@@ -4,10 +4,12 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+from gateway.api.drain import DrainReport
 from gateway.api.history import Erased, HistoryPage
 from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Operation, Response
 from gateway.api.problem import (
     BUS_UNAVAILABLE,
+    ENDING,
     INTERNAL,
     INVALID,
     NOT_FOUND,
@@ -231,6 +233,49 @@ REPLICAS: Final = Operation(
     problems=(*KEY_PROBLEMS, INTERNAL),
 )
 
+_DRAIN: Final = Response(
+    "How far it is.",
+    DrainReport,
+    example='{"state": "draining", "connections": 214, "ending": false}',
+)
+
+START_DRAIN: Final = Operation(
+    method="POST",
+    path="/v1/drain",
+    name="startDrain",
+    tag="Operate",
+    summary="Move this replica's clients to others",
+    description="As on SIGTERM: new clients are refused with 503, and those there are closed with 1012 in "
+    "even batches. But the process goes on until it is told to end. Starting it twice changes nothing.",
+    scope="manage",
+    answers={200: _DRAIN},
+    problems=(*KEY_PROBLEMS, INTERNAL),
+)
+
+GET_DRAIN: Final = Operation(
+    method="GET",
+    path="/v1/drain",
+    name="getDrain",
+    tag="Operate",
+    summary="How far this replica's drain is",
+    scope="read",
+    answers={200: _DRAIN},
+    problems=(*KEY_PROBLEMS, INTERNAL),
+)
+
+ABORT_DRAIN: Final = Operation(
+    method="DELETE",
+    path="/v1/drain",
+    name="abortDrain",
+    tag="Operate",
+    summary="Let clients in again",
+    description="Who was moved stays away; the others stay here. Aborting where nothing drains changes "
+    "nothing. A replica that was told to end does so.",
+    scope="manage",
+    answers={200: _DRAIN},
+    problems=(*KEY_PROBLEMS, ENDING, INTERNAL),
+)
+
 READ_HISTORY: Final = Operation(
     method="GET",
     path="/v1/topics/{topic}/history",
@@ -361,6 +406,9 @@ OPERATIONS: Final = (
     CLOSE_SESSION,
     LEAVE_TOPIC,
     REPLICAS,
+    START_DRAIN,
+    GET_DRAIN,
+    ABORT_DRAIN,
     READ_HISTORY,
     ERASE_HISTORY,
     REVOKE,

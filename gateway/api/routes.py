@@ -1,6 +1,5 @@
 """Builds the application of the internal listener: its whole table of URLs."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -12,6 +11,7 @@ from aiohttp.typedefs import Handler
 from gateway.api import operations as known
 from gateway.api.body import MAX_BODY_BYTES, bounded
 from gateway.api.docs import page
+from gateway.api.drain import DrainCalls, ReplicaDrain
 from gateway.api.health import Health, HealthState
 from gateway.api.history import Archive, HistoryCalls
 from gateway.api.keys import Keys, authentication
@@ -41,15 +41,22 @@ def build_api(
     revoker: TokenRevoker,
     archive: Archive,
     replicas: Callable[[], list[ReplicaReport]],
+    drain: ReplicaDrain,
+    clock: Callable[[], float],
     readiness: HealthState,
     metrics: Metrics,
 ) -> web.Application:
-    """The application of the internal listener."""
+    """The application of the internal listener.
+
+    Args:
+        clock: Unix seconds, by the newest clock there is: what is revoked now is revoked by it.
+    """
     publish = PublishCalls(
         publisher, rules, personal, max_payload_bytes=config.limits.max_message_bytes
     )
     users = UserCalls(directory, replicas)
-    tokens = TokenCalls(revoker, leeway_seconds=config.auth.leeway_seconds, clock=time.time)
+    tokens = TokenCalls(revoker, leeway_seconds=config.auth.leeway_seconds, clock=clock)
+    draining = DrainCalls(drain)
     history = HistoryCalls(archive, rules)
     health = Health(readiness, metrics)
     table = (
@@ -62,6 +69,9 @@ def build_api(
         (known.CLOSE_SESSION, users.close_one),
         (known.LEAVE_TOPIC, users.leave_topic),
         (known.REPLICAS, users.replicas),
+        (known.START_DRAIN, draining.start),
+        (known.GET_DRAIN, draining.show),
+        (known.ABORT_DRAIN, draining.abort),
         (known.REVOKE, tokens.revoke),
         (known.READ_HISTORY, history.read),
         (known.ERASE_HISTORY, history.erase),

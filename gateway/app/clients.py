@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
+from gateway.app import capacity
 from gateway.app.fetch import fetch
 from gateway.app.users import UserParts
 from gateway.auth.admission import Admission
@@ -27,6 +28,7 @@ from gateway.sessions.kept_revocations import KeptRevocations, bucket
 from gateway.sessions.revoker import Revoker
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake
+from gateway.transport.listener import Descriptors
 from gateway.transport.longpoll.requests import LongPollTransport
 from gateway.transport.longpoll.router import PollRouter
 from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS, Poll, PollSessions, Push
@@ -44,12 +46,16 @@ if TYPE_CHECKING:
 class ClientParts:
     """The parts, connected.
 
+    Args:
+        descriptors: How many the process may have.
+
     Attributes:
         routes: Of the public listener.
         bad_request: Answers there what is no request.
         poll_router: The ways to sessions of clients that poll.
         revoker: Refuses tokens everywhere, and closes the sockets that came with them.
         fetched_keys: The keys of the identity provider; None where none is configured.
+        descriptors: The TCP connections of clients.
     """
 
     def __init__(
@@ -63,6 +69,7 @@ class ClientParts:
         personal: PersonalTopic,
         users: UserParts,
         upstream: Upstream,
+        descriptors: int,
         metrics: Metrics,
     ) -> None:
         auth = config.auth
@@ -93,12 +100,14 @@ class ClientParts:
             verifies=bool(auth.secrets or auth.public_keys or auth.jwks_url),
         )
         wheel = TimerWheel(time.monotonic())
+        most_memory = capacity.memory_bytes(config.limits.memory_bytes)
         self.connections = Connections(
             callbacks=self.callbacks,
             limits=config.limits,
             metrics=metrics,
             wheel=wheel,
             revoked=revocations.refuses,
+            memory_full=lambda: 0 < most_memory < capacity.resident_bytes(),
             clock=time.monotonic,
         )
         services = Services(
@@ -149,7 +158,10 @@ class ClientParts:
             longpoll=LONGPOLL_ENCODINGS,
         )
         entrance = Entrance(self.connections, peers, metrics)
-        websocket = WebSocketTransport(services, self.connections, handshake, entrance)
+        self.descriptors = Descriptors(capacity.for_clients(descriptors, config), metrics)
+        websocket = WebSocketTransport(
+            services, self.connections, handshake, entrance, self.descriptors
+        )
         sessions = PollSessions(services, self.connections)
         self.poll_router = PollRouter(sessions, cluster)
         longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)

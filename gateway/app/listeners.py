@@ -4,13 +4,15 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import cast
 
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.config.address import parse_address
-from gateway.transport.listener import BACKLOG, open_listener
+from gateway.transport.entrance import RETRY_AFTER_SECONDS
+from gateway.transport.listener import BACKLOG, Descriptors, open_listener
 
 REQUEST_SECONDS = 15
 """
@@ -18,6 +20,11 @@ How long a connection may wait before its request is whole, the first or the nex
 
 aiohttp's default is an hour, for which a client that sends half a header would keep a descriptor.
 """
+
+_NO_ROOM = (
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"Retry-After: %d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % RETRY_AFTER_SECONDS
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -56,13 +63,16 @@ async def listen(
     app: web.Application,
     address: str,
     *,
-    public: bool,
+    descriptors: Descriptors | None,
     max_header_bytes: int,
     bad_request: BadRequest,
     reuse_port: bool = False,
     tls: ssl.SSLContext | None = None,
 ) -> HttpListener:
     """Serve an application.
+
+    Args:
+        descriptors: Those of clients, on the public listener; None on the internal one.
 
     Raises:
         OSError: The address cannot be listened on.
@@ -73,14 +83,30 @@ async def listen(
     assert manager is not None  # noqa: S101 -- it was set up just now
     host, port = parse_address(address)
     listener = open_listener(host, port, reuse_port=reuse_port)
+
+    def accepted() -> asyncio.Protocol:
+        if descriptors is not None and descriptors.full:
+            descriptors.refused()
+            return _NoRoom()
+        return _Connection(manager, bad_request, max_header_bytes, descriptors)
+
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(manager, bad_request, max_header_bytes, public=public),
+        accepted,
         sock=listener,
         ssl=tls,
         backlog=BACKLOG,
     )
-    _log.info("listening", address=address, public=public)
+    _log.info("listening", address=address, public=descriptors is not None)
     return HttpListener(runner, manager, server)
+
+
+class _NoRoom(asyncio.Protocol):
+    """A connection that clients have no descriptor left for. Its request may never come, and is not read."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        client = cast("asyncio.Transport", transport)  # uvloop's is none by its type
+        client.write(_NO_ROOM)
+        client.close()
 
 
 class _Connection(web.RequestHandler):
@@ -89,10 +115,14 @@ class _Connection(web.RequestHandler):
     aiohttp would name its version, and send back the bytes it could not read.
     """
 
-    __slots__ = ("_bad_request",)
+    __slots__ = ("_bad_request", "_descriptors")
 
     def __init__(
-        self, manager: web.Server, bad_request: BadRequest, max_header_bytes: int, *, public: bool
+        self,
+        manager: web.Server,
+        bad_request: BadRequest,
+        max_header_bytes: int,
+        descriptors: Descriptors | None,
     ) -> None:
         super().__init__(
             manager,
@@ -101,9 +131,21 @@ class _Connection(web.RequestHandler):
             keepalive_timeout=REQUEST_SECONDS,
             max_line_size=max_header_bytes,
             max_field_size=max_header_bytes,
-            auto_decompress=not public,  # what anybody may send costs no more than its bytes
+            auto_decompress=descriptors
+            is None,  # what anybody may send costs no more than its bytes
         )
         self._bad_request = bad_request
+        self._descriptors = descriptors
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._descriptors is not None:
+            self._descriptors.open += 1
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._descriptors is not None:
+            self._descriptors.open -= 1
+        super().connection_lost(exc)
 
     def handle_error(
         self,

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import random
-import resource
 import signal
 import time
 from functools import partial
@@ -15,7 +14,7 @@ from aiohttp import web
 
 from gateway import api, demo
 from gateway.api.user_types import ReplicaReport
-from gateway.app import shutdown
+from gateway.app import capacity, shutdown
 from gateway.app.archive import StoredArchive
 from gateway.app.clients import ClientParts
 from gateway.app.listeners import HttpListener, hide_server, listen, tls_context
@@ -24,8 +23,7 @@ from gateway.app.users import UserParts
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.bus import open_bus
 from gateway.bus.subjects import Subjects
-from gateway.channels.connections import Phase
-from gateway.cluster import Cluster
+from gateway.cluster import Cluster, ClusterClock
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES
 from gateway.errors import BusError, SubscriptionRefused
@@ -57,6 +55,13 @@ MEETING_SECONDS = 0.1
 JOIN_AGAIN_SECONDS = 5.0
 """When it asks again to hear the others, if the bus server denied it."""
 
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""
+A terminal that hangs up ends a replica as any other signal does.
+
+Nothing is read anew on SIGHUP: a changed configuration is rolled out, one replica after the other.
+"""
+
 LAST_RESORT_SECONDS = 15.0
 """When a replica that lost one of its tasks ends at the latest, whatever becomes of the clean-up."""
 
@@ -65,20 +70,23 @@ _log = structlog.get_logger(__name__)
 
 def run(config: Config) -> int:
     """Serve until a signal ends it; returns the exit code."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each socket costs a descriptor
+    descriptors = capacity.raise_descriptors()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config))
+        return runner.run(_serve(config, descriptors))
 
 
-async def _serve(config: Config) -> int:
-    return await Gateway(config).serve()
+async def _serve(config: Config, descriptors: int) -> int:
+    return await Gateway(config, descriptors=descriptors).serve()
 
 
 class Gateway:
-    """One replica, to be made and served within a running event loop."""
+    """One replica, to be made and served within a running event loop.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        descriptors: How many the process may have.
+    """
+
+    def __init__(self, config: Config, *, descriptors: int) -> None:
         self._config = config
         self._stop = asyncio.Event()
         self._exit_code = 0
@@ -125,6 +133,9 @@ class Gateway:
             peers=core.peers,
             undecodable=metrics.bus_dropped.inc,
         )
+        self._clock = ClusterClock(
+            self._bus, core.peers.clocks, wall_clock=time.time, clock=time.monotonic
+        )
         self._relay = Relay(
             bus=self._bus,
             subjects=subjects,
@@ -168,6 +179,7 @@ class Gateway:
             personal=personal,
             users=self._users,
             upstream=self._upstream,
+            descriptors=descriptors,
             metrics=metrics,
         )
         self._cluster.check()
@@ -176,6 +188,7 @@ class Gateway:
         self._readiness = Readiness(
             self._connections,
             lambda: self._bus.doubt,
+            self._clients.descriptors.doubt,
             self._supervisor.doubt,
             self._revoker.doubt,
             self._history_doubt,
@@ -203,6 +216,8 @@ class Gateway:
             revoker=self._revoker,
             archive=StoredArchive(self._relay),
             replicas=self._replicas,
+            drain=self._drain,
+            clock=self._clock.now,
             readiness=self._readiness,
             metrics=metrics,
         )
@@ -220,14 +235,14 @@ class Gateway:
         internal = await listen(
             self._internal,
             server.internal,
-            public=False,
+            descriptors=None,
             max_header_bytes=max_header_bytes,
             bad_request=api.bad_request,
         )
         public = await listen(
             self._public,
             server.public,
-            public=True,
+            descriptors=self._clients.descriptors,
             max_header_bytes=max_header_bytes,
             bad_request=self._clients.bad_request,
             reuse_port=server.reuse_port,
@@ -242,10 +257,7 @@ class Gateway:
         if server.reuse_port:
             # the kernel would go on sending every so manieth client here, to be refused
             public.stop()
-        if self._exit_code and self._supervisor.doubt() is None:
-            await public.close()  # nobody is moved by a process that must not go on
-        else:
-            await self._drain.run()
+        await self._drain.end()
         await shutdown.finish(
             sockets=self._end_sockets(public),
             finish_callbacks=self._clients.callbacks.finish,
@@ -277,6 +289,8 @@ class Gateway:
             partial(heartbeat, self._connections, self._readiness, self._metrics, self._observe),
         )
         self._users.start(self._supervisor, lambda: len(self._connections.open))
+        repeat("clock", self._clock.next_look)
+        repeat("drain", self._drain.next_run)
         repeat("revocations", self._revoker.next_look)
         if self._clients.fetched_keys is not None:
             start("keys", self._clients.fetched_keys.run())
@@ -285,9 +299,13 @@ class Gateway:
 
     def _task_died(self) -> None:
         """Send the clients elsewhere and end, without a farewell: the others shall report a loss."""
-        self._exit_code = 1
-        self._drain.hurry()
         asyncio.get_running_loop().call_later(LAST_RESORT_SECONDS, os._exit, 1)
+        self._fail(1)
+
+    def _fail(self, code: int) -> None:
+        """End: what clients there are go elsewhere at once."""
+        self._exit_code = code
+        self._drain.hurry()
         self._stop.set()
 
     def _bus_changed(self, connected: bool) -> None:
@@ -295,14 +313,13 @@ class Gateway:
         self._users.tracker.bus_changed(connected)
         if not connected:
             return
-        if self._connections.phase is not Phase.STARTING:
+        if self._connections.started:
             self._revoker.learn_again()
             return
         allowed = self._bus.max_envelope_bytes - ENVELOPE_ROOM_BYTES
         if self._config.limits.max_message_bytes > allowed:
             _log.error("limits.max_message_bytes is above what the bus carries", allowed=allowed)
-            self._exit_code = 2
-            self._stop.set()
+            self._fail(2)
             return
         if self._joining is None or self._joining.done():
             self._joining = self._supervisor.start("join", self._join())
@@ -326,9 +343,10 @@ class Gateway:
                 break
         self._users.tracker.announce()
         await asyncio.sleep(MEETING_SECONDS)
+        await self._clock.look()
         await self._revoker.learn()
-        if self._connections.phase is Phase.STARTING:
-            self._connections.phase = Phase.SERVING
+        if not self._connections.started:
+            self._connections.started = True
             _log.info("serving", replica=self._config.server.replica)
 
     def _history_doubt(self) -> str | None:
@@ -343,8 +361,7 @@ class Gateway:
             "another process runs under this replica's name; it is the later one",
             replica=self._config.server.replica,
         )
-        self._exit_code = 1
-        self._stop.set()
+        self._fail(1)
 
     def _replicas(self) -> list[ReplicaReport]:
         sessions, connections = self._users.registry.count, len(self._connections.open)
@@ -360,11 +377,14 @@ class Gateway:
         self._metrics.replicas.labels("live").set(len(self._users.tracker.peers) + 1)
         self._metrics.topics.set(len(self._registry))
         self._metrics.subscriptions.set(self._relay.subscriptions)
+        self._metrics.clock_skew.set(self._clock.skew())
+        self._clients.descriptors.look()
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
+        for number in ENDING_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) has it
+                loop.add_signal_handler(number, self._signalled)
 
     async def _let_go(self, _: web.Application) -> None:
         """Answer the requests that wait for other replicas, and cut off the clients that are left.

@@ -100,7 +100,12 @@ class UserParts:
             reporter.lost(lost)
 
         self.tracker = TrackerService(
-            core, cluster, clock=time.monotonic, lost=lost, superseded=superseded
+            core,
+            cluster,
+            clock=time.monotonic,
+            wall_clock=time.time,
+            lost=lost,
+            superseded=superseded,
         )
         self._last_seen = LastSeen(bus, f"{config.bus.prefix}_last_seen", time.time)
         displaced = Displaced(time.monotonic)

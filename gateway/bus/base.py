@@ -128,6 +128,13 @@ class Bus(Protocol):
             BusUnavailable: Nobody can say, or not for certain.
         """
 
+    async def server_time(self) -> float | None:
+        """The server's clock now, in Unix seconds; None where there is none, or it does not say.
+
+        Raises:
+            BusError: There is no answer.
+        """
+
     def listen(self, listener: Listener) -> None:
         """Tell the listener of every change from now on.
 

@@ -152,6 +152,9 @@ class MemoryBus:
     async def entries(self, bucket: str) -> dict[str, bytes]:
         raise NothingKept(f"the memory bus keeps nothing: {bucket}")
 
+    async def server_time(self) -> None:
+        return None
+
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
 

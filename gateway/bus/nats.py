@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Final, NoReturn
 
+import msgspec
 import structlog
 from nats import errors
 
@@ -31,6 +32,7 @@ from gateway.bus.refusals import (
     kind_of,
 )
 from gateway.bus.requests import Reply
+from gateway.bus.stream_position import unix_seconds
 from gateway.errors import BusUnavailable, EnvelopeTooLarge
 from gateway.log import background_error
 
@@ -62,7 +64,23 @@ _QUOTED: Final = re.compile(r"'(.+)'")
 _TRIAL: Final = encode_control(Control.PROBE, b"")
 """A message that every release passes over."""
 
+_USER_INFO: Final = "$SYS.REQ.USER.INFO"
+"""Answered to every user by the server it is connected to; like all its answers it says the time."""
+
+TIME_SECONDS: Final = 1.0
+
 _log = structlog.get_logger(__name__)
+
+
+class _Server(msgspec.Struct):
+    time: str
+
+
+class _Info(msgspec.Struct):
+    server: _Server
+
+
+_decode_info: Final = msgspec.json.Decoder(_Info).decode
 
 
 class NatsLink:
@@ -110,6 +128,7 @@ class NatsLink:
         self.confirmations = Confirmations(self.client)
         self.buckets = Buckets(self.client, copies, refusals)
         self.up = False
+        self._tells_no_time = False
         self.lost = asyncio.Event()
         self.reason = ""
         self._closed = asyncio.Event()
@@ -248,6 +267,17 @@ class NatsLink:
             raise BusUnavailable(str(problem)) from problem
         finally:
             requests.close(number)
+
+    async def server_time(self) -> float | None:
+        """See :meth:`gateway.bus.base.Bus.server_time`; one that denied it is not asked again."""
+        if self._tells_no_time:
+            return None
+        try:
+            [answer] = await self.request(_USER_INFO, b"", b"", TIME_SECONDS, many=False)
+            return unix_seconds(_decode_info(answer.body).server.time.encode())
+        except (BusUnavailable, ValueError):  # the permissions deny it, or the server is too old
+            self._tells_no_time = True
+            return None
 
     def _refuse(self, subject: str) -> NoReturn:
         """Publish nothing to a denied subject, but find out from time to time whether it is one still."""

@@ -189,6 +189,9 @@ class RemoteBus:
     async def entries(self, bucket: str) -> dict[str, bytes]:
         return await self._require_link().buckets.entries(bucket)
 
+    async def server_time(self) -> float | None:
+        return await self._require_link().server_time()
+
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
 

@@ -3,9 +3,10 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from enum import StrEnum
 from itertools import count
 from typing import Final
+
+import structlog
 
 from gateway.auth.claims import Claims
 from gateway.channels.callbacks import Callbacks
@@ -17,13 +18,7 @@ from gateway.wheel import TimerWheel
 LEFT_PER_TURN: Final = 64
 """Sockets taken off a topic in one turn of the event loop."""
 
-
-class Phase(StrEnum):
-    """What becomes of new clients; the value is the reason a refusal is counted under."""
-
-    STARTING = "starting"
-    SERVING = "serving"
-    DRAINING = "draining"
+_log = structlog.get_logger(__name__)
 
 
 class Connections:
@@ -32,10 +27,12 @@ class Connections:
     Args:
         callbacks: What they wait for the backend with.
         revoked: Whether the token behind some claims was revoked.
+        memory_full: Whether the process has no memory for new clients; asked once a second.
         clock: Monotonic seconds.
 
     Attributes:
-        phase: Whether new clients are let in.
+        started: Whether this replica is one of the cluster, and serves.
+        draining: Whether it sends its clients elsewhere.
         open: The connections.
         empty: Set while there are none.
     """
@@ -48,9 +45,11 @@ class Connections:
         metrics: Metrics,
         wheel: TimerWheel,
         revoked: Callable[[Claims], bool],
+        memory_full: Callable[[], bool],
         clock: Callable[[], float],
     ) -> None:
-        self.phase = Phase.STARTING
+        self.started = False
+        self.draining = False
         self.open: set[Connection] = set()
         self.empty = asyncio.Event()
         self.empty.set()
@@ -59,6 +58,8 @@ class Connections:
         self._metrics = metrics
         self._wheel = wheel
         self._revoked = revoked
+        self._is_memory_full = memory_full
+        self._memory_full = False
         self._clock = clock
         self._ids = count()
         self._id_prefix = secrets.token_urlsafe(9)
@@ -68,12 +69,14 @@ class Connections:
         return f"{self._id_prefix}-{next(self._ids):x}"
 
     def refusal(self) -> str | None:
-        """Why a new client is refused for now; None while there is room."""
-        if self.phase is not Phase.SERVING:
-            return self.phase.value
+        """Why a new client is refused for now, as a metric's label; None while there is room."""
+        if self.draining:
+            return "draining"
+        if not self.started:
+            return "starting"
         if self._limits.connections and len(self.open) >= self._limits.connections:
             return "connection_limit"
-        return None
+        return "memory_limit" if self._memory_full else None
 
     def add(self, connection: Connection, transport: str) -> None:
         """A client connected; ``transport`` is a metric label."""
@@ -114,11 +117,21 @@ class Connections:
     def turn(self) -> None:
         """Once a second: timers, and the bound on what waits for all clients together."""
         self._wheel.turn(self._clock())
+        full = self._is_memory_full()
+        if full and not self._memory_full:
+            _log.warning("no memory for new clients; they are refused until there is")
+        self._memory_full = full
         waiting = {c: size for c in self.open if (size := c.buffered())}
         total = sum(waiting.values())
+        if total > self._limits.outbound_total_bytes:
+            # First those that are being closed, as theirs is given up already; then those with the most.
+            waiting_most = sorted(
+                waiting, key=lambda c: (c.close_code is not None, waiting[c]), reverse=True
+            )
+            for connection in waiting_most:
+                if total <= self._limits.outbound_total_bytes:
+                    break
+                total -= waiting[connection]
+                connection.overflowed()
+                connection.abort()  # its close frame would stand behind what it does not read
         self._metrics.outbound_buffered.set(total)
-        for connection in sorted(waiting, key=waiting.__getitem__, reverse=True):
-            if total <= self._limits.outbound_total_bytes:
-                break
-            total -= waiting[connection]
-            connection.overflowed()

@@ -1,7 +1,17 @@
 """The replicas as one cluster: what they tell each other, and the calls they make to each other."""
 
 from gateway.cluster.calls import Answers, Cover
+from gateway.cluster.clock import ClusterClock
 from gateway.cluster.cluster import Cluster
 from gateway.cluster.command import Caller, Command, LongCommand, Subscribers
 
-__all__ = ["Answers", "Caller", "Cluster", "Command", "Cover", "LongCommand", "Subscribers"]
+__all__ = [
+    "Answers",
+    "Caller",
+    "Cluster",
+    "ClusterClock",
+    "Command",
+    "Cover",
+    "LongCommand",
+    "Subscribers",
+]

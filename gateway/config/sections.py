@@ -336,7 +336,16 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
     messages_per_second: Annotated[
         Amount, doc("Above it, reading from that client is slowed down; 0 for no limit.")
     ] = 0
-    connections: Annotated[Amount, doc("Clients of one replica; 0 for no limit.")] = 0
+    connections: Annotated[
+        Amount, doc("Clients of one replica; 0 for as many as there are descriptors for.")
+    ] = 0
+    memory_bytes: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=2**50)],
+        doc(
+            "Memory of the process above which new clients are refused; 0 for four fifths of its"
+            " container's limit, if there is one."
+        ),
+    ] = 0
     joins_in_flight: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=10**9)],
         doc("Joins of one replica that may wait at a time; more are refused."),

@@ -56,6 +56,7 @@ class Tracker:
     Attributes:
         sessions: How many this replica has, for its beats.
         connections: The same.
+        time: The wall clock, Unix seconds, for the same.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Tracker:
         self.peers = Peers(down_after_seconds)
         self.sessions = 0
         self.connections = 0
+        self.time = 0.0
         self._beat_seconds = down_after_seconds / BEATS_PER_SILENCE
         self._beat_at = float("-inf")
         self._views: dict[str, View] = {}
@@ -212,6 +214,8 @@ class Tracker:
             case Beat():
                 peer = self.peers[message.replica]
                 peer.sessions, peer.connections = message.sessions, message.connections
+                if message.time:
+                    peer.clocks.append(message.time - now)
         return []
 
     def _view(self, key: str, now: float) -> View:
@@ -226,7 +230,7 @@ class Tracker:
         self._hellos.extend(key for key in self._views if key not in waiting)
 
     def _beat(self) -> Beat:
-        return Beat(self.replica, self.incarnation, self.sessions, self.connections)
+        return Beat(self.replica, self.incarnation, self.sessions, self.connections, self.time)
 
     def _hello(self, view: View) -> Publish:
         hello = Hello(

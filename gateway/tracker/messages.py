@@ -69,10 +69,15 @@ class Ask(_Message, frozen=True, array_like=True, tag=5):
 
 
 class Beat(_Message, frozen=True, array_like=True, tag=6):
-    """To all replicas, every few seconds: I am here, with so many sessions and connections."""
+    """To all replicas, every few seconds: I am here, with so many sessions and connections.
+
+    Attributes:
+        time: The sender's clock, Unix seconds; 0 from an earlier release.
+    """
 
     sessions: int = 0
     connections: int = 0
+    time: float = 0.0
 
 
 class Farewell(_Message, frozen=True, array_like=True, tag=7):

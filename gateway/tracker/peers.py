@@ -1,12 +1,17 @@
 """The other replicas: which are alive, judged by when they were last heard."""
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
 STALL_SECONDS: Final = 2.0
 """A pause between two checks above which this replica was stalled, and cannot tell who was silent."""
+
+
+CLOCK_BEATS: Final = 5
+"""Of so many beats the newest clock counts: one that was long under way looks like an older clock."""
 
 
 class Heard(Enum):
@@ -22,12 +27,17 @@ class Heard(Enum):
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """Another replica: which run of it, when it was last heard (monotonic seconds), what its beats say."""
+    """Another replica: which run of it, when it was last heard (monotonic seconds), what its beats say.
+
+    Attributes:
+        clocks: How far its wall clock was ahead of this process's monotonic one, by its last beats.
+    """
 
     incarnation: int
     heard_at: float
     sessions: int = 0
     connections: int = 0
+    clocks: deque[float] = field(default_factory=lambda: deque(maxlen=CLOCK_BEATS))
 
 
 class Peers:
@@ -93,6 +103,10 @@ class Peers:
         for replica, _ in lost:
             del self._peers[replica]
         return lost
+
+    def clocks(self) -> dict[str, float]:
+        """By replica: how far its wall clock is ahead of this process's monotonic one, in seconds."""
+        return {name: max(peer.clocks) for name, peer in self._peers.items() if peer.clocks}
 
     def bus_changed(self, connected: bool) -> None:
         self._connected = connected

@@ -33,6 +33,7 @@ class TrackerService:
 
     Args:
         clock: Monotonic seconds.
+        wall_clock: Unix seconds, which the others are told.
         lost: Called when another replica fell silent, or began anew without a farewell.
         superseded: Called when a later process runs under this replica's id.
     """
@@ -43,12 +44,14 @@ class TrackerService:
         carrier: TrackerCarrier,
         *,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
         lost: Callable[[Lost], None],
         superseded: Callable[[], None],
     ) -> None:
         self._core = core
         self._carrier = carrier
         self._clock = clock
+        self._wall_clock = wall_clock
         self._lost = lost
         self._superseded = superseded
         self._watchers: dict[str, Watcher] = {}
@@ -98,6 +101,7 @@ class TrackerService:
 
     def announce(self) -> None:
         """Say at once that this replica is here; the others answer, so that it knows them."""
+        self._core.time = self._wall_clock()
         self._perform([self._core.announce()])
 
     async def next_tick(self, counts: Callable[[], tuple[int, int]]) -> None:
@@ -108,6 +112,7 @@ class TrackerService:
         """
         await asyncio.sleep(TICK_SECONDS)
         self._core.sessions, self._core.connections = counts()
+        self._core.time = self._wall_clock()
         self._perform(self._core.tick(self._clock()))
 
     def farewell(self) -> None:

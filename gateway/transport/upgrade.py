@@ -13,6 +13,7 @@ from gateway.channels.services import Services
 from gateway.pacer import Pacer
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Accepted, Handshake, Refused
+from gateway.transport.listener import Descriptors
 from gateway.transport.websocket import ENDS_PER_TURN, NAME, WebSocket
 
 PATHS: Final = tuple(
@@ -32,11 +33,13 @@ class WebSocketTransport:
         connections: Connections,
         handshake: Handshake,
         entrance: Entrance,
+        descriptors: Descriptors,
     ) -> None:
         self._services = services
         self._connections = connections
         self._handshake = handshake
         self._entrance = entrance
+        self._descriptors = descriptors
         self._ends = Pacer(ENDS_PER_TURN)
 
     def routes(self) -> list[web.RouteDef]:
@@ -64,8 +67,16 @@ class WebSocketTransport:
                 state=accepted.state,
                 idle_seconds=self._services.limits.idle_timeout_seconds,
             )
-            socket = WebSocket(self._services, self._connections, connection, transport, self._ends)
+            socket = WebSocket(
+                self._services,
+                self._connections,
+                connection,
+                transport,
+                self._ends,
+                descriptors=self._descriptors,
+            )
             behind = _take_over(request, transport, socket)
+            self._descriptors.open += 1  # to aiohttp it is gone
             self._connections.add(connection, NAME)
             socket.data_received(behind)
         return _Answered()

@@ -26,6 +26,7 @@ from gateway.transport.framing import (
     frame,
     whole_message,
 )
+from gateway.transport.listener import Descriptors
 from gateway.transport.rate import RateLimit
 
 NAME: Final = "websocket"
@@ -62,12 +63,14 @@ class WebSocket(asyncio.Protocol):
 
     Args:
         ends: Lets sockets end, some in each turn of the event loop.
+        descriptors: Told when this one's TCP connection is gone.
     """
 
     __slots__ = (
         "_connection",
         "_connections",
         "_core",
+        "_descriptors",
         "_ended",
         "_ends",
         "_fragments",
@@ -88,6 +91,8 @@ class WebSocket(asyncio.Protocol):
         connection: Connection,
         transport: asyncio.Transport,
         ends: Pacer,
+        *,
+        descriptors: Descriptors,
     ) -> None:
         limits = services.limits
         self._services = services
@@ -95,6 +100,7 @@ class WebSocket(asyncio.Protocol):
         self._connection = connection
         self._transport = transport
         self._ends = ends
+        self._descriptors = descriptors
         self._core: Protocol | None = None
         self._rate: RateLimit | None = None
         if limits.messages_per_second:
@@ -113,6 +119,7 @@ class WebSocket(asyncio.Protocol):
             self._read()
 
     def connection_lost(self, _: Exception | None) -> None:
+        self._descriptors.open -= 1
         self._pending = b""
         if not self._ended:
             self._ends.call(partial(self._end, _NO_CODE))

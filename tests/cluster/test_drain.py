@@ -1,16 +1,19 @@
 """A replica leaves, and its clients are elsewhere."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.cluster.conftest import StartCluster
 from tests.conftest import StartGateway
+from tests.support.api import Backend
 from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
 from tests.support.tokens import token
@@ -173,3 +176,71 @@ async def test_a_client_that_does_not_answer_the_close_cannot_hold_up_the_exit(
 
     assert await asyncio.to_thread(gateway.wait, 20) == 0
     writer.close()
+
+
+async def test_an_operator_moves_clients_and_lets_them_in_again(
+    start_cluster: StartCluster,
+) -> None:
+    a, b = start_cluster(2, {"drain": {"delay_seconds": 0, "window_seconds": 0.5}}).replicas
+    client = await PhoenixClient.connect(a.socket_url, token())
+    other = await PhoenixClient.connect(b.socket_url, token())
+    async with Backend(a) as backend:
+        status, begun = await backend.post("/v1/drain", None)
+        assert (status, begun) == (200, {"state": "draining", "connections": 1, "ending": False})
+        assert await client.closed() == 1012
+
+        async def drained() -> bool:
+            answer = (await backend.get("/v1/drain"))[1]
+            return bool(answer == {"state": "drained", "connections": 0, "ending": False})
+
+        await eventually(drained)
+        assert a.get("/readyz")[0] == 503
+        with pytest.raises(InvalidStatus):
+            await PhoenixClient.connect(a.socket_url, token())
+        assert b.get("/readyz")[0] == 200
+        assert other.close_code is None
+
+        serving = {"state": "serving", "connections": 0, "ending": False}
+        assert await backend.delete("/v1/drain") == (200, serving)
+        assert a.get("/readyz")[0] == 200
+        again = await PhoenixClient.connect(a.socket_url, token())
+        assert (await again.join(ROOM))[4]["status"] == "ok"
+
+        await backend.post("/v1/drain", None)
+        assert await again.closed() == 1012
+        a.terminate()
+        assert await asyncio.to_thread(a.wait) == 0
+    await other.close()
+
+
+async def test_sigterm_goes_on_with_a_drain_which_nobody_aborts_any_more(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = start_gateway({"drain": {"delay_seconds": 0, "window_seconds": 30}})
+    clients = [await PhoenixClient.connect(gateway.socket_url, token(str(i))) for i in range(5)]
+    async with Backend(gateway) as backend:
+        await backend.post("/v1/drain", None)
+        gateway.terminate()
+
+        async def ending() -> bool:
+            return bool((await backend.get("/v1/drain"))[1]["ending"])
+
+        await eventually(ending)
+        status, problem = await backend.delete("/v1/drain")
+        assert (status, problem["type"]) == (409, "urn:gateway:problem:ending")
+        assert gateway.get("/readyz")[0] == 503
+    gateway.terminate()
+
+    assert await asyncio.gather(*(client.closed() for client in clients)) == [1012] * 5
+    assert await asyncio.to_thread(gateway.wait, 20) == 0
+
+
+async def test_a_terminal_that_hangs_up_ends_a_replica_as_any_signal_does(
+    start_gateway: StartGateway,
+) -> None:
+    gateway = start_gateway()
+    client = await PhoenixClient.connect(gateway.socket_url, token())
+    gateway.signal(signal.SIGHUP)
+
+    assert await client.closed() == 1012
+    assert await asyncio.to_thread(gateway.wait, 20) == 0

@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,19 @@ REVOKE = "/v1/tokens/revoke"
 WHOLE = {"complete": True, "missing_replicas": []}
 AHEAD_SECONDS = 5
 """Less than the leeway: a token of the future is a token made after the revocation."""
+
+BEHIND_SECONDS = 30
+BEHIND = (
+    f"import time; right = time.time; time.time = lambda: right() - {BEHIND_SECONDS};"
+    "from gateway.cli import main; main()"
+)
+"""A gateway whose clock is behind."""
+
+ONLY_GATEWAYS = (
+    'authorization { users: [{ user: gateway, password: "p", '
+    'permissions: { publish: ["gateway.>"], subscribe: ["gateway.>"] } }] }'
+)
+"""Permissions without JetStream, and without the server's clock."""
 
 
 class Clients:
@@ -97,6 +111,37 @@ async def test_tokens_of_a_user_are_refused_everywhere_and_their_sockets_closed(
     for socket in (*others, after):
         assert (await socket.heartbeat())[4]["status"] == "ok"
     assert old not in "".join(replica.full_log() for replica in replicas)
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["the server's", "another replica's"])
+async def test_a_replica_whose_clock_is_behind_revokes_by_one_that_is_not(
+    start_nats: StartNats,
+    start_gateway: StartGateway,
+    clients: Clients,
+    tmp_path: Path,
+    *,
+    alone: bool,
+) -> None:
+    nats = start_nats("" if alone else ONLY_GATEWAYS)
+    bus = {"bus": {"url": nats.url.replace("://", "://gateway:p@")}}
+    behind = GatewayProcess(tmp_path / "behind", bus, command=("-c", BEHIND))
+    try:
+        behind.start()
+        if alone:
+            await eventually(lambda: behind.metric("clock_skew_seconds") > BEHIND_SECONDS / 2)
+        ahead = start_gateway(bus)
+        await eventually(lambda: behind.metric("clock_skew_seconds") > BEHIND_SECONDS / 2)
+        access = token("42", iat=int(time.time()) - 1)
+        socket = await clients.join(ahead, access)
+        assert await revoke(behind, user="42") == (200, {"disconnected": 1} | WHOLE)
+
+        assert await socket.closed() == 1001
+        assert await refused(ahead, access)
+        [warning] = [line for line in behind.log_lines() if "clocks differ" in line["event"]]
+        assert (warning["level"], warning["other"] == "nats-server") == ("warning", alone)
+        assert round(warning["seconds_ahead"]) == BEHIND_SECONDS
+    finally:
+        behind.kill()
 
 
 async def test_one_token_is_revoked_by_its_id(
@@ -288,10 +333,7 @@ async def test_a_replica_that_cannot_read_what_was_revoked_serves_nobody_until_i
 async def test_a_user_of_nats_without_permission_for_jetstream_is_enough(
     start_nats: StartNats, start_gateway: StartGateway
 ) -> None:
-    nats = start_nats(
-        'authorization { users: [{ user: gateway, password: "p", '
-        'permissions: { publish: ["gateway.>"], subscribe: ["gateway.>"] } }] }'
-    )
+    nats = start_nats(ONLY_GATEWAYS)
     bus = {"bus": {"url": nats.url.replace("://", "://gateway:p@")}}
     a, old = start_gateway(bus), token("42")
     assert await revoke(a, user="42") == (200, {"disconnected": 0} | WHOLE)

@@ -386,8 +386,10 @@ async def test_the_later_of_two_processes_under_one_name_stays(
     twin = {"server": {"replica": "twin"}}
     cluster = start_cluster(1, twin)
     [first] = cluster.replicas
+    client = await PhoenixClient.connect(first.socket_url, token())
     second = start_gateway(twin | {"bus": {"url": cluster.nats.url}})
 
+    assert await client.closed(within=30) == 1012
     assert await asyncio.to_thread(first.wait) == 1
     assert "is the later one" in first.full_log()
     assert second.running()

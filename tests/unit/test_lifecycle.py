@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.channels.connections import Connections, Phase
+from gateway.channels.connections import Connections
 from gateway.lifecycle import BATCH_SECONDS, Drain, Readiness, _even_batches
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
@@ -47,12 +47,12 @@ class FakeConnections:
     """As much of all connections as lifecycle sees."""
 
     def __init__(self) -> None:
-        self.phase = Phase.SERVING
+        self.draining = False
         self.open: set[FakeConnection] = set()
         self.empty = asyncio.Event()
 
     def refusal(self) -> str | None:
-        return None if self.phase is Phase.SERVING else self.phase.value
+        return "draining" if self.draining else None
 
 
 def drain_of(connections: FakeConnections, *, delay: float = 0, window: float = 0) -> Drain:
@@ -65,6 +65,12 @@ def as_connections(fake: FakeConnections) -> Connections:
     return fake  # type: ignore[return-value]  # it has what lifecycle uses
 
 
+async def turns() -> None:
+    """Let everything go on that does not wait for time to pass."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 async def test_ready_is_serving_and_no_doubt_of_any_part() -> None:
     connections = FakeConnections()
     doubts: list[str | None] = [None, None]
@@ -74,7 +80,7 @@ async def test_ready_is_serving_and_no_doubt_of_any_part() -> None:
     doubts[1] = "unsure"
     assert readiness.reasons() == ["unsure"]
     doubts[0] = "bus_down"
-    connections.phase = Phase.DRAINING
+    connections.draining = True
     assert readiness.reasons() == ["draining", "bus_down", "unsure"]
 
 
@@ -83,10 +89,11 @@ async def test_a_drain_turns_new_clients_away_before_it_closes_anybody() -> None
     connection = FakeConnection(connections)
     connections.open.add(connection)
     drain = drain_of(connections, delay=3600)
-    task = asyncio.create_task(drain.run())
-    await asyncio.sleep(0)
+    drain.start()
+    task = asyncio.create_task(drain.next_run())
+    await turns()
 
-    assert connections.phase is Phase.DRAINING
+    assert connections.draining
     assert connection.codes == []
     drain.hurry()
     await task
@@ -99,7 +106,8 @@ async def test_hurrying_skips_the_window_too() -> None:
     connections.open |= set(sockets)
     drain = drain_of(connections, window=3600)
     drain.hurry()
-    await drain.run()
+    drain.start()
+    await drain.next_run()
 
     assert all(connection.codes == [CloseCode.SERVICE_RESTART] for connection in sockets)
 
@@ -110,7 +118,8 @@ async def test_who_does_not_answer_is_cut_off_at_the_end(monkeypatch: pytest.Mon
     deaf = FakeConnection(connections, deaf=True)
     connections.open.add(deaf)
     drain = drain_of(connections)
-    await drain.run()
+    drain.start()
+    await drain.next_run()
     assert not deaf.aborted, "others need not wait for it"
     await drain.let_go()
 
@@ -151,10 +160,11 @@ async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> N
     class Waiting(Drain):
         """A drain on the test's clock."""
 
-        async def _wait(self, seconds: float) -> None:
+        async def _wait(self, seconds: float, _: int) -> bool:
             nonlocal now
             waits.append(seconds)
             now += max(0.0, seconds)
+            return True
 
     connections.open |= {Slow(connections) for _ in range(20)}
     window = 10 * BATCH_SECONDS
@@ -165,11 +175,78 @@ async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> N
         window_seconds=window,
         clock=lambda: now,
     )
-    await drain.run()
+    drain.start()
+    await drain.next_run()
 
     assert not connections.open
     assert len(waits) == 1 + 10
     assert now == pytest.approx(window)
+
+
+async def test_an_aborted_drain_leaves_who_is_there_and_begins_anew_when_it_is_wanted_again() -> (
+    None
+):
+    connections = FakeConnections()
+    staying = FakeConnection(connections)
+    connections.open.add(staying)
+    metrics = Metrics()
+    drain = Drain(as_connections(connections), metrics, delay_seconds=3600, window_seconds=0)
+    running = asyncio.create_task(drain.next_run())
+    drain.start()
+    drain.start()
+    await turns()
+    assert drain.state == "draining"
+
+    assert drain.abort()
+    assert drain.abort(), "nothing drains any more, which is what was wanted"
+    drain.start()  # at once, before the first one has noticed
+    await asyncio.wait_for(running, 10)
+
+    assert staying.codes == []
+    running = asyncio.create_task(drain.next_run())
+    await turns()
+    assert not running.done(), "the second one has a delay of its own"
+    assert drain.abort()
+    await asyncio.wait_for(running, 10)
+    assert (connections.draining, drain.state, staying.codes) == (False, "serving", [])
+    assert metrics.registry.get_sample_value("gateway_drain_state") == 0
+
+
+async def test_who_was_closed_before_the_abort_stays_closed_and_nobody_else_is() -> None:
+    connections = FakeConnections()
+
+    class Last(FakeConnection):
+        """A connection at whose end the operator thinks better of it."""
+
+        def close(self, code: CloseCode) -> None:
+            super().close(code)
+            drain.abort()
+
+    sockets = [Last(connections) for _ in range(10)]
+    connections.open |= set(sockets)
+    drain = drain_of(connections, window=10 * BATCH_SECONDS)
+    drain.start()
+    await drain.next_run()
+
+    assert len(connections.open) == 9
+    assert sum(bool(each.codes) for each in sockets) == 1
+
+
+async def test_the_end_of_the_process_goes_on_with_a_drain_and_nobody_aborts_it() -> None:
+    connections = FakeConnections()
+    connection = FakeConnection(connections)
+    connections.open.add(connection)
+    drain = drain_of(connections)
+    running = asyncio.create_task(drain.next_run())
+    drain.start()
+    await running
+    assert (drain.state, drain.connections, drain.ending) == ("drained", 0, False)
+
+    await asyncio.wait_for(drain.end(), 10)
+
+    assert not drain.abort()
+    assert (drain.state, drain.ending) == ("drained", True)
+    assert connection.codes == [CloseCode.SERVICE_RESTART]
 
 
 @given(st.integers(0, 500), st.integers(1, 300))

@@ -8,7 +8,6 @@ import pytest
 
 from gateway.auth.refusal import TokenRefusal
 from gateway.bus.refusals import RefusalKind
-from gateway.channels.connections import Phase
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode, Reason
 
@@ -42,7 +41,10 @@ def refusals() -> set[str]:
         ("joins_total", {"ok", "upstream refused", *Reason} - {Reason.PUSH_NOT_ALLOWED}),
         ("disconnects_total", {"1000", "1006", "other", *(str(int(code)) for code in CloseCode)}),
         ("connects_total", {"", "origin", "bad_request", "connection_limit", *refusals()}),
-        ("connects_total", set(TokenRefusal) | (set(Phase) - {Phase.SERVING})),
+        (
+            "connects_total",
+            {*TokenRefusal, "starting", "draining", "memory_limit", "descriptor_limit"},
+        ),
         ("token_refreshes_total", {"ok", *TokenRefusal}),
         ("bus_refusals_total", set(RefusalKind)),
     ],

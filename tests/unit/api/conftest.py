@@ -1,5 +1,6 @@
 """The API on a loopback port."""
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,6 +16,7 @@ from tests.unit.api.fakes import (
     Readiness,
     RecordingArchive,
     RecordingDirectory,
+    RecordingDrain,
     RecordingRelay,
     RecordingRevoker,
     two_replicas,
@@ -25,6 +27,7 @@ from tests.unit.api.fakes import (
 async def gateway() -> AsyncIterator[Gateway]:
     relay, readiness, metrics = RecordingRelay(), Readiness(), Metrics()
     directory, revoker, archive = RecordingDirectory(), RecordingRevoker(), RecordingArchive()
+    drain = RecordingDrain()
     app = build_api(
         config=CONFIG,
         publisher=relay,
@@ -34,8 +37,10 @@ async def gateway() -> AsyncIterator[Gateway]:
         revoker=revoker,
         archive=archive,
         replicas=two_replicas,
+        drain=drain,
+        clock=time.time,
         readiness=readiness,
         metrics=metrics,
     )
     async with TestClient(TestServer(app)) as client:
-        yield Gateway(app, client, relay, directory, revoker, archive, readiness, metrics)
+        yield Gateway(app, client, relay, directory, revoker, archive, drain, readiness, metrics)

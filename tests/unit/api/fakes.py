@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestClient
 from yarl import URL
 
 from gateway.api import problem
+from gateway.api.drain import DrainState
 from gateway.api.history import HistoryItem
 from gateway.api.user_types import ReplicaReport
 from gateway.audience import Audience
@@ -202,6 +203,26 @@ class Answer:
 
 
 @dataclass
+class RecordingDrain:
+    """A drain that takes no time, of a replica with two clients."""
+
+    draining: bool = False
+    ending: bool = False
+    connections: int = 2
+
+    @property
+    def state(self) -> DrainState:
+        return "draining" if self.draining else "serving"
+
+    def start(self) -> None:
+        self.draining = True
+
+    def abort(self) -> bool:
+        self.draining = self.ending
+        return not self.ending
+
+
+@dataclass
 class Gateway:
     """The API's surroundings, and a client of it."""
 
@@ -211,6 +232,7 @@ class Gateway:
     directory: RecordingDirectory
     revoker: RecordingRevoker
     archive: RecordingArchive
+    drain: RecordingDrain
     readiness: Readiness
     metrics: Metrics
 

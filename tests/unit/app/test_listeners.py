@@ -13,6 +13,7 @@ from gateway import api
 from gateway.app.listeners import BadRequest, HttpListener, hide_server, listen
 from gateway.metrics import Metrics
 from gateway.transport.entrance import Entrance
+from gateway.transport.listener import Descriptors
 from gateway.transport.peer import PeerAddress
 from tests.support.ports import free_port
 
@@ -47,7 +48,7 @@ class Listener:
         return await listen(
             app,
             f"127.0.0.1:{self._port}",
-            public=self._public,
+            descriptors=Descriptors(8, Metrics()) if self._public else None,
             max_header_bytes=MOST,
             bad_request=self._bad_request,
         )

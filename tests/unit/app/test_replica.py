@@ -27,7 +27,7 @@ async def built(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Cluster]]
         checked.append(cluster)
 
     monkeypatch.setattr(Cluster, "check", check)
-    gateway = Gateway(Config())
+    gateway = Gateway(Config(), descriptors=1024)
     monkeypatch.undo()
     yield checked
     await gateway._upstream.close()

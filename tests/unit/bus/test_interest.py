@@ -98,6 +98,8 @@ class FakeBus:
         self.latest = FakeSubscription(self, subject)
         return self.latest
 
+    async def server_time(self) -> None: ...
+
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
 

@@ -22,7 +22,7 @@ from gateway.bus.subjects import Subjects
 from gateway.channels.callback_queue import MAX_WAITING, MAX_WAITING_BYTES, Work
 from gateway.channels.callbacks import Callbacks
 from gateway.channels.connection import CLOSE_GRACE_SECONDS, Connection
-from gateway.channels.connections import Connections, Phase
+from gateway.channels.connections import Connections
 from gateway.channels.credentials import Credentials
 from gateway.channels.pushes import Pushes
 from gateway.channels.replay import Replays
@@ -374,6 +374,7 @@ class Scene:
             Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
             Alone(),
             clock=self.monotonic,
+            wall_clock=lambda: 0.0,
             lost=lambda _: None,
             superseded=lambda: None,
         )
@@ -452,9 +453,11 @@ class Scene:
             metrics=self.metrics,
             wheel=wheel,
             revoked=self._is_revoked,
+            memory_full=lambda: self.memory_full,
             clock=self.monotonic,
         )
-        self.connections.phase = Phase.SERVING
+        self.memory_full = False
+        self.connections.started = True
 
     # clients
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.protocol.reasons import CloseCode
 from tests.unit.channels.fakes import Closed
@@ -98,6 +99,38 @@ async def test_those_with_the_most_waiting_are_closed_when_all_together_have_too
         await scene.pass_time(1)
 
         assert [client.close_code for client in clients] == [None, 1013, None]
+        assert [client.wire.aborted for client in clients] == [False, True, False]
+        name = "gateway_outbound_buffered_bytes"
+        assert scene.metrics.registry.get_sample_value(name) == 70
+
+
+async def test_what_waits_for_sockets_that_are_closed_already_is_given_up_first() -> None:
+    """All have the same waiting, as after a broadcast: nobody is closed in place of one that goes anyway."""
+    async with opened(outbound_total_bytes=100) as scene:
+        clients = [await scene.joined(ROOM, user) for user in ("42", "43", "44", "45")]
+        for client in clients:
+            client.wire.unsent = 50
+        for client in clients[1:3]:
+            client.overflowed()
+        await scene.pass_time(1)
+
+        assert [client.close_code for client in clients] == [None, 1013, 1013, None]
+        assert [client.wire.aborted for client in clients] == [False, True, True, False]
+        assert scene.counted("slow_consumers") == 2
+
+
+async def test_a_process_without_memory_lets_nobody_in_until_it_has_some(scene: Scene) -> None:
+    await scene.joined(ROOM)
+    assert scene.connections.refusal() is None
+    scene.memory_full = True
+    with capture_logs() as lines:
+        await scene.pass_time(3)
+
+    assert scene.connections.refusal() == "memory_limit"
+    assert [line["log_level"] for line in lines if "memory" in line["event"]] == ["warning"]
+    scene.memory_full = False
+    await scene.pass_time(1)
+    assert scene.connections.refusal() is None
 
 
 async def test_ten_malformed_frames_close_a_socket(scene: Scene) -> None:

@@ -43,6 +43,7 @@ def connections_of(revoked: set[str]) -> Connections:
         metrics=Metrics(),
         wheel=absent,
         revoked=lambda claims: claims.user in revoked,
+        memory_full=lambda: False,
         clock=time.monotonic,
     )
 

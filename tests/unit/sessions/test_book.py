@@ -121,6 +121,7 @@ class Book:
             Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
             Carrier(),
             clock=lambda: clock.now,
+            wall_clock=lambda: 0.0,
             lost=lambda _: None,
             superseded=lambda: None,
         )

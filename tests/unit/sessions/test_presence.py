@@ -125,6 +125,7 @@ class Room:
             Tracker("a", 1, down_after_seconds=10.0, spread=lambda: 0.5),
             Carrier(),
             clock=lambda: self.clock.now,
+            wall_clock=lambda: 0.0,
             lost=lambda lost: self.lost.append(lost.replica),
             superseded=lambda: None,
         )

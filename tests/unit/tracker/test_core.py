@@ -803,3 +803,13 @@ def test_nobody_sees_a_rolling_restart(draw: st.DataObject) -> None:
     for name in draw.draw(st.permutations(rollout.names)):
         rollout.restart(name)
         rollout.check()
+
+
+def test_a_beat_tells_what_time_it_is_there_unless_it_is_of_an_earlier_release() -> None:
+    a, b = (Tracker(name, 1, down_after_seconds=DOWN_AFTER, spread=lambda: 0.5) for name in "ab")
+    a.receive(b.announce().message, 10.0)
+    assert a.peers.clocks() == {}
+
+    b.time = 1_000_000.0
+    a.receive(b.announce().message, 10.0)
+    assert a.peers.clocks() == {"b": 999_990.0}

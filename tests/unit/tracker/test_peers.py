@@ -104,3 +104,11 @@ def test_a_farewell_is_for_the_run_that_said_it(
 ) -> None:
     assert peers.forget(replica, incarnation) is known
     assert list(peers) == ([] if known else ["a"])
+
+
+def test_of_the_last_beats_the_one_that_was_quickest_tells_a_clock(peers: Peers) -> None:
+    assert peers.clocks() == {}
+    peers["a"].clocks.append(99.0)
+    peers["a"].clocks.extend((10.0, 30.0, 20.0, 12.0, 11.0))
+
+    assert peers.clocks() == {"a": 30.0}

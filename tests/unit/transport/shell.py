@@ -9,6 +9,7 @@ from gateway.metrics import Metrics
 from gateway.pacer import Pacer
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.framing import CLOSE, close_frame
+from gateway.transport.listener import Descriptors
 from gateway.transport.websocket import ENDS_PER_TURN, WebSocket
 
 Answer = Callable[[str | bytes], None]
@@ -18,6 +19,7 @@ PING: Final = 0x9
 PONG: Final = 0xA
 MAX_BYTES: Final = 1000
 OUTBOUND_BYTES: Final = 5000
+MOST_DESCRIPTORS: Final = 12
 KEY: Final = b"\x01\x9f\x00\xfe"
 
 
@@ -141,6 +143,7 @@ class FakeReplica:
         )
         self.removed: list[Any] = []
         self.ends = Pacer(ENDS_PER_TURN)
+        self.descriptors = Descriptors(MOST_DESCRIPTORS, self.metrics)
 
     def clock(self) -> float:
         return self.now
@@ -172,7 +175,9 @@ class Shell:
         its: Any = self.replica
         connection: Any = self.connection
         transport: Any = self.transport
-        self.socket = WebSocket(its, its, connection, transport, self.replica.ends)
+        self.socket = WebSocket(
+            its, its, connection, transport, self.replica.ends, descriptors=self.replica.descriptors
+        )
 
     def feed(self, *data: bytes) -> None:
         """Have bytes arrive."""

@@ -21,6 +21,7 @@ from tests.support.certificate import write_certificate
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 from tests.unit.transport.shell import (
+    MOST_DESCRIPTORS,
     PING,
     PONG,
     FakeConnection,
@@ -51,7 +52,9 @@ class Server:
         entrance: Any = self
         replica: Any = self.replica
         handshake: Any = SimpleNamespace(websocket=None)
-        self.transport = upgrade.WebSocketTransport(replica, replica, handshake, entrance)
+        self.transport = upgrade.WebSocketTransport(
+            replica, replica, handshake, entrance, self.replica.descriptors
+        )
 
     def _connection(self, _: object, transport: Any, *__: object, **___: object) -> FakeConnection:
         connection = FakeConnection(transport)
@@ -74,7 +77,7 @@ class Server:
         self.listener = await listen(
             app,
             f"127.0.0.1:{self.port}",
-            public=True,
+            descriptors=self.replica.descriptors,
             max_header_bytes=16_384,
             bad_request=lambda *_: web.Response(status=400),
             tls=tls,
@@ -285,5 +288,35 @@ def test_the_end_of_a_connection_reaches_its_socket(
 
         assert server.replica.disconnects() == {code: 1}
         client.writer.close()
+
+    perform(play)
+
+
+def test_a_connection_counts_from_its_first_byte_to_its_last_whoever_has_it(
+    perform: Callable[[Play], None],
+) -> None:
+    async def play(server: Server, connect: Any) -> None:
+        descriptors = server.replica.descriptors
+        clients = [await connect() for _ in range(MOST_DESCRIPTORS)]
+        await eventually(lambda: descriptors.full)
+        for client in clients[1:]:
+            client.writer.write(HANDSHAKE)
+            await client.switched()
+        clients[1].writer.write(client_frame(TEXT, b"x" * 2000))  # it is failed, and not gone
+        await eventually(lambda: len(server.replica.removed) == 1)
+        assert descriptors.open == MOST_DESCRIPTORS
+        assert descriptors.doubt() == "descriptor_limit"
+
+        refused = await connect()
+        answer = await refused.reader.read()
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 5\r\n" in answer
+        refused.writer.close()
+        assert descriptors.open == MOST_DESCRIPTORS
+
+        for client in clients:
+            client.writer.close()
+        await eventually(lambda: not descriptors.open)
+        assert descriptors.doubt() is None
 
     perform(play)

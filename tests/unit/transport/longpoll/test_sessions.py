@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.channels.connection import CLOSE_GRACE_SECONDS, Connection
-from gateway.channels.connections import Connections, Phase
+from gateway.channels.connections import Connections
 from gateway.channels.services import JoinCount, Services
 from gateway.config import LimitsSettings
 from gateway.device import UNKNOWN
@@ -69,9 +69,10 @@ class Session:
             metrics=self.metrics,
             wheel=wheel,
             revoked=lambda _: False,
+            memory_full=lambda: False,
             clock=lambda: self.clock.now,
         )
-        connections.phase = Phase.SERVING
+        connections.started = True
         self.sessions = PollSessions(services, connections)
         accepted = Accepted(None, UNKNOWN, NULL, "", LONGPOLL_ENCODINGS["2"], None)
         self.secret = self.sessions.open(accepted, Origin("longpoll", "2.0.0", "", ""), "s1")
