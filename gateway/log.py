@@ -1,16 +1,23 @@
 """Logging: one line for each event, never a token, key or payload.
 
 That holds by construction where others choose the words. Libraries put request lines, headers and
-arguments into their messages, and anything may stand in the text of an exception; so of the former only
-the name of the logger is written, and of the latter the type and the places it went through.
+arguments into their messages, and anything may stand in the text of an exception; so of the former the place
+in the library is written, with the text if it stands so in its source, and of the latter the type and the
+places it went through.
+
+What an outsider can cause is told of once a second: a call with ``throttle="some kind"`` is held back if
+another of its event and kind was less than a second ago, and the next that passes says how many were
+``held``. The kinds are few, whatever outsiders do.
 """
 
 import asyncio
+import linecache
 import logging
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import PurePath
 from typing import Final, TextIO
 
 import structlog
@@ -31,13 +38,20 @@ Libraries whose messages are withheld.
 
 ``aiohttp.server`` writes the bytes of HTTP it could not read, ``asyncio`` the arguments of callbacks
 that raised, ``nats`` the addresses it connects to, ``websockets`` all frames. Their warnings and errors are
-still seen, with the exception's type and place; what is below a warning is not.
+still seen, with the place in the library, its own words there, and the exception's type and place; what is
+below a warning is not. Each place is told of once a second.
 """
 
 OWN_ERRORS: Final = "gateway.errors"
 """Module of the exceptions whose text is our own, and may be written."""
 
 WITHHELD: Final = "message of a library withheld"
+
+OUTSIDERS_SECONDS: Final = 1.0
+"""How often something that an outsider can cause is logged at most."""
+
+_LONGEST_CALL_LINES: Final = 8
+"""Lines of source in which the text of a call of a logger stands."""
 
 QUIET_SECONDS: Final = 5.0
 """How often the same trouble is logged at most: what fails may fail with every message."""
@@ -65,6 +79,9 @@ class Throttle:
             return None
         self._held[kind] = (now, 0)
         return held
+
+
+_outsiders = Throttle(OUTSIDERS_SECONDS)
 
 
 def background_error(task: str, problem: Exception) -> None:
@@ -107,17 +124,19 @@ def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     structlog.configure(
-        processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[_hold_back, *common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_admit_library)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*common, _withhold],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _describe_exception,
+                _order,
                 _console(colors=terminal)
                 if style == "console" or (style == "auto" and terminal)
                 else structlog.processors.JSONRenderer(default=str),
@@ -135,9 +154,10 @@ def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:
 
 
 def _is_ours_to_know(record: logging.LogRecord) -> bool:
-    """Not so what clients send that is no HTTP: it is answered 400, and anybody could fill the log."""
+    """Not so what clients send that is no HTTP, or no gzip: it is answered 400, and no fault of ours."""
     problem = record.exc_info[1] if record.exc_info else None
-    return type(problem).__module__ not in {"aiohttp.http_exceptions", "zlib"}
+    modules = {"aiohttp.http_exceptions", "aiohttp.web_protocol", "zlib"}
+    return type(problem).__module__ not in modules
 
 
 def _console(*, colors: bool) -> Processor:
@@ -147,12 +167,54 @@ def _console(*, colors: bool) -> Processor:
     )
 
 
+def _hold_back(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    if "throttle" in event:
+        held = _outsiders.admit(f"{event['event']}: {event.pop('throttle')}")
+        if held is None:
+            raise structlog.DropEvent
+        if held:
+            event["held"] = held
+    return event
+
+
+def _library(record: logging.LogRecord) -> str | None:
+    name = record.name.partition(".")[0]
+    return name if name in FOREIGN else None
+
+
+def _admit_library(record: logging.LogRecord) -> bool:
+    if _library(record) is None:
+        return True
+    held = _outsiders.admit(f"{record.pathname}:{record.lineno}")
+    record.held = held
+    return held is not None
+
+
 def _withhold(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    name = str(event.get("logger", ""))
-    if name.partition(".")[0] in FOREIGN:
+    record: logging.LogRecord = event["_record"]
+    library = _library(record)
+    if library is not None:
         event["event"] = WITHHELD
         event.pop("positional_args", None)
+        event["library"] = library
+        event["at"] = f"{PurePath(record.pathname).name}:{record.lineno}, in {record.funcName}"
+        if _is_in_source(record):
+            event["said"] = record.msg
+        if held := getattr(record, "held", 0):
+            event["held"] = held
     return event
+
+
+def _is_in_source(record: logging.LogRecord) -> bool:
+    """Whether a message is what the library's author wrote, with nothing put into it."""
+    source = linecache.getlines(record.pathname)[record.lineno - 1 :][:_LONGEST_CALL_LINES]
+    return isinstance(record.msg, str) and any(f'"{record.msg}"' in line for line in source)
+
+
+def _order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """What a reader looks for first comes first."""
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return {**first, **event}
 
 
 def _describe_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

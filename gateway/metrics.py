@@ -40,6 +40,44 @@ _FAST_BUCKETS: Final = (
     10,
 )
 
+_KNOWN: Final = """
+connects_total: starting, draining, connection_limit, bad_request, bad_method, no_upgrade, origin,
+ device, vsn, subprotocol, subprotocol_token, upstream_refused, upstream_timeout, upstream_unavailable,
+ no_token, token_too_long, token_malformed, no_keys, token_algorithm, keys_unavailable, token_key,
+ token_signature, token_claims, token_not_yet_valid, token_expired, token_lifetime, token_issuer,
+ token_audience, token_revoked, token_subject, upstream_user
+disconnects_total: 1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4001, 4003, other
+token_refreshes_total: ok, crashed, no_token, token_too_long, token_malformed, no_keys, token_algorithm,
+ keys_unavailable, token_key, token_signature, token_claims, token_not_yet_valid, token_expired,
+ token_lifetime, token_issuer, token_audience, token_revoked, token_subject, upstream_user
+joins_total: ok, unmatched topic, unauthorized, session limit reached, too many channels joined, invalid
+ resume, malformed, payload too large, rate limited, bus unavailable, upstream refused, upstream
+ unavailable, upstream timeout, join crashed
+key_fetches_total: ok, failed
+messages_dropped_total: slow_consumer, no_binary, longpoll_timeout, longpoll_waiting, disconnected,
+ reserved_event, not_member, closing, stale_join_ref
+publish_requests_total: 202, 400, 401, 403, 413, 415, 417, 422, 500, 503, 504
+resumes_total: recovered, fresh, epoch_changed, expired, too_many
+bus_refusals_total: publish_denied, subscription_denied, authorization, limit, max_payload, store_full,
+ stream, no_jetstream, other
+upstream_events_dropped_total: expired, full, closing
+background_errors_total: heartbeat, tracker, tracker_send, revocations, last_seen, facts, outbox, keys,
+ follower, fanout, replay, socket, channel, session, drain, history, bus, join, event_loop
+"""
+"""
+Counters, and what the last label of each may be.
+
+They exist at zero from the start: ``increase()`` cannot see a series that begins at one.
+"""
+
+
+def _known_labels() -> dict[str, list[str]]:
+    lines = _KNOWN.replace("\n ", " ").strip().splitlines()
+    return {
+        name: values.strip().split(", ")
+        for name, _, values in (line.partition(":") for line in lines)
+    }
+
 
 class MessageCounter:
     """A counter for what happens with each message: prometheus_client's own takes a lock, 1.5 µs a time.
@@ -89,8 +127,14 @@ class Metrics:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
 
+        known_labels = _known_labels()
+
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"gateway_{name}", text, labels, registry=registry)
+            made = Counter(f"gateway_{name}", text, labels, registry=registry)
+            others = ("refused",) if name == "connects_total" else ()
+            for known in known_labels.get(name, ()):
+                made.labels(*others, known)
+            return made
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"gateway_{name}", text, labels, registry=registry)
@@ -111,6 +155,7 @@ class Metrics:
         self.connects = counter(
             "connects_total", "Handshakes by result and reason.", "result", "reason"
         )
+        self.connects.labels("ok", "")
         self.key_fetches = counter(
             "key_fetches_total", "Fetches of the identity provider's keys: ok or failed.", "result"
         )
@@ -165,6 +210,9 @@ class Metrics:
         self.bus_pending = gauge("bus_pending_bytes", "Bytes on their way to the bus server.")
         self.bus_dropped = counter(
             "bus_dropped_total", "Messages from the bus that could not be used or kept."
+        )
+        self.bus_refusals = counter(
+            "bus_refusals_total", "What the bus server refused, by kind.", "kind"
         )
         self.upstream_request = histogram(
             "upstream_request_seconds",

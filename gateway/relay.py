@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from gateway.audience import Audience
 from gateway.bus.base import Bus
 from gateway.bus.envelope import (
     Control,
@@ -30,12 +31,11 @@ from gateway.history.follower import Follower
 from gateway.history.position import Position
 from gateway.history.position import encode as encode_position
 from gateway.history.resumer import Resumer
-from gateway.hub.broadcast import Audience, Broadcast
+from gateway.hub.broadcast import Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
 from gateway.hub.rejoins import Rejoins
 from gateway.leases import Lease
-from gateway.log import QUIET_SECONDS, Throttle
 from gateway.metrics import Metrics
 from gateway.protocol.reserved import is_reserved_event
 from gateway.retention import Retention
@@ -106,7 +106,6 @@ class Relay:
         self._fanout = fanout
         self._arrived = metrics.publish_to_deliver.observe
         self._dropped = metrics.bus_dropped.inc
-        self._throttle = Throttle(QUIET_SECONDS)
         self._clock = clock
         self.history = history
         self.policy = policy
@@ -155,7 +154,7 @@ class Relay:
             BusUnavailable: Certainly nobody gets it.
             EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
         """
-        data = encode(Envelope(event, payload, binary, self._clock(), *_filters(audience)))
+        data = encode(Envelope(event, payload, binary, self._clock(), audience))
         self._bus.publish(self._subjects.topic(topic), data)
 
     async def store(
@@ -177,7 +176,7 @@ class Relay:
             OutcomeUnknown: It was sent to be stored, and nobody knows whether it was.
             EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
         """
-        data = encode(Envelope(event, payload, False, self._clock(), *_filters(audience)))
+        data = encode(Envelope(event, payload, False, self._clock(), audience))
         receipt = await self.history.append(topic, data, id=message_id)
         position = Position(self.history.epoch, receipt.offset, receipt.time)
         return Published(encode_position(position), receipt.duplicate)
@@ -229,9 +228,16 @@ class Relay:
         """Deliver nothing more of a topic to a socket."""
         self._registry.remove(topic, member)
 
-    def send_here(self, topic: str, event: str, payload: bytes) -> None:
-        """Send a message of the gateway's own to the members of a topic on this replica."""
-        self._fanout.send(Broadcast(topic, event, payload))
+    def send_here(
+        self, topic: str, event: str, payload: bytes, but: frozenset[str] = frozenset()
+    ) -> None:
+        """Send a message of the gateway's own to the members of a topic on this replica.
+
+        Args:
+            but: Ids of sockets that do not get it.
+        """
+        audience = Audience(but) if but else None
+        self._fanout.send(Broadcast(topic, event, payload, audience=audience))
 
     async def erase(self, topic: str) -> int:
         """Forget all messages of a topic, on all replicas; returns how many.
@@ -305,33 +311,12 @@ class Relay:
             envelope.event,
             envelope.payload,
             envelope.binary,
-            _audience(envelope),
+            envelope.audience,
             b'"%b"' % position.encode() if position else b"",
         )
 
     def _drop(self, topic: str, problem: str) -> None:
         """A message from the bus is passed over."""
         self._dropped()
-        if (held := self._throttle.admit(problem)) is not None:
-            subject = self._subjects.topic(topic)
-            _log.warning("envelope dropped", subject=subject, problem=problem, held=held)
-
-
-def _filters(audience: Audience | None) -> tuple[tuple[str, ...], ...]:
-    if audience is None:
-        return ()
-    return (
-        tuple(audience.excluded_sessions),
-        tuple(audience.excluded_devices),
-        tuple(audience.device_types),
-    )
-
-
-def _audience(envelope: Envelope) -> Audience | None:
-    if not (envelope.exclude_sessions or envelope.exclude_devices or envelope.device_types):
-        return None
-    return Audience(
-        frozenset(envelope.exclude_sessions),
-        frozenset(envelope.exclude_devices),
-        frozenset(envelope.device_types),
-    )
+        subject = self._subjects.topic(topic)
+        _log.warning("envelope dropped", subject=subject, problem=problem, throttle=problem)

@@ -3,15 +3,19 @@
 A body that cannot be read is a 400; one of the wrong shape is a 422 that names the field.
 """
 
+import asyncio
 import re
 from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 from gateway.api.problem import (
+    BUSY,
     ENCODINGS,
     INVALID,
+    TOO_SLOW,
     UNREADABLE,
     UNSUPPORTED_MEDIA_TYPE,
     FieldError,
@@ -19,9 +23,16 @@ from gateway.api.problem import (
     refusal,
     unknown_encoding,
 )
+from gateway.inflight import InFlight
 
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
 """A batch of 1,000 messages of 16 KiB."""
+
+MAX_TOTAL_BYTES: Final = 16 * MAX_BODY_BYTES
+"""All bodies under way; one whose length is not known before it was read counts as the longest."""
+
+BODY_SECONDS: Final = 30.0
+"""How long a body may take to come."""
 
 _JSON: Final = "application/json"
 _NAMED: Final = {
@@ -38,11 +49,29 @@ T = TypeVar("T")
 _encode: Final = msgspec.json.Encoder().encode
 
 
+def bounded() -> Middleware:
+    """Let no more bodies in at a time than :data:`MAX_TOTAL_BYTES`; who has no room is answered ``busy``."""
+    in_flight = InFlight(longest=MAX_BODY_BYTES, each=MAX_TOTAL_BYTES, total=MAX_TOTAL_BYTES)
+
+    @web.middleware
+    async def hold(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not request.can_read_body:
+            return await handler(request)
+        encoded = hdrs.CONTENT_ENCODING in request.headers
+        with in_flight.one_more("", None if encoded else request.content_length) as room:
+            if not room:
+                raise refusal(BUSY, "Bodies of others are under way. Nothing was done.")
+            return await handler(request)
+
+    return hold
+
+
 async def read(request: web.Request) -> bytes:
     """The body of a request that says it is JSON, or says nothing.
 
     Raises:
-        Refusal: Another media type or an unknown encoding (415), or the body did not arrive whole (400).
+        Refusal: Another media type or an unknown encoding (415), or the body did not arrive whole (400), or
+            not in time (408).
         aiohttp.web.HTTPRequestEntityTooLarge: Above the application's bound.
     """
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() not in ENCODINGS:
@@ -52,7 +81,10 @@ async def read(request: web.Request) -> bytes:
     if stated not in (None, _JSON) and request.content_type != _JSON:
         raise refusal(UNSUPPORTED_MEDIA_TYPE, f"Send it with Content-Type: {_JSON}.")
     try:
-        return await request.read()
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise refusal(TOO_SLOW, f"It may take {BODY_SECONDS:g} seconds.") from error
     except (web.RequestPayloadError, ConnectionError) as error:
         raise refusal(UNREADABLE, "The body did not arrive whole.") from error
 

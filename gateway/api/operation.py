@@ -6,10 +6,12 @@ from typing import Any, Final, Literal
 import msgspec
 
 from gateway.api.problem import (
+    BUSY,
     FORBIDDEN,
     INTERNAL,
     INVALID,
     TOO_LARGE,
+    TOO_SLOW,
     UNAUTHORIZED,
     UNREADABLE,
     UNSUPPORTED_MEDIA_TYPE,
@@ -20,7 +22,7 @@ from gateway.config.fields import Scope
 JSON: Final = "application/json"
 
 KEY_PROBLEMS: Final = (UNAUTHORIZED, FORBIDDEN)
-BODY_PROBLEMS: Final = (UNREADABLE, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID)
+BODY_PROBLEMS: Final = (UNREADABLE, TOO_SLOW, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID, BUSY)
 
 
 class Response(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import ContentEncodingError
 from aiohttp.typedefs import Handler, Middleware
 from msgspec import Meta
@@ -57,18 +57,22 @@ UNAUTHORIZED: Final = Kind(
 FORBIDDEN: Final = Kind("missing-scope", 403, "The API key lacks a scope")
 NOT_FOUND: Final = Kind("not-found", 404, "There is nothing here")
 METHOD_NOT_ALLOWED: Final = Kind("method-not-allowed", 405, "The method is not allowed here")
+TOO_SLOW: Final = Kind("too-slow", 408, "The body took too long")
 TOO_LARGE: Final = Kind("too-large", 413, "Larger than allowed")
 UNSUPPORTED_MEDIA_TYPE: Final = Kind("unsupported-media-type", 415, "The body is not JSON")
 INVALID: Final = Kind("invalid", 422, "The request is not valid")
 RESERVED: Final = Kind("reserved-name", 422, "The name belongs to the protocol")
 UNMATCHED: Final = Kind("unmatched-topic", 422, "The topic matches no channel rule")
 INTERNAL: Final = Kind("internal", 500, "The gateway failed")
+BUSY: Final = Kind("busy", 503, "Too much is being read", {"Retry-After": "1"})
 BUS_UNAVAILABLE: Final = Kind(
-    "bus-unavailable", 503, "The bus is down", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    "bus-unavailable", 503, "The bus is down or refuses", {"Retry-After": str(RETRY_AFTER_SECONDS)}
 )
 OUTCOME_UNKNOWN: Final = Kind(
     "outcome-unknown", 504, "It was sent, and nobody knows whether it was stored"
 )
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _OF_AIOHTTP: Final = {404: NOT_FOUND, 405: METHOD_NOT_ALLOWED, 413: TOO_LARGE}
 
@@ -162,6 +166,19 @@ def bad_request(_: web.BaseRequest, fault: BaseException | None) -> web.Response
     return _of_aiohttp(web.HTTPBadRequest(), 0)
 
 
+async def expect(request: web.Request) -> web.StreamResponse | None:
+    """Let the client go on with its body; other expectations are refused (RFC 9110, section 10.1.1).
+
+    aiohttp asks before any middleware, and by itself would refuse in plain text.
+    """
+    if request.headers["Expect"].lower() != "100-continue":
+        return _of_aiohttp(web.HTTPExpectationFailed(), 0)
+    if request.version >= HttpVersion11:
+        await request.writer.write(CONTINUE)
+        request.writer.output_size = 0  # what it counts is the answer
+    return None
+
+
 def _of_aiohttp(error: web.HTTPException, max_body_bytes: int) -> web.Response:
     kind = _OF_AIOHTTP.get(error.status)
     if kind is None:
@@ -191,5 +208,6 @@ def _log_failure(request: web.Request, error: Exception) -> None:
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else ""
     kind = type(error).__name__
-    _log.error("request failed", method=request.method, route=route, error=kind)
-    _log.debug("request failed", error=kind, frames=traceback.format_tb(error.__traceback__))
+    _log.error("request failed", method=request.method, route=route, error=kind, throttle=kind)
+    frames = traceback.format_tb(error.__traceback__)
+    _log.debug("frames of a failed request", error=kind, frames=frames, throttle=kind)

@@ -26,15 +26,14 @@ from gateway.api.problem import (
 from gateway.api.types import (
     BatchItem,
     BatchRequest,
-    BatchResponse,
     PublishRequest,
     PublishResponse,
     TargetResult,
     id_faults,
 )
+from gateway.audience import Audience
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, OutcomeUnknown
-from gateway.hub.broadcast import Audience
 from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event, name_fits
 from gateway.relay import Published
 
@@ -42,7 +41,7 @@ IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 TURN: Final = 64
 """
-Messages sent before other work gets its turn.
+Targets sent to before other work gets its turn, of all messages of a batch together.
 
 On the memory bus a publish never waits, so a batch of 1,000 messages for 1,000 topics each would keep
 heartbeats waiting for seconds.
@@ -52,6 +51,13 @@ _EVERYBODY: Final = Audience()
 
 _message_decoder = msgspec.json.Decoder(PublishRequest)
 _batch_decoder = msgspec.json.Decoder(BatchRequest)
+_encode = msgspec.json.Encoder().encode
+
+
+class BatchAnswer(msgspec.Struct):
+    """A :class:`~gateway.api.types.BatchResponse` whose items are encoded."""
+
+    results: list[msgspec.Raw]
 
 
 class Publisher(Protocol):
@@ -105,18 +111,38 @@ class PublishCalls:
             fault = FieldError(IDEMPOTENCY_KEY, "belongs into each message of a batch, as id")
             raise body.invalid(fault)
         messages = body.decode(_batch_decoder, await body.read(request)).messages
-        results: list[BatchItem] = []
-        for start in range(0, len(messages), TURN):
-            # Each of them is handed over before the next begins; only for what has to be stored is there
-            # anything to wait for, and the store answers many in the time of one.
-            some = messages[start : start + TURN]
-            results += await asyncio.gather(*(self._item(bytes(message)) for message in some))
-            await asyncio.sleep(0)
-        return body.answer(BatchResponse(results), 202)
+        results: list[msgspec.Raw] = []
+        together: list[PublishRequest | Refusal] = []
+        targets = 0
+        for text in messages:
+            try:
+                message: PublishRequest | Refusal = body.decode(_message_decoder, bytes(text))
+            except Refusal as error:
+                message = error
+            size = 1 if isinstance(message, Refusal) else message.size
+            if together and targets + size > TURN:
+                results += await self._hand_over(together)
+                together, targets = [], 0
+            together.append(message)
+            targets += size
+        results += await self._hand_over(together)
+        return body.answer(BatchAnswer(results), 202)
 
-    async def _item(self, text: bytes) -> BatchItem:
+    async def _hand_over(self, messages: list[PublishRequest | Refusal]) -> list[msgspec.Raw]:
+        """Send some messages of a batch; returns the outcomes, encoded, as they may be a million targets.
+
+        Each is handed over before the next begins; only for what has to be stored is there anything to
+        wait for, and the store answers many in the time of one.
+        """
+        items = await asyncio.gather(*(self._item(message) for message in messages))
+        await asyncio.sleep(0)
+        return [msgspec.Raw(_encode(item)) for item in items]
+
+    async def _item(self, message: PublishRequest | Refusal) -> BatchItem:
         try:
-            sent = await self._send(body.decode(_message_decoder, text), None)
+            if isinstance(message, Refusal):
+                raise message
+            sent = await self._send(message, None)
         except Refusal as error:
             return BatchItem(problem=error.problem)
         return BatchItem(id=sent.id, results=sent.results)
@@ -191,8 +217,9 @@ class PublishCalls:
             return _failed(topic, problem(UNMATCHED, "Nobody can join this topic.", fault))
         try:
             sent = await send()
-        except BusUnavailable:
-            return _failed(topic, problem(BUS_UNAVAILABLE, "Certainly nobody got the message."))
+        except BusUnavailable as error:
+            text = f"Certainly nobody got the message: {error}"
+            return _failed(topic, problem(BUS_UNAVAILABLE, text))
         except OutcomeUnknown:
             text = f"It may have been stored. Repeat it with the id {message_id}."
             return _failed(topic, problem(OUTCOME_UNKNOWN, text))

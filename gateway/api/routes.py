@@ -10,13 +10,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.api import operations as known
-from gateway.api.body import MAX_BODY_BYTES
+from gateway.api.body import MAX_BODY_BYTES, bounded
 from gateway.api.docs import page
 from gateway.api.health import Health, HealthState
 from gateway.api.history import Archive, HistoryCalls
 from gateway.api.keys import Keys, authentication
 from gateway.api.openapi import document
-from gateway.api.problem import problems
+from gateway.api.problem import expect, problems
 from gateway.api.publish import PublishCalls, Publisher
 from gateway.api.tokens import TokenCalls, TokenRevoker
 from gateway.api.user_types import ReplicaReport
@@ -77,12 +77,14 @@ def build_api(
         middlewares=[
             problems(max_body_bytes=MAX_BODY_BYTES),
             authentication(Keys(config.api.keys), scopes),
+            bounded(),
         ],
     )
     add = {"GET": app.router.add_get, "POST": app.router.add_post, "DELETE": app.router.add_delete}
     for operation, handler in table:
         # aiohttp's own pattern of a segment has no braces, and users may be named by GUIDs in them
-        add[operation.method](operation.path.replace("}", ":[^/]+}"), handler)
+        path = operation.path.replace("}", ":[^/]+}")
+        add[operation.method](path, handler, expect_handler=expect)
     app.on_response_prepare.append(partial(_count_publishes, metrics))
     return app
 

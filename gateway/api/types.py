@@ -39,7 +39,6 @@ _Topic = Annotated[
 _Event = Annotated[
     str,
     Meta(
-        min_length=1,
         max_length=MAX_NAME_BYTES,
         description=f"The event clients listen for, at most {MAX_NAME_BYTES} bytes of UTF-8; "
         "not one of the protocol's own, such as `phx_close` or `presence_state`.",
@@ -128,6 +127,11 @@ class PublishRequest(msgspec.Struct, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     id: _Id | UnsetType = UNSET
+
+    @property
+    def size(self) -> int:
+        """How many targets it names, and 1 if none."""
+        return len(self.topics or ()) + len(self.users or ()) or 1
 
     def faults(self) -> list[FieldError]:
         """What the types cannot say; empty when the request is valid."""

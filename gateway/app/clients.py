@@ -23,7 +23,7 @@ from gateway.config import Config
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.commands import Leave, ListRevoked, Revoke
-from gateway.sessions.kept_revocations import KeptRevocations
+from gateway.sessions.kept_revocations import KeptRevocations, bucket
 from gateway.sessions.revoker import Revoker
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake
@@ -131,7 +131,7 @@ class ClientParts:
             bus,
             KeptRevocations(
                 bus,
-                f"{config.bus.prefix}_revocations",
+                bucket(config.bus.prefix),
                 # it may lie a leeway ahead of the time it is made
                 keep_seconds=auth.max_token_seconds + 2 * auth.leeway_seconds,
                 undecodable=metrics.bus_dropped.inc,
@@ -139,19 +139,22 @@ class ClientParts:
             close_revoked=self.connections.close_revoked,
         )
         origins = OriginPolicy(config.server.allowed_origins)
+        peers = PeerAddress(config.server.trusted_proxies)
         handshake = Handshake(
             admission,
             origins,
             self.callbacks,
+            peers,
             websocket=WEBSOCKET_ENCODINGS,
             longpoll=LONGPOLL_ENCODINGS,
         )
-        entrance = Entrance(self.connections, PeerAddress(config.server.trusted_proxies), metrics)
+        entrance = Entrance(self.connections, peers, metrics)
         websocket = WebSocketTransport(services, self.connections, handshake, entrance)
         sessions = PollSessions(services, self.connections)
         self.poll_router = PollRouter(sessions, cluster)
         longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)
         self.bad_request = entrance.bad_request
+        self.take_turns = entrance.take_turns
         self.routes: list[web.RouteDef] = [*websocket.routes(), *longpoll.routes()]
         cluster.listen(Control.REVOCATION, self.revoker.told)
         cluster.handle(Revoke, self.revoker.revoke_here)
@@ -160,8 +163,8 @@ class ClientParts:
         cluster.handle(Poll, sessions.handle)
         cluster.handle(Push, sessions.handle)
 
-    def _leave_topic(self, command: Leave) -> int:
-        return self.connections.leave_topic(command.user, command.topic)
+    async def _leave_topic(self, command: Leave) -> int:
+        return await self.connections.leave_topic(command.user, command.topic)
 
 
 def _fetched_keys(url: str, metrics: Metrics) -> FetchedKeys | None:

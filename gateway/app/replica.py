@@ -28,7 +28,7 @@ from gateway.channels.connections import Phase
 from gateway.cluster import Cluster
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES
-from gateway.errors import BusError
+from gateway.errors import BusError, SubscriptionRefused
 from gateway.history import open_history
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
@@ -38,8 +38,8 @@ from gateway.relay import Relay
 from gateway.sessions import commands
 from gateway.sessions.facts import callback
 from gateway.tracker.core import Tracker
+from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.transport.longpoll.sessions import Poll, Push
-from gateway.transport.longpoll.waiting import MAX_BODY_BYTES
 from gateway.upstream.client import Upstream
 from gateway.upstream.outbox import Outbox
 
@@ -53,6 +53,9 @@ here is in a cycle.
 
 MEETING_SECONDS = 0.1
 """How long a new replica waits for the others to say that they are there, before it answers for all."""
+
+JOIN_AGAIN_SECONDS = 5.0
+"""When it asks again to hear the others, if the bus server denied it."""
 
 LAST_RESORT_SECONDS = 15.0
 """When a replica that lost one of its tasks ends at the latest, whatever becomes of the clean-up."""
@@ -172,7 +175,7 @@ class Gateway:
         self._revoker = self._clients.revoker
         self._readiness = Readiness(
             self._connections,
-            lambda: None if self._bus.connected else "bus_down",
+            lambda: self._bus.doubt,
             self._supervisor.doubt,
             self._revoker.doubt,
             self._history_doubt,
@@ -183,7 +186,9 @@ class Gateway:
             delay_seconds=config.drain.delay_seconds,
             window_seconds=config.drain.window_seconds,
         )
-        self._public = web.Application(client_max_size=MAX_BODY_BYTES)
+        self._public = web.Application(
+            client_max_size=MAX_BODY_BYTES, middlewares=[self._clients.take_turns]
+        )
         self._public.add_routes(self._clients.routes)
         if config.dev:
             demo.add_to(self._public)
@@ -306,12 +311,19 @@ class Gateway:
 
     async def _join(self) -> None:
         """Be one of the cluster, then serve."""
-        try:
-            await self._cluster.join()
-        except BusError as problem:
-            # if it went down again, its return leads here again
-            _log.warning("cannot join the others yet", problem=str(problem))
-            return
+        while True:
+            try:
+                await self._cluster.join()
+            except (
+                SubscriptionRefused
+            ):  # which the bus has logged; permissions may change at any time
+                await asyncio.sleep(JOIN_AGAIN_SECONDS)
+            except BusError as problem:
+                # if it went down again, its return leads here again
+                _log.warning("cannot join the others yet", problem=str(problem))
+                return
+            else:
+                break
         self._users.tracker.announce()
         await asyncio.sleep(MEETING_SECONDS)
         await self._revoker.learn()

@@ -20,8 +20,18 @@ from gateway.config import Config
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.book import Sessions
-from gateway.sessions.commands import CloseSessions, Count, Inherit, List, Missed, Return, Vouchers
+from gateway.sessions.commands import (
+    CloseSessions,
+    Count,
+    Displace,
+    Inherit,
+    List,
+    Missed,
+    Return,
+    Vouchers,
+)
 from gateway.sessions.directory import Directory
+from gateway.sessions.displaced import Displaced
 from gateway.sessions.facts import Tell
 from gateway.sessions.last_seen import LastSeen
 from gateway.sessions.limits import Limits
@@ -93,6 +103,12 @@ class UserParts:
             core, cluster, clock=time.monotonic, lost=lost, superseded=superseded
         )
         self._last_seen = LastSeen(bus, f"{config.bus.prefix}_last_seen", time.time)
+        displaced = Displaced(time.monotonic)
+
+        def displace(command: Displace) -> bool:
+            displaced.add(command.user, command.device)
+            return True
+
         self.sessions = Sessions(
             self.registry,
             limits=Limits(
@@ -108,12 +124,15 @@ class UserParts:
             clock=time.time,
             seen=self._last_seen.seen,
             observer=reporter,
+            displaced=displaced,
+            everyone=lambda: cluster.everyone,
         )
         self.directory = Directory(self.registry, cluster, self._last_seen)
         cluster.listen(Control.TRACKER, self.tracker.receive)
         cluster.handle(Count, self.directory.count_here, others=self.directory.others)
         cluster.handle(List, self.directory.list_here)
         cluster.handle(CloseSessions, self.directory.close_here)
+        cluster.handle(Displace, displace)
         cluster.handle(Vouchers, reporter.standing)
         cluster.handle(Inherit, reporter.inherit)
         cluster.handle(Missed, reporter.knows)

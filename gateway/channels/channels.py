@@ -210,7 +210,7 @@ class Channels:
             try:
                 answer = await services.callbacks.join(self._socket, ask.topic, ask.params, rule)
             except Exception:  # noqa: BLE001 -- nobody else would answer the client
-                _log.exception("join crashed")
+                _log.exception("join crashed", throttle="")
                 answer = Reason.JOIN_CRASHED
         finally:
             services.joins.ended()
@@ -236,7 +236,7 @@ class Channels:
         except BusError:
             failed = Reason.BUS_UNAVAILABLE
         except Exception:  # noqa: BLE001 -- top of this task: logged, and the client is told
-            _log.exception("join crashed")
+            _log.exception("join crashed", throttle="")
             failed = Reason.JOIN_CRASHED
         except asyncio.CancelledError:
             self._give_back(joining)

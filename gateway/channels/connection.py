@@ -4,6 +4,8 @@ import asyncio
 from functools import partial
 from typing import Final, assert_never
 
+import structlog
+
 from gateway.auth.claims import Claims
 from gateway.channels.channels import Channels
 from gateway.channels.encoding import SocketEncoding
@@ -17,6 +19,7 @@ from gateway.protocol.effects import (
     Close,
     Effect,
     Forward,
+    Ignore,
     Refresh,
     RefuseJoin,
     Resume,
@@ -34,11 +37,26 @@ from gateway.wheel import Timed
 CLOSE_GRACE_SECONDS: Final = 5.0
 """How long a client has to answer a close frame before its TCP connection is cut."""
 
+RESUMED_PER_TURN: Final = 64
+"""Messages that waited for a join, handled before other sockets get a turn."""
+
+LAST_WORD_SECONDS: Final = 0.5
+"""How long after ``phx_close`` the close frame follows.
+
+Clients in which channel and socket are tasks of their own (in Rust, Go) may notice the end of the socket
+first if both come together, and would join again.
+"""
+
 BACKEND_REFUSED: Final = "upstream refused"
 """Result of a join that a backend refused in its own words, as a metric label."""
 
 ENDS: Final = "socket"
 """What an error at its end is counted under."""
+
+LOGGED_BYTES: Final = 200
+"""Of a topic that nobody may join, which need not be bounded, so much is logged, as JSON."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Connection(Timed):
@@ -63,6 +81,7 @@ class Connection(Timed):
     __slots__ = (
         "_ages_at",
         "_idle_seconds",
+        "_resumed",
         "_services",
         "_token_ends_at",
         "channels",
@@ -102,6 +121,7 @@ class Connection(Timed):
         self.core = Socket(max_channels=services.limits.max_channels_per_socket)
         self.channels = Channels(self, services)
         self.refreshing: asyncio.Task[None] | None = None
+        self._resumed = 0
         self._services = services
         self._idle_seconds = idle_seconds
         self._ages_at = services.expiry(self.heard_at)
@@ -137,11 +157,9 @@ class Connection(Timed):
                 case Activate():
                     channels.activate(effect)
                 case Resume():
-                    effects += self.core.resume(effect.topic, effect.attempt)
-                case RefuseJoin():
-                    label = BACKEND_REFUSED if effect.reason is None else effect.reason.value
-                    self._services.joins.refused(label)
-                    self.send(self.encoding.outgoing(effect.message))
+                    effects += self._resume(effect)
+                case RefuseJoin() | Ignore():
+                    self._refuse(effect)
                 case Unsubscribe():
                     channels.unsubscribe(effect)
                 case UpdatePresence():
@@ -170,7 +188,12 @@ class Connection(Timed):
     def end_session(self, reason: str) -> None:
         if self.close_code is None:
             self.perform(self.core.end_all())
-            self.close(CloseCode.SESSION_ENDED, reason)
+            if self.wire.is_closing():
+                return
+            self.close_code = CloseCode.SESSION_ENDED  # what it says from now on counts no more
+            self.release()
+            loop = asyncio.get_running_loop()
+            loop.call_later(LAST_WORD_SECONDS, self._say_farewell, CloseCode.SESSION_ENDED, reason)
 
     def go_away(self) -> bool:
         if self.close_code is not None or self.wire.is_closing():
@@ -202,9 +225,12 @@ class Connection(Timed):
         if self.close_code is not None or self.wire.is_closing():
             return
         self.close_code = code
-        farewell = self.encoding.carrier.farewell(code, reason)
         moves = [self._move] if code is CloseCode.SERVICE_RESTART else []
-        teardown(ENDS, *moves, self.release, partial(self.send, farewell), self.cut_off_later)
+        teardown(ENDS, *moves, self.release, partial(self._say_farewell, code, reason))
+
+    def _say_farewell(self, code: CloseCode, reason: str) -> None:
+        farewell = self.encoding.carrier.farewell(code, reason)
+        teardown(ENDS, partial(self.send, farewell), self.cut_off_later)
 
     def cut_off_later(self) -> None:
         """Cut the TCP connection in a while, if it has not ended by then."""
@@ -259,6 +285,28 @@ class Connection(Timed):
         """Write, if there is still somebody to read it: uvloop's transport would raise."""
         if not self.wire.is_closing():
             self.wire.write(data)
+
+    def _refuse(self, effect: RefuseJoin | Ignore) -> None:
+        """Count a message that comes to nothing, and answer it if its sender waits for that."""
+        if isinstance(effect, Ignore):
+            self._services.metrics.messages_dropped.labels("stale_join_ref").inc()
+            return
+        label = BACKEND_REFUSED if effect.reason is None else effect.reason.value
+        self._services.joins.refused(label)
+        user = None if self.claims is None else self.claims.user
+        topic = effect.message.topic[:LOGGED_BYTES].decode(errors="replace")
+        _log.info("join refused", user=user, topic=topic, reason=label, throttle=label)
+        self.send(self.encoding.outgoing(effect.message))
+
+    def _resume(self, ask: Resume) -> list[Effect]:
+        """What the next message that waited leads to; after some of them, others get their turn first."""
+        self._resumed += 1
+        if self._resumed % RESUMED_PER_TURN:
+            return self.core.resume(ask.topic, ask.attempt)
+        asyncio.get_running_loop().call_soon(
+            lambda: self.perform(self.core.resume(ask.topic, ask.attempt))
+        )
+        return []
 
     def _move(self) -> None:
         """Its client is expected on another replica in a moment: nobody shall see it leave and come."""

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Callable
 from enum import StrEnum
 from itertools import count
+from typing import Final
 
 from gateway.auth.claims import Claims
 from gateway.channels.callbacks import Callbacks
@@ -12,6 +13,9 @@ from gateway.channels.connection import Connection
 from gateway.config import LimitsSettings
 from gateway.metrics import Metrics
 from gateway.wheel import TimerWheel
+
+LEFT_PER_TURN: Final = 64
+"""Sockets taken off a topic in one turn of the event loop."""
 
 
 class Phase(StrEnum):
@@ -90,15 +94,22 @@ class Connections:
         revoked = [c for c in self.open if c.claims is not None and self._revoked(c.claims)]
         return sum(connection.go_away() for connection in revoked)
 
-    def leave_topic(self, user: str, topic: str) -> int:
+    async def leave_topic(self, user: str, topic: str) -> int:
         """Take a user's sockets off a topic, joins under way included; returns how many there were.
+
+        Some in each turn of the event loop: a shared account may have thousands.
 
         Pushes that still wait for the backend are dropped: it had the user taken off, and would take her to
         be there still.
         """
         self._callbacks.drop(user, topic)
         theirs = [c for c in self.open if c.claims is not None and c.claims.user == user]
-        return sum(connection.leave_topic(topic) for connection in theirs)
+        left = 0
+        for number, connection in enumerate(theirs, 1):
+            left += connection.leave_topic(topic)
+            if number % LEFT_PER_TURN == 0:
+                await asyncio.sleep(0)
+        return left
 
     def turn(self) -> None:
         """Once a second: timers, and the bound on what waits for all clients together."""

@@ -66,7 +66,7 @@ class Credentials:
         except TokenError as error:
             refused, result = Reason.UNAUTHORIZED, error.reason
         except Exception:  # noqa: BLE001 -- top of this task: logged, and the client keeps what it has
-            _log.exception("refresh crashed")
+            _log.exception("refresh crashed", throttle="")
             refused, result = Reason.UNAUTHORIZED, "crashed"
         else:
             ended = socket.take_claims(claims)

@@ -6,11 +6,11 @@ from typing import Protocol
 
 import structlog
 
+from gateway.audience import Audience
 from gateway.auth.claims import Claims
 from gateway.auth.rules import Rule
 from gateway.channels.callbacks import Callbacks, CallingSocket
 from gateway.errors import BusError, EnvelopeTooLarge
-from gateway.hub.broadcast import Audience
 from gateway.protocol.effects import Effect, Forward, UpdatePresence
 from gateway.protocol.messages import EMPTY_OBJECT, Json
 from gateway.protocol.reasons import Reason
@@ -122,7 +122,9 @@ class Pushes:
         for message in answer.broadcast:
             if is_reserved_event(message.event) or not name_fits(message.event):
                 self._reserved()
-                _log.warning("broadcast of a backend dropped", problem="reserved event")
+                _log.warning(
+                    "broadcast of a backend dropped", problem="reserved event", throttle=""
+                )
                 continue
             failed = await self._store(socket, push.topic, message.event, message.payload, rule)
             refused = refused or failed

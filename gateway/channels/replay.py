@@ -83,9 +83,9 @@ class Replays:
                 reached = _after(rest, reached)
         except Exception as problem:  # noqa: BLE001 -- top of this task: logged, and the client joins again
             if isinstance(problem, BusError):
-                _log.warning("replay broken off", problem=str(problem))
+                _log.warning("replay broken off", problem=str(problem), throttle="")
             else:
-                _log.exception("replay crashed")
+                _log.exception("replay crashed", throttle="")
             socket.rejoin(topic, member)
             return
         member.replaying = None
@@ -109,7 +109,7 @@ class Replays:
                     continue
                 member.position = broadcast.position
                 audience = broadcast.audience
-                if audience is None or audience.admits(socket):
+                if audience is None or audience.admits(socket.id, socket.device):
                     data = encoding.broadcast(broadcast)
                     if data is not None:
                         parts.append(data)

@@ -1,12 +1,14 @@
 """Options, reading of the configuration, errors and output, as all commands have them."""
 
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 from typer.core import TyperGroup
 
-from gateway.config import Loaded, load_config
+from gateway.config import Config, Loaded, load_config
+from gateway.config.check import missing_files, short_secrets
 from gateway.errors import ConfigError, GatewayError
 
 FAILED: Final = 1
@@ -76,6 +78,27 @@ def read_config(file: str | None, dev: bool, assignments: list[str] | None) -> L
         ConfigError: It cannot be used.
     """
     return load_config(file, dev=dev, assignments=assignments or ())
+
+
+def read_to_serve(file: str | None, dev: bool, assignments: list[str] | None) -> Loaded:
+    """The configuration, checked for whether a replica can be run with it here.
+
+    Raises:
+        ConfigError: With all that is wrong.
+    """
+    return load_config(file, dev=dev, assignments=assignments or (), also=_in_the_way)
+
+
+def _in_the_way(config: Config) -> Iterator[str]:
+    yield from missing_files(config)
+    yield from short_secrets(config)
+    # cryptography takes a tenth of a second to load, which other commands need not spend
+    from gateway.auth.keys import configured_keys  # noqa: PLC0415
+
+    try:
+        configured_keys(config.auth)
+    except ConfigError as problem:
+        yield from problem.problems
 
 
 def network_words(problem: Exception) -> str:

@@ -6,13 +6,12 @@ from typing import Final
 
 import typer
 
-from gateway.cli.options import Assignments, ConfigFile, Dev, Failure, read_config
+from gateway.cli.options import Assignments, ConfigFile, Dev, Failure, read_to_serve
 from gateway.config import Config, Loaded, resolve_replica
 from gateway.config.address import reachable
-from gateway.config.check import missing_files, warnings
+from gateway.config.check import warnings
 from gateway.config.dev import API_KEY
 from gateway.config.load import DEFAULT, effective
-from gateway.errors import ConfigError
 
 _DEV: Final = """
   Development mode: everybody may join every topic, ?user_id= is believed, and only this
@@ -32,9 +31,7 @@ def serve(*, config: ConfigFile = None, dev: Dev = False, assignments: Assignmen
     """Run a replica of the gateway until SIGTERM or Ctrl-C; a second one hurries it."""
     # Until the event loop listens for it; as process 1 of a container it would have no effect at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    loaded = read_config(config, dev, assignments)
-    if missing := list(missing_files(loaded.config)):
-        raise ConfigError(*missing)
+    loaded = read_to_serve(config, dev, assignments)
     settings = resolve_replica(loaded.config)
     # the other commands need neither the log nor the server's libraries
     from gateway import log  # noqa: PLC0415

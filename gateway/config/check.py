@@ -29,6 +29,8 @@ Only a connection tells that limit, so it is compared once there is one.
 SHORTEST_SECRET_BYTES: Final = 32
 """RFC 7518, section 3.2: a key of HS256 has at least the size of its hash."""
 
+SHORTEST_API_KEY_BYTES: Final = 16
+
 PHOENIX_HEARTBEAT_SECONDS: Final = 30
 
 
@@ -44,6 +46,7 @@ def impossible(config: Config) -> Iterator[Finding]:
     yield from _tls(config)
     yield from _listeners(config)
     yield from _credentials(config)
+    yield from _bus_tls(config)
     yield from _api_keys(config)
     yield from _patterns(config)
     yield from _history(config)
@@ -82,6 +85,19 @@ def _credentials(config: Config) -> Iterator[Finding]:
     keys = ("bus.credentials_file", "bus.url")
     if config.bus.credentials_file and config.bus.url == "memory://":
         yield Finding(keys, "bus.credentials_file: is set, but bus.url names no NATS server")
+
+
+def _bus_tls(config: Config) -> Iterator[Finding]:
+    bus = config.bus
+    if bool(bus.tls_certificate) != bool(bus.tls_key):
+        lone, other = ("certificate", "key") if bus.tls_certificate else ("key", "certificate")
+        keys = ("bus.tls_certificate", "bus.tls_key")
+        yield Finding(keys, f"bus.tls_{lone}: is set, but bus.tls_{other} is not")
+    encrypted = all(url.strip().startswith("tls://") for url in bus.url.split(","))
+    for name in ("tls_ca", "tls_certificate"):
+        if getattr(bus, name) and not encrypted:
+            text = "is set, but not every address of bus.url begins with tls://"
+            yield Finding((f"bus.{name}", "bus.url"), f"bus.{name}: {text}")
 
 
 def _api_keys(config: Config) -> Iterator[Finding]:
@@ -167,19 +183,32 @@ def missing_files(config: Config) -> Iterator[str]:
         ("server.tls_certificate", config.server.tls_certificate),
         ("server.tls_key", config.server.tls_key),
         ("bus.credentials_file", config.bus.credentials_file),
+        ("bus.tls_ca", config.bus.tls_ca),
+        ("bus.tls_certificate", config.bus.tls_certificate),
+        ("bus.tls_key", config.bus.tls_key),
     ):
         if path and not Path(path).is_file():
             yield f'{key}: "{path}" is not a file'
 
 
-def warnings(config: Config) -> Iterator[str]:
-    """What works, but was hardly meant."""
-    auth = config.auth
-    for index, secret in enumerate(auth.secrets):
+def short_secrets(config: Config) -> Iterator[str]:
+    """Secrets nobody may be let in with: from one token they can be guessed, and a placeholder is known."""
+    for index, secret in enumerate(() if config.dev else config.auth.secrets):
         if len(secret.encode()) < SHORTEST_SECRET_BYTES:
             yield (
                 f"auth.secrets[{index}]: is shorter than {SHORTEST_SECRET_BYTES} bytes"
-                " and might be guessed from a token"
+                ' and might be guessed from a token; "openssl rand -base64 32" makes a good one'
+            )
+
+
+def warnings(config: Config) -> Iterator[str]:
+    """What works, but was hardly meant."""
+    auth = config.auth
+    for index, api_key in enumerate(() if config.dev else config.api.keys):
+        if len(api_key.key.encode()) < SHORTEST_API_KEY_BYTES:
+            yield (
+                f"api.keys[{index}].key: is shorter than {SHORTEST_API_KEY_BYTES} bytes"
+                " and might be guessed"
             )
     keys = auth.secrets or auth.public_keys or auth.jwks_url
     if not keys and not auth.allow_anonymous and "connect" not in config.upstream.events:

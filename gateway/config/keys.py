@@ -69,7 +69,7 @@ class Shape(msgspec.Struct, frozen=True):
             return f"a table with {', and '.join(keys)}"
         if self.base is bool:
             return "true or false"
-        if isinstance(self.base, types.UnionType):
+        if typing.get_origin(self.base) in {types.UnionType, typing.Union}:
             return 'true, false or "count"'
         if self.base is str:
             return f"a string{self._range()}"

@@ -3,7 +3,7 @@
 import os
 import secrets
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -40,6 +40,7 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     assignments: Sequence[str] = (),
     dev: bool = False,
+    also: Callable[[Config], Iterable[str]] = lambda _: (),
 ) -> Loaded:
     """Read the configuration, and check it.
 
@@ -48,6 +49,7 @@ def load_config(
         environ: None for the process's own.
         assignments: ``section.key=value`` each.
         dev: Whether to open everything, on this machine only.
+        also: Names further problems, to be told together with all others.
 
     Raises:
         ConfigError: With all that is wrong, never with a secret.
@@ -68,6 +70,7 @@ def load_config(
     problems = converter.problems + [
         finding.text for finding in impossible(config) if unusable.isdisjoint(finding.keys)
     ]
+    problems += also(config)
     if problems:
         raise ConfigError(*problems)
     origins = {key: written[key].origin if key in written else DEFAULT for key in KEYS}

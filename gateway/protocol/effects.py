@@ -107,6 +107,10 @@ class Refresh(_OfChannel, frozen=True, gc=False):
     token: str
 
 
+class Ignore(msgspec.Struct, frozen=True, gc=False):
+    """Count a message for a channel that was joined anew since; its sender expects no answer any more."""
+
+
 class Close(msgspec.Struct, frozen=True, gc=False):
     """Close the whole socket."""
 
@@ -124,5 +128,6 @@ Effect: TypeAlias = (
     | Forward
     | UpdatePresence
     | Refresh
+    | Ignore
     | Close
 )

@@ -21,6 +21,10 @@ ERROR_EVENT: Final[Json] = b'"phx_error"'
 CLOSE_EVENT: Final[Json] = b'"phx_close"'
 
 
+_OVERHEAD_BYTES: Final = 512
+"""Of a message that is kept, with a topic and an event of usual length."""
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
     """One frame of a client.
 
@@ -42,8 +46,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Bytes it takes to keep."""
-        return len(self.join_ref) + len(self.ref) + len(self.payload)
+        """Bytes it takes to keep, about: its names are short, and their objects are in the overhead."""
+        return _OVERHEAD_BYTES + len(self.join_ref) + len(self.ref) + len(self.payload)
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):

@@ -1,7 +1,8 @@
 """One socket's protocol state: builds every reply, of an accepted or a refused join too, and all effects.
 
 Every method takes one input and returns the effects it has, in order. Sources: ``Phoenix.Socket``
-(``handle_in/4``) and ``Phoenix.Channel.Server`` of Phoenix 1.7.24, and a capture of that server.
+(``handle_in/4``) and ``Phoenix.Channel.Server`` of Phoenix 1.7.24, and a capture of that server; from 1.8 on
+what is meant for an earlier join is not heeded.
 """
 
 from collections import deque
@@ -17,6 +18,7 @@ from gateway.protocol.effects import (
     Close,
     Effect,
     Forward,
+    Ignore,
     Refresh,
     RefuseJoin,
     Resume,
@@ -96,13 +98,21 @@ class Socket:
         if topic == RESERVED_TOPIC:
             return [_answer_phoenix(message)]
         channel = self._channels.get(topic)
-        if channel is not None and (channel.state is not ChannelState.JOINED or channel.held):
-            size = self._held_bytes + message.size
-            if size <= MAX_HELD_BYTES and channel.hold(message):
-                self._held_bytes = size
-                return []
-            return [_late_refusal(channel, message, Reason.RATE_LIMITED)]
+        if channel is not None and channel.delays(message):
+            return self._hold(message, channel)
         return self._handle(message, channel)
+
+    def _hold(self, message: Message, channel: Channel) -> list[Effect]:
+        size = self._held_bytes + message.size
+        if self._held_bytes and size > MAX_HELD_BYTES:
+            return [_late_refusal(channel, message, Reason.RATE_LIMITED)]
+        channel.hold(message)
+        self._held_bytes = size
+        if message.event == JOIN and channel.leaving:
+            # It replaces the channel, whatever the leave before it waits for.
+            channel.unanswered = 0
+            return [Resume(message.topic, channel.attempt)]
+        return []
 
     def _handle(self, message: Message, channel: Channel | None) -> list[Effect]:
         topic, event = message.topic, message.event
@@ -113,21 +123,12 @@ class Socket:
         if channel is None:
             reply = error_reply(NULL, message.ref, encode_json(topic), Reason.UNMATCHED_TOPIC)
             return [Send(reply)]
-        if event == ACCESS_TOKEN:
-            return [_refresh(message, channel.attempt, channel.join_ref)]
-        if event == PRESENCE_UPDATE and channel.shows_presence:
-            if message.binary or message.payload[:1] != b"{":
-                return [_refusal(channel, message, Reason.MALFORMED)]
-            return [UpdatePresence(topic, channel.attempt, message.ref, message.payload)]
-        # A push is handled whatever its join_ref, as by the captured server: the reply carries the
-        # current one, so the client drops what it no longer expects.
-        if not channel.may_push or is_reserved_event(event):
-            return [_refusal(channel, message, Reason.PUSH_NOT_ALLOWED)]
-        payload = message.payload
-        if not message.binary and payload[:1] != b"{":
-            # Clients with typed payloads (Swift, Dart) fail on a broadcast that is no object.
-            return [_refusal(channel, message, Reason.MALFORMED)]
-        return [Forward(topic, channel.attempt, message.ref, event, payload, message.binary)]
+        if not channel.is_meant(message):
+            return [Ignore()]
+        ask = _asked(message, channel)
+        if not isinstance(ask, Send):
+            channel.unanswered += 1
+        return [ask]
 
     def undecodable(self, problem: Undecodable, *, now: float) -> list[Effect]:
         """A frame the serializer could not decode; ``now`` is in monotonic seconds."""
@@ -187,7 +188,7 @@ class Socket:
     def resume(self, topic: str, attempt: int) -> list[Effect]:
         """The next message that waited for the join."""
         channel = self._current(topic, attempt, ChannelState.JOINED)
-        if channel is None or not channel.held:
+        if channel is None or not channel.held or (channel.leaving and channel.unanswered):
             return []
         message = channel.held.popleft()
         self._held_bytes -= message.size
@@ -218,9 +219,9 @@ class Socket:
         refused: Reason | Json | None = None,
         response: Json = EMPTY_OBJECT,
     ) -> list[Effect]:
-        """The answer to :class:`Forward`.
+        """The answer to :class:`Forward` or :class:`UpdatePresence`.
 
-        A channel that was left meanwhile hears nothing: in Phoenix the process that would reply is
+        A channel that was joined anew meanwhile hears nothing: in Phoenix the process that would reply is
         gone.
 
         Args:
@@ -230,9 +231,15 @@ class Socket:
         channel = self._current(topic, attempt, ChannelState.JOINED)
         if channel is None:
             return []
-        if refused is None:
-            return [Send(ok_reply(channel.join_ref, ref, channel.topic, response))]
-        return [Send(error_reply(channel.join_ref, ref, channel.topic, refused))]
+        reply = (
+            ok_reply(channel.join_ref, ref, channel.topic, response)
+            if refused is None
+            else error_reply(channel.join_ref, ref, channel.topic, refused)
+        )
+        channel.unanswered -= 1
+        if channel.leaving and not channel.unanswered:
+            return [Send(reply), Resume(topic, attempt)]
+        return [Send(reply)]
 
     def refresh_answered(
         self,
@@ -327,8 +334,8 @@ class Socket:
         if channel is None:
             topic = encode_json(message.topic)
             return [Send(ok_reply(message.join_ref, message.ref, topic))]
-        if message.join_ref not in (NULL, channel.join_ref):
-            return []  # a leave that was meant for an earlier channel
+        if not channel.is_meant(message):
+            return [Ignore()]
         del self._channels[message.topic]
         return [
             Unsubscribe(message.topic, channel.attempt),
@@ -370,6 +377,24 @@ class Socket:
         return waiting
 
 
+def _asked(message: Message, channel: Channel) -> Forward | UpdatePresence | Refresh | Send:
+    """What a message on a joined channel leads to that is neither a join nor a leave."""
+    topic, event, payload = message.topic, message.event, message.payload
+    if event == ACCESS_TOKEN:
+        return _refresh(message, channel.attempt, channel.join_ref)
+    is_object = not message.binary and payload[:1] == b"{"
+    if event == PRESENCE_UPDATE and channel.shows_presence:
+        if not is_object:
+            return _refusal(channel, message, Reason.MALFORMED)
+        return UpdatePresence(topic, channel.attempt, message.ref, payload)
+    if not channel.may_push or is_reserved_event(event):
+        return _refusal(channel, message, Reason.PUSH_NOT_ALLOWED)
+    if not is_object and not message.binary:
+        # Clients with typed payloads (Swift, Dart) fail on a broadcast that is no object.
+        return _refusal(channel, message, Reason.MALFORMED)
+    return Forward(topic, channel.attempt, message.ref, event, payload, message.binary)
+
+
 def _answer_phoenix(message: Message) -> Refresh | Send:
     """The answer to a message on the topic ``phoenix``."""
     if message.event == ACCESS_TOKEN:
@@ -403,7 +428,9 @@ def _refusal(channel: Channel, message: Message, reason: Reason) -> Send:
 
 
 def _late_refusal(channel: Channel, message: Message, reason: Reason) -> Send | RefuseJoin:
-    """The refusal of a message that came, or waited, while the channel's join was not decided."""
+    """The refusal of a message that waited, or cannot."""
+    if message.event == LEAVE and reason is Reason.UNAUTHORIZED:
+        return Send(ok_reply(channel.join_ref, message.ref, channel.topic))  # it is off the topic
     if message.event != JOIN:
         return _refusal(channel, message, reason)
     # with its own join_ref: phoenix.js passes over a reply that has another's

@@ -72,9 +72,8 @@ class V2:
         except UnicodeDecodeError:
             raise Undecodable(None) from None
         # refs are strings here; the replies are JSON text and echo them as JSON strings
-        return checked(
-            Message(encode_json(join_ref), encode_json(ref), topic, event, data[end:], True)
-        )
+        of_channel = encode_json(join_ref) if join_ref else NULL
+        return checked(Message(of_channel, encode_json(ref), topic, event, data[end:], True))
 
     def encode(self, message: Outgoing) -> bytes:
         return b"[%b,%b,%b,%b,%b]" % (

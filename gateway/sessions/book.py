@@ -1,7 +1,9 @@
 """Opens a session for a user's socket at its first join, enforces the limits on sessions, and ends it."""
 
 import asyncio
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Final, Protocol
 
@@ -10,8 +12,9 @@ from gateway.cluster import Caller, Subscribers
 from gateway.leases import Lease, Leases
 from gateway.log import teardown
 from gateway.protocol.reasons import Reason
-from gateway.sessions.client import Client
-from gateway.sessions.commands import Count
+from gateway.sessions.client import Client, Origin
+from gateway.sessions.commands import Count, Displace
+from gateway.sessions.displaced import Displaced
 from gateway.sessions.limits import Limits
 from gateway.sessions.registry import SessionRegistry, User, user_of
 from gateway.tracker.entry import SESSIONS, Entry
@@ -55,6 +58,8 @@ class Sessions:
         clock: Unix seconds; sessions of all replicas are put in order by it.
         seen: Told that a user was there, for ``last_seen_at``.
         observer: Told of this replica's sessions.
+        displaced: Devices that lately gave way to others, on all replicas.
+        everyone: Ids of all replicas that are alive.
     """
 
     def __init__(
@@ -70,6 +75,8 @@ class Sessions:
         clock: Callable[[], float],
         seen: Callable[[str], None],
         observer: Observer,
+        displaced: Displaced,
+        everyone: Callable[[], AbstractSet[str]],
     ) -> None:
         self._registry = registry
         self._users = registry.users
@@ -81,6 +88,9 @@ class Sessions:
         self._clock = clock
         self._seen = seen
         self._observer = observer
+        self._displaced = displaced
+        self._everyone = everyone
+        self._telling: set[asyncio.Task[None]] = set()
         self._on_change = self._changed  # bound once for all users
         self._leases: Leases[User] = Leases(
             self._close, linger_seconds=max(LINGER_SECONDS, offline_after_seconds)
@@ -148,7 +158,7 @@ class Sessions:
             # The clocks of replicas differ; a newcomer is later than all that are known.
             latest = max((entry.connected_at for entry in entries), default=0.0)
             entry = self._entry(client, max(entry.connected_at, latest + NEXT_MOMENT))
-            if self._limits.refuse(entry, entries):
+            if self._limits.refuse(entry, entries) or self._pushes_back(entry, entries):
                 return Reason.SESSION_LIMIT
         self._registry.add(user, client)
         self._tracker.put(SESSIONS + user.topic, entry)
@@ -166,6 +176,7 @@ class Sessions:
             online_at=now,
             device=client.origin.device,
             limit=None if claims is None else claims.max_sessions,
+            machine=_machine(client.origin) if self._gives_way else "",
         )
 
     async def _open(self, name: str, client: Client) -> User:
@@ -219,11 +230,45 @@ class Sessions:
     def _losers(self, user: User) -> list[Entry]:
         return [e for e in self._limits.losers(user.entries()) if e.id in user.clients]
 
+    @property
+    def _gives_way(self) -> bool:
+        return self._limits.when_full == "close_oldest"
+
+    def _pushes_back(self, entry: Entry, others: Sequence[Entry]) -> bool:
+        """Whether a device that lately gave way to another comes back to push that one out."""
+        if not self._gives_way or not self._displaced.lately(entry.user, entry.known_as):
+            return False
+        return any(e.known_as != entry.known_as for e in self._limits.losers([*others, entry]))
+
     def _settle(self, user: User, losers: list[Entry]) -> None:
-        devices = [entry.device.id for entry in user.entries()]
+        entries = user.entries()
+        devices = [entry.device.id for entry in entries]
+        lost = self._limits.losers(entries)
+        staying = {entry.known_as for entry in entries if entry not in lost}
         for entry in losers:
             client = user.clients.get(entry.id)
             if client is None:
                 continue
             again = self._limits.same_device == "replace" and devices.count(entry.device.id) > 1
+            if self._gives_way and not again and entry.known_as not in staying:
+                self._displace(entry)
             client.end_session(REPLACED if again else OVER_LIMIT)
+
+    def _displace(self, entry: Entry) -> None:
+        """Have all replicas know that a device gives way, before it can come back to any of them."""
+        self._displaced.add(entry.user, entry.known_as)
+        telling = asyncio.create_task(self._tell(Displace(entry.user, entry.known_as)))
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def _tell(self, command: Displace) -> None:
+        # a replica that does not hear of it lets the device in once more
+        await self._cluster.call(command, self._everyone() - {self._cluster.replica})
+
+
+def _machine(origin: Origin) -> str:
+    """A hash of what a client without a device id is told by; empty where it has one."""
+    if origin.device.id:
+        return ""
+    seen = f"{origin.ip}\n{origin.user_agent}".encode(errors="replace")
+    return hashlib.blake2b(seen, digest_size=8).hexdigest()

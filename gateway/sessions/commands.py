@@ -123,6 +123,17 @@ class ListRevoked(Command[tuple[Revocation, ...]], frozen=True, tag=10):
     """What do you refuse?"""
 
 
+class Displace(Command[bool], frozen=True, tag=11):
+    """A device of a user gives way to another; answered with True.
+
+    Attributes:
+        device: See :attr:`gateway.tracker.entry.Entry.known_as`.
+    """
+
+    user: str
+    device: str
+
+
 ALL: Final = (
     Count,
     List,
@@ -134,4 +145,5 @@ ALL: Final = (
     Return,
     Revoke,
     ListRevoked,
+    Displace,
 )

@@ -1,12 +1,17 @@
 """The users of the whole cluster: where they are, and what can be done to their sessions."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from gateway.cluster import Cluster, Cover
 from gateway.sessions.client import Client
 from gateway.sessions.commands import CloseSessions, Count, Leave, List, Presence, Session
 from gateway.sessions.last_seen import LastSeen
 from gateway.sessions.registry import SessionRegistry, User, user_of
+
+CLOSED_PER_TURN: Final = 64
+"""Sessions closed in one turn of the event loop: a shared account may have thousands."""
 
 
 class Directory:
@@ -71,15 +76,21 @@ class Directory:
             return []
         return [self._session(known, client) for client in known.clients.values()]
 
-    def close_here(self, command: CloseSessions) -> int:
-        """Close a user's sessions on this replica; returns how many were really closed."""
+    async def close_here(self, command: CloseSessions) -> int:
+        """Close a user's sessions on this replica, some in each turn; returns how many were really closed."""
         known = self._here.find(command.user)
+        only, keep = frozenset(command.only), frozenset(command.keep)
         chosen = [
             client
             for client in (() if known is None else known.clients.values())
-            if (not command.only or client.id in command.only) and client.id not in command.keep
+            if (not only or client.id in only) and client.id not in keep
         ]
-        return sum(client.go_away() for client in chosen)
+        closed = 0
+        for number, client in enumerate(chosen, 1):
+            closed += client.go_away()
+            if number % CLOSED_PER_TURN == 0:
+                await asyncio.sleep(0)
+        return closed
 
     def _presence(self, user: str) -> Presence:
         known = self._here.find(user)

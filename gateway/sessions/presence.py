@@ -30,7 +30,7 @@ class Presences:
     """All topics of this replica whose rule has presence.
 
     Args:
-        send: Sends an event and its payload to a topic's members on this replica.
+        send: Sends an event and its payload to a topic's members on this replica, but for some, by id.
         new_ref: Makes a ref nobody else has.
         max_meta_bytes: Longest meta, without the gateway's own fields.
         gather_seconds: See :class:`gateway.tracker.presence.TopicPresence`.
@@ -41,7 +41,7 @@ class Presences:
     def __init__(
         self,
         tracker: TrackerService,
-        send: Callable[[str, str, Json], None],
+        send: Callable[[str, str, Json, frozenset[str]], None],
         *,
         new_ref: Callable[[], str],
         max_meta_bytes: int,
@@ -83,13 +83,12 @@ class Presences:
             presence = self._topics[topic] = TopicPresence(
                 topic,
                 self._tracker,
-                lambda event, payload: self._send(topic, event, payload),
+                partial(self._send, topic),
                 gather_seconds=self._gather_seconds,
                 counts=mode == "count",
                 part_bytes=self._part_bytes,
             )
         presence.members += 1
-        presence.greet(greet)
         if client.claims is not None:
             now = self._clock()
             presence.put(
@@ -103,6 +102,7 @@ class Presences:
                     meta=merge(_said(client), extra),
                 )
             )
+        presence.greet(client.id, greet)
 
     def leave(self, topic: str, client: Client) -> None:
         """A socket left a topic it had entered."""

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from gateway.tracker.digests import AUDIT_SECONDS, Digests
 from gateway.tracker.effects import Announce, Direct, Lost, Publish, Superseded, TrackerEffect
-from gateway.tracker.entry import Entry
+from gateway.tracker.entry import PRESENCE, Entry
 from gateway.tracker.messages import (
     Ask,
     Beat,
@@ -28,6 +28,7 @@ from gateway.tracker.messages import (
     State,
     TrackerMessage,
 )
+from gateway.tracker.moves import Moves
 from gateway.tracker.peers import Heard, Peer, Peers
 from gateway.tracker.view import Change, Remote, View
 
@@ -39,8 +40,8 @@ ASK_AGAIN_SECONDS: Final = 1.0
 BEATS_PER_SILENCE: Final = 5
 """Beats that must be lost in a row for a replica to count as dead."""
 
-HELLOS_PER_TICK: Final = 500
-"""Keys said hello for in one tick, when another replica has to be told everything."""
+KEYS_PER_TICK: Final = 500
+"""Keys spoken of in one tick, when another replica has to be told everything."""
 
 
 class Tracker:
@@ -77,7 +78,9 @@ class Tracker:
         self._version = 0
         self._digests = Digests(spread)
         self._moving: set[str] = set()
+        self._moves = Moves()
         self._hellos: deque[str] = deque()
+        self._newcomers: deque[tuple[str, str]] = deque()  # to be told who moves, on which key
 
     def view(self, key: str) -> View | None:
         """A key that is held."""
@@ -90,7 +93,11 @@ class Tracker:
         view.held = True
         self._digests.changed(view, now)
         # there may be own ones that have been moving since the key was last held
-        return [self._hello(view), *self._shown(view, view.own.values(), (), now)]
+        effects = [self._hello(view), *self._shown(view, view.own.values(), (), now)]
+        for entry, heard_at in self._moves.of(key):
+            if entry.id not in view.own:
+                effects += self._take_orphans(view, (entry,), heard_at)
+        return effects
 
     def drop(self, key: str) -> None:
         """The last local reason is gone. Own entries were removed before, or move; the key fades away."""
@@ -100,27 +107,30 @@ class Tracker:
 
     def put(self, key: str, entry: Entry, now: float) -> list[TrackerEffect]:
         """Add an entry of this replica, or change one."""
-        view = self._views[key]
-        change = view.show((entry,), (), now)
-        # it may have taken the place of a moving one, and its ref: the others should know that
-        entry = view.shown.get(entry.id, entry)
-        view.own[entry.id] = entry
-        return [self._delta(view, now, put=(entry,)), *self._changed(view, change)]
+        return self._put(self._views[key], entry, now)
 
     def remove(self, key: str, session: str, now: float) -> list[TrackerEffect]:
         """Take an entry of this replica away; nothing happens if it is gone already."""
         view = self._views.get(key)
-        if view is None or view.own.pop(session, None) is None:
+        if view is None or not view.remove_own(session):
             return []
-        change = view.show((), (session,), now)
-        return [self._delta(view, now, removed=(session,)), *self._changed(view, change)]
+        delta = self._delta(view, now, removed=(session,))
+        return [delta, *self._shown(view, (), (session,), now)]
 
     def move(self, key: str, session: str, now: float) -> list[TrackerEffect]:
-        """Mark an entry of this replica as moving: it stays, for a while, though its socket is closed."""
+        """Mark an entry of this replica as moving: it stays, for a while, though its socket is closed.
+
+        Who is present is told to all replicas, as any may get the client; of sessions nobody sees the refs.
+        """
         view = self._views.get(key)
         if view is None or session not in view.own:
             return []
-        return self.put(key, replace(view.own[session], moving=True), now)
+        moving = replace(view.own[session], moving=True)
+        effects = self._put(view, moving, now)
+        if key.startswith(PRESENCE):
+            self._moves.add(key, (moving,), now)
+            effects.append(Announce(self._orphans(key, moving)))
+        return effects
 
     def receive(self, message: TrackerMessage, now: float) -> list[TrackerEffect]:
         """A message of another replica, or of this one, which is ignored."""
@@ -140,6 +150,7 @@ class Tracker:
         if heard is not Heard.KNOWN:
             effects.append(Direct(message.replica, self._beat()))  # it should know this one, too
             self._greet_all()
+            self._newcomers.extend((message.replica, key) for key in self._moves)
         return effects + self._told(message, now)
 
     def tick(self, now: float) -> list[TrackerEffect]:
@@ -152,10 +163,15 @@ class Tracker:
             effects.append(self.announce())
         effects += self._end_moves(now)
         effects += self._send_digests(now)
-        for _ in range(min(HELLOS_PER_TICK, len(self._hellos))):
+        for _ in range(min(KEYS_PER_TICK, len(self._hellos))):
             view = self.view(self._hellos.popleft())
             if view is not None:
                 effects.append(self._hello(view))
+        self._moves.expire(now)
+        for _ in range(min(KEYS_PER_TICK, len(self._newcomers))):
+            replica, key = self._newcomers.popleft()
+            moving = [entry for entry, _ in self._moves.of(key)]
+            effects.append(Direct(replica, self._orphans(key, *moving)))
         return effects
 
     def bus_changed(self, connected: bool) -> None:
@@ -183,7 +199,10 @@ class Tracker:
                 return effects
             case State():
                 effects = self._state(message, message.entries, now)
-                return effects + self._take_orphans(message, now)
+                self._moves.add(message.key, message.orphans, now)
+                if (view := self.view(message.key)) is not None:
+                    effects += self._take_orphans(view, message.orphans, now)
+                return effects
             case Delta():
                 return self._receive_delta(message, now)
             case Digest():
@@ -229,6 +248,14 @@ class Tracker:
             tuple(view.orphans.values()),
         )
 
+    def _orphans(self, key: str, *moving: Entry) -> State:
+        """Tell of nothing but those who move; the version is that of a replica without entries."""
+        return State(self.replica, self.incarnation, key, 0, (), moving)
+
+    def _put(self, view: View, entry: Entry, now: float) -> list[TrackerEffect]:
+        entry = view.put_own(entry)
+        return [self._delta(view, now, put=(entry,)), *self._shown(view, (entry,), (), now)]
+
     def _delta(
         self, view: View, now: float, put: tuple[Entry, ...] = (), removed: tuple[str, ...] = ()
     ) -> Publish:
@@ -272,15 +299,22 @@ class Tracker:
         view = self.view(message.key)
         if view is None:
             return []
-        return self._changed(view, view.take_state(message, entries, now))
+        effects = self._changed(view, view.take_state(message, entries, now))
+        return effects + self._give_back(view, entries, now)
 
-    def _take_orphans(self, message: State, now: float) -> list[TrackerEffect]:
-        view = self.view(message.key)
-        if view is None:
-            return []
-        fresh = [e for e in message.orphans if e.moving and e.id not in view.shown]
-        effects = self._shown(view, fresh, (), now)
+    def _take_orphans(
+        self, view: View, moving: Iterable[Entry], heard_at: float
+    ) -> list[TrackerEffect]:
+        fresh = [e for e in moving if e.moving and e.id not in view.shown]
+        effects = self._shown(view, fresh, (), heard_at)
         view.orphans |= {e.id: e for e in fresh if e.id in view.shown}
+        return effects
+
+    def _give_back(self, view: View, others: Iterable[Entry], now: float) -> list[TrackerEffect]:
+        """Have own sessions take another place where others had theirs before them."""
+        effects: list[TrackerEffect] = []
+        for entry in view.contested(others):
+            effects += self._put(view, entry, now)
         return effects
 
     def _receive_delta(self, delta: Delta, now: float) -> list[TrackerEffect]:
@@ -289,7 +323,8 @@ class Tracker:
             return []
         if view.misses(delta.replica, delta.previous, delta.version):
             return list(self._ask(view, delta.replica, now))
-        return self._changed(view, view.take_delta(delta, now))
+        effects = self._changed(view, view.take_delta(delta, now))
+        return effects + self._give_back(view, delta.put, now)
 
     def _receive_digest(self, digest: Digest, now: float) -> list[TrackerEffect]:
         view = self.view(digest.key)
@@ -302,10 +337,10 @@ class Tracker:
     ) -> list[TrackerEffect]:
         return self._changed(view, view.show(put, removed, now))
 
-    def _changed(self, view: View, change: Change | None) -> list[TrackerEffect]:
+    def _changed(self, view: View, different: bool) -> list[TrackerEffect]:
         if view.moving:
             self._moving.add(view.key)
-        return [] if change is None else [change]
+        return [Change(view.key)] if different else []
 
     def _purge(self, replica: str, peer: Peer, now: float) -> list[TrackerEffect]:
         """Drop all entries of a run of a replica that is over."""

@@ -26,9 +26,11 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         online_at: Since when it is shown, unix seconds: a session that takes a moving one's place
             keeps that one's.
         meta: JSON object, what others see beside the ref.
-        previous_ref: ``phx_ref_prev``: what this ref replaced.
+        previous_ref: ``phx_ref_prev``: what this ref replaced; empty for nothing.
         moving: Whether its replica is draining and the client is expected on another.
         limit: How many sessions its token allows the user; None where it does not say.
+        machine: Tells its device from others as far as that can be told, where it has no id and
+            devices give way to each other.
     """
 
     id: str
@@ -41,9 +43,15 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     previous_ref: str = ""
     moving: bool = False
     limit: int | None = None
+    machine: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """What tells its device from the user's other ones."""
+        return self.device.id or self.machine
 
     def succeeds(self, old: "Entry") -> bool:
-        """Whether this is taken for the same device's session on its new replica.
+        """Whether this may be the same device's session on its new replica.
 
         Where a device id is missing, the same user is enough.
         """

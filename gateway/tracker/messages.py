@@ -30,8 +30,10 @@ class Hello(_Message, frozen=True, array_like=True, tag=1):
 class State(_Message, frozen=True, array_like=True, tag=2):
     """To one replica: all of the sender's entries on a key.
 
+    Or, to all, with version 0, no entries and one orphan: a client that begins to move.
+
     Attributes:
-        orphans: Moving entries of replicas that have left; nobody else could tell a newcomer of them.
+        orphans: Moving entries, of replicas that have left or soon will have; nobody else could tell.
     """
 
     key: str

@@ -1,7 +1,8 @@
 """Presence of one topic, in Phoenix's format: who is there, and who came and went.
 
-The state a joiner gets is that of the last diff, encoded once for all joiners; what happened since is in the
-next diff, which the joiner gets like everybody else. So nobody misses a change or gets one twice.
+A joiner gets the state when the others get the diff that tells of it, so it is in it itself, as in Phoenix:
+``onSync`` of phoenix.js first says so. The state is encoded once for all joiners, who do not get that diff;
+what happens later is in the next one. So nobody misses a change or gets one twice.
 
 Entries are told apart by their ref, which stays the same when a session moves to another replica.
 """
@@ -58,7 +59,7 @@ class TopicPresence:
     """Presence of one topic on this replica.
 
     Args:
-        send: Sends an event and its payload to the topic's members on this replica.
+        send: Sends an event and its payload to the topic's members on this replica, but for some, by id.
         gather_seconds: Changes within so long of the last diff are sent together.
         counts: Whether only numbers are shown.
         part_bytes: A longer state is sent in parts of about this size.
@@ -71,7 +72,7 @@ class TopicPresence:
         self,
         topic: str,
         tracker: TrackerService,
-        send: Callable[[str, Json], None],
+        send: Callable[[str, Json, frozenset[str]], None],
         *,
         gather_seconds: float,
         counts: bool,
@@ -86,18 +87,20 @@ class TopicPresence:
         self._part_bytes = part_bytes
         self._timer: asyncio.TimerHandle | None = None
         self._greeting: list[Event] | None = None
-        # joiners that came before the other replicas could say who is there
-        self._waiting: list[Greet] | None = [] if tracker.peers else None
+        self._waiting: list[tuple[str, Greet]] = []  # joiners, until the next diff, and their ids
+        self._synced = (
+            not tracker.peers
+        )  # before that nobody has a state, and there is none to change
         self._flush_at = asyncio.get_running_loop().time() + SYNC_SECONDS if tracker.peers else 0.0
         self._view = tracker.hold(self._key, self._changed)
         self._told: dict[str, Entry] = _by_ref(self._view.shown.values())
-        if self._waiting is not None:
+        if not self._synced:
             self._schedule()
 
-    def greet(self, joiner: Greet) -> None:
-        """Tell a joiner who is there, now or when it is known: before any change it is told of."""
-        if self._waiting is not None:
-            self._waiting.append(joiner)
+    def greet(self, session: str, joiner: Greet) -> None:
+        """Tell a joiner who is there: when the others are told of a change if there is one, else now."""
+        if self._timer is not None:
+            self._waiting.append((session, joiner))
         else:
             joiner(self._greeting_of_all())
 
@@ -154,19 +157,19 @@ class TopicPresence:
         joins = [entry for ref, entry in now.items() if ref not in self._told]
         leaves = [entry for ref, entry in self._told.items() if ref not in now]
         self._told = now
+        waiting, self._waiting = self._waiting, []
         if joins or leaves:
             self._greeting = None
-        if self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            for joiner in waiting:
-                joiner(self._greeting_of_all())
-            return
-        if not joins and not leaves:
-            return
-        if self._counts:
-            self._send(*self._greeting_of_all()[0])
-        else:
-            self._send(DIFF_EVENT, _diff(encode_metas(joins), encode_metas(leaves)))
+            if self._synced:
+                greeted = frozenset(session for session, _ in waiting)
+                if self._counts:
+                    self._send(*self._greeting_of_all()[0], greeted)
+                else:
+                    diff = _diff(encode_metas(joins), encode_metas(leaves))
+                    self._send(DIFF_EVENT, diff, greeted)
+        self._synced = True
+        for _, joiner in waiting:
+            joiner(self._greeting_of_all())
 
 
 def _by_ref(entries: Iterable[Entry]) -> dict[str, Entry]:

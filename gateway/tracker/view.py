@@ -16,11 +16,9 @@ SETTLED_SECONDS = 60.0
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What of a key is shown differently now; a changed entry is in both."""
+    """What is shown of a key is different now."""
 
     key: str
-    joined: tuple[Entry, ...] = ()
-    left: tuple[Entry, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +47,8 @@ class View:
         own: This replica's entries.
         version: Number of the last change of ``own``; 0 before the first.
         remotes: Entries of others, by replica.
-        shown: Everybody who is there, by session id, with the refs under which they are shown.
+        shown: Everybody who is there, by session id: the entries of all replicas as these say them,
+            but for moving ones whose place is taken or whose time is over.
         limited: How many of these have a token that limits the user's sessions.
         due: When the next digest is to be sent.
         changed_at: When ``own`` last changed, or the key was first held.
@@ -65,23 +64,29 @@ class View:
     orphans: dict[str, Entry] = field(default_factory=dict)
     shown: dict[str, Entry] = field(default_factory=dict)
     limited: int = 0
-    # moving session -> until when it is kept
-    _deadlines: dict[str, float] = field(default_factory=dict)
+    # ref of a moving session whose place one of ``own`` took -> that one as it was before;
+    # forgotten when it changes, moves on or ends
+    _heirs: dict[str, Entry] = field(default_factory=dict)
+    # moving session -> until when it is kept, and whose it is
+    _deadlines: dict[str, tuple[float, str]] = field(default_factory=dict)
+    # user -> those of her sessions, as shown
+    _leaving: dict[str, dict[str, Entry]] = field(default_factory=dict)
     # moving session that is not to be shown again -> until when to remember that: a successor has
     # its place, or its time is over, and its owner may not have heard yet
     _settled: dict[str, float] = field(default_factory=dict)
 
-    def take_state(
-        self, message: Hello | State, entries: tuple[Entry, ...], now: float
-    ) -> Change | None:
-        """Another replica said what all its entries are."""
+    def take_state(self, message: Hello | State, entries: tuple[Entry, ...], now: float) -> bool:
+        """Another replica said what all its entries are.
+
+        Returns what :meth:`show` does.
+        """
         remote = self.remotes.get(message.replica)
         if remote is None:
             if not entries and not message.version:
-                return None
+                return False
             remote = self.remotes[message.replica] = Remote(message.incarnation, now)
         elif message.version < remote.version:
-            return None
+            return False
         remote.confirmed_at = now
         remote.asked_at = float("-inf")
         remote.version = message.version
@@ -95,13 +100,16 @@ class View:
         known = self._version_of(replica)
         return version > known != previous
 
-    def take_delta(self, delta: Delta, now: float) -> Change | None:
-        """Another replica said what changed, and nothing is missing before it."""
+    def take_delta(self, delta: Delta, now: float) -> bool:
+        """Another replica said what changed, and nothing is missing before it.
+
+        Returns what :meth:`show` does.
+        """
         remote = self.remotes.get(delta.replica)
         if remote is None:
             remote = self.remotes[delta.replica] = Remote(delta.incarnation, now)
         if delta.version <= remote.version:
-            return None
+            return False
         remote.version = delta.version
         remote.confirmed_at = now
         for session in delta.removed:
@@ -123,23 +131,69 @@ class View:
         remote = self.remotes.get(replica)
         return 0 if remote is None else remote.version
 
-    def show(self, put: Iterable[Entry], removed: Iterable[str], now: float) -> Change | None:
-        """Take changes of any replica's entries into what is shown; None when nothing looks different."""
-        joined: list[Entry] = []
-        left: list[Entry] = []
+    def show(self, put: Iterable[Entry], removed: Iterable[str], now: float) -> bool:
+        """Take changes of any replica's entries into what is shown; whether that looks different now."""
+        different = False
         for session in removed:
-            self._deadlines.pop(session, None)
-            gone = self._take_off(session)
-            if gone is not None:
-                left.append(gone)
+            self._settle(session)
+            different |= self._take_off(session) is not None
+        standing: list[Entry] = []
+        moving: list[Entry] = []
         for entry in put:
-            self._show_one(entry, joined, left, now)
-        if not joined and not left:
-            return None
-        return Change(self.key, tuple(joined), tuple(left))
+            (moving if entry.moving else standing).append(entry)
+        fresh = [entry for entry in moving if entry.id not in self.shown]
+        over = self._over(fresh, now) if fresh else ()
+        # those that move first, for the others to take their places
+        for entry in moving:
+            if entry.id not in over:
+                different |= self._show_moving(entry, now)
+        for entry in standing:
+            different |= self._show_one(entry)
+        return different
+
+    def put_own(self, entry: Entry) -> Entry:
+        """Take a session into ``own``, or change it; returns it as all shall show it.
+
+        Whoever shows it goes by its refs alone, so that all replicas show the same: it has the ref of the
+        moving session whose place it takes, or names it as the previous one if it looks different.
+        """
+        before = self.own.get(entry.id)
+        if before is None:
+            entry = self._inherit(entry)
+        elif entry.ref != before.ref:
+            entry = replace(entry, previous_ref=before.ref, online_at=before.online_at)
+        self._forget_heir(before)
+        self.own[entry.id] = entry
+        return entry
+
+    def remove_own(self, session: str) -> bool:
+        """Take a session from ``own``; False if it is not there."""
+        gone = self.own.pop(session, None)
+        self._forget_heir(gone)
+        return gone is not None
+
+    def contested(self, others: Iterable[Entry]) -> list[Entry]:
+        """Take those from ``own`` that must give back their places; returned as they were before.
+
+        Replicas that could not know of each other gave the same place to two sessions, as those of two tabs.
+        The one that came first keeps it.
+        """
+        givers = []
+        for other in others if self._heirs else ():
+            for ref in (other.ref, other.previous_ref):
+                heir = self._heirs.get(ref)
+                if heir is None or other.moving or heir.id == other.id:
+                    continue
+                if (other.connected_at, other.id) < (heir.connected_at, heir.id):
+                    self.remove_own(heir.id)
+                    givers.append(heir)
+        return givers
 
     def hide(self) -> None:
         """Know of nobody but this replica's own entries: nobody asks any more."""
+        for session in self._deadlines.keys() - self.own.keys():
+            self._settle(session)
+            del self._settled[session]  # it is shown again if the key is held again in time
         self.remotes.clear()
         self.orphans.clear()
         self.shown.clear()
@@ -156,58 +210,82 @@ class View:
             self.limited -= bool(entry.limit)
         return entry
 
-    def _show_one(self, entry: Entry, joined: list[Entry], left: list[Entry], now: float) -> None:
+    def _show_moving(self, entry: Entry, now: float) -> bool:
         before = self.shown.get(entry.id)
-        if before is None and entry.moving and self._is_over(entry, now):
+        if before is None or not before.moving:
+            self._deadlines[entry.id] = (now + MOVING_SECONDS, entry.user)
+            self._leaving.setdefault(entry.user, {})[entry.id] = entry
+        self._put_on(entry)
+        return before is None or before.ref != entry.ref
+
+    def _show_one(self, entry: Entry) -> bool:
+        before = self.shown.get(entry.id)
+        places = {old.ref for old in self._predecessors(entry)}
+        if before is not None:
+            places.add(before.ref)
+        self._put_on(entry)
+        return places != {entry.ref}
+
+    def _inherit(self, entry: Entry) -> Entry:
+        """A new session of this replica, in the place of a moving one where there is one."""
+        leaving = self._leaving.get(entry.user, {}).values()
+        old = next((old for old in leaving if entry.succeeds(old)), None)
+        if old is None:
+            return entry
+        self._heirs[old.ref] = entry
+        if entry.meta == old.meta:
+            return replace(
+                entry, ref=old.ref, online_at=old.online_at, previous_ref=old.previous_ref
+            )
+        return replace(entry, online_at=old.online_at, previous_ref=old.ref)
+
+    def _forget_heir(self, entry: Entry | None) -> None:
+        if entry is None:
             return
-        if entry.moving and (before is None or not before.moving):
-            self._deadlines[entry.id] = now + MOVING_SECONDS
-        if before is None:
-            before = self._predecessor(entry)
-        if before is None:
-            self._put_on(entry)
-            joined.append(entry)
-        elif entry.meta == before.meta:
-            # Same to look at: it keeps the ref it is shown under.
-            self._put_on(replace(entry, ref=before.ref, online_at=before.online_at))
-        else:
-            previous = before.ref if before.ref != entry.ref else before.previous_ref
-            changed = replace(entry, previous_ref=previous, online_at=before.online_at)
-            self._put_on(changed)
-            left.append(before)
-            joined.append(changed)
+        for ref in (entry.ref, entry.previous_ref):
+            heir = self._heirs.get(ref)
+            if heir is not None and heir.id == entry.id:
+                del self._heirs[ref]
 
-    def _is_over(self, moving: Entry, now: float) -> bool:
-        """Whether a moving session that was not shown until now need not be shown any more."""
-        if moving.id in self._settled:
-            return True
-        # Its client may be here already: a replica that begins to hold a key is told of it only then.
-        if any(
-            entry.connected_at > moving.connected_at and entry.succeeds(moving)
-            for entry in self.shown.values()
-        ):
-            self._settled[moving.id] = now + MOVING_SECONDS + SETTLED_SECONDS
-            return True
-        return False
+    def _over(self, fresh: list[Entry], now: float) -> set[str]:
+        """Which moving sessions that were not shown until now need not be shown any more."""
+        taken: set[str] = set()
+        if len(self.shown) > len(self._deadlines):  # else all that are shown move
+            # The client may be here already: a replica that begins to hold a key may hear of it first.
+            for entry in self.shown.values():
+                if not entry.moving:
+                    taken.update((entry.ref, entry.previous_ref))
+        over = {entry.id for entry in fresh if entry.ref in taken or entry.id in self._settled}
+        for session in over:
+            self._settled.setdefault(session, now + MOVING_SECONDS + SETTLED_SECONDS)
+        return over
 
-    def _predecessor(self, entry: Entry) -> Entry | None:
-        """The moving session of the same device whose place a new one takes, if there is one."""
-        for session in self._deadlines:
-            old = self.shown.get(session)
-            if old is not None and entry.succeeds(old):
-                self._take_off(session)
-                self._settled[session] = self._deadlines.pop(session) + SETTLED_SECONDS
-                self.orphans.pop(session, None)
-                return old
-        return None
+    def _predecessors(self, entry: Entry) -> list[Entry]:
+        """Take off the moving sessions in whose place one comes, and return them."""
+        leaving = self._leaving.get(entry.user, {}).values()
+        gone = [old for old in leaving if old.ref in (entry.ref, entry.previous_ref)]
+        for old in gone:
+            self._settle(old.id)
+            self._take_off(old.id)
+            self.orphans.pop(old.id, None)
+        return gone
+
+    def _settle(self, session: str) -> None:
+        """A moving session is not to be shown any more."""
+        if session not in self._deadlines:
+            return
+        deadline, user = self._deadlines.pop(session)
+        self._settled[session] = deadline + SETTLED_SECONDS
+        self._leaving[user].pop(session, None)
+        if not self._leaving[user]:
+            del self._leaving[user]
 
     def overdue(self, now: float) -> list[str]:
         """Moving sessions whose client did not appear anywhere in time; each is named once."""
         self._settled = {s: until for s, until in self._settled.items() if until > now}
-        overdue = [session for session, deadline in self._deadlines.items() if deadline <= now]
+        overdue = [session for session, (until, _) in self._deadlines.items() if until <= now]
         for session in overdue:
-            del self._deadlines[session]
-            self._settled[session] = now + SETTLED_SECONDS
+            self._settle(session)
         return overdue
 
     @property

@@ -5,22 +5,25 @@ from typing import Final
 
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
 from gateway.channels.connections import Connections
-from gateway.log import QUIET_SECONDS, Throttle
 from gateway.metrics import Metrics
 from gateway.pacer import Pacer
 from gateway.sessions.client import Origin
-from gateway.transport.handshake import Accepted, Refused, describe
+from gateway.transport.handshake import ORIGIN, Accepted, Refused, describe
 from gateway.transport.peer import PeerAddress
 
 RETRY_AFTER_SECONDS: Final = 5
 
-HANDSHAKES_PER_TURN: Final = 32
-"""Handshakes in one turn of the event loop: some 8 ms of work."""
+REQUESTS_PER_TURN: Final = 32
+"""Requests of all clients in one turn of the event loop, handshakes among them: some 8 ms of work."""
 
 BAD_REQUEST: Final = "bad_request"
 """Reason, in metric and log, where a request was none or had too long a header."""
+
+LOGGED_CHARACTERS: Final = 200
+"""Of what a client sends, so much is logged at most."""
 
 Check = Callable[[web.Request, str], Awaitable[Accepted]]
 """A transport's handshake, given the request and the id its socket will have."""
@@ -35,8 +38,16 @@ class Entrance:
         self._connections = connections
         self._connects = metrics.connects
         self._peers = peers
-        self._throttle = Throttle(QUIET_SECONDS)
-        self._pacer = Pacer(HANDSHAKES_PER_TURN)
+        self._pacer = Pacer(REQUESTS_PER_TURN)
+
+    @web.middleware
+    async def take_turns(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Have requests handled one after the other, a bounded number at a time, whatever they are.
+
+        A client may send thousands in a row on one connection, which aiohttp goes through without a pause.
+        """
+        await self._pacer.wait()
+        return await handler(request)
 
     async def admit(self, request: web.Request, check: Check) -> tuple[str, Accepted]:
         """Let a client in; returns the id of its socket and what the handshake settled.
@@ -44,7 +55,6 @@ class Entrance:
         Raises:
             Refused: There is no room, or the handshake failed.
         """
-        await self._pacer.wait()
         if (
             request.method == hdrs.METH_GET
         ):  # the check refuses others, whether there is room or not
@@ -57,25 +67,25 @@ class Entrance:
     def refused(self, request: web.Request, refused: Refused) -> dict[str, str]:
         """Count and log a refusal; returns the headers its answer has."""
         self._connects.labels("refused", refused.reason).inc()
-        _log.info("connect refused", reason=refused.reason, ip=self._address(request))
+        reason = refused.reason
+        details = {"ip": self._peers.of(request)}
+        if reason == ORIGIN:
+            details["origin"] = request.headers.get(hdrs.ORIGIN, "")[:LOGGED_CHARACTERS]
+            details["allow_with"] = "server.allowed_origins"
+        _log.info("connect refused", reason=reason, throttle=reason, **details)
         return {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)} if refused.status == 503 else {}
 
     def bad_request(self, request: web.BaseRequest, _: BaseException | None) -> web.Response:
         """Count, log and answer what could not be read as HTTP, or was too long."""
         self._connects.labels("refused", BAD_REQUEST).inc()
-        if (held := self._throttle.admit(BAD_REQUEST)) is not None:
-            _log.info("connect refused", reason=BAD_REQUEST, peer=request.remote, held=held)
+        _log.info("connect refused", reason=BAD_REQUEST, peer=request.remote, throttle=BAD_REQUEST)
         return web.Response(status=400)
 
     def welcome(self, request: web.Request, accepted: Accepted) -> Origin:
         """Count a client that is in; returns where it comes from."""
         self._connects.labels("ok", "").inc()
-        return describe(request, accepted, self._address(request))
+        return describe(request, accepted, self._peers.of(request))
 
     def _require_room(self) -> None:
         if busy := self._connections.refusal():
             raise Refused(503, busy)
-
-    def _address(self, request: web.Request) -> str:
-        forwarded = request.headers.getall("X-Forwarded-For", ())
-        return self._peers.resolve(request.remote, forwarded)

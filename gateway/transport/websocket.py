@@ -135,7 +135,7 @@ class WebSocket(asyncio.Protocol):
             try:
                 go_on = self._take(piece, whole=whole)
             except Exception as problem:  # noqa: BLE001 -- top of what is done for this socket
-                _log.error("socket crashed", exc_info=problem)
+                _log.error("socket crashed", exc_info=problem, throttle="")
                 self._fail(CloseCode.INTERNAL_ERROR)
             self._frames += not self._missing
             if go_on and not self._missing and self._frames % FRAMES_PER_TURN == 0:

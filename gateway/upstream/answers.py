@@ -55,7 +55,7 @@ class TopicMessage(msgspec.Struct, frozen=True, gc=False):
     """A message for the members of the topic.
 
     Attributes:
-        event: 1 to 255 bytes of UTF-8; may be a reserved one.
+        event: At most 255 bytes of UTF-8; may be a reserved one.
         payload: JSON object.
     """
 
@@ -216,8 +216,8 @@ def _state(raw: msgspec.Raw, most: int) -> bytes | None:
 
 
 def _outgoing(message: _Message) -> TopicMessage:
-    if not message.event or not name_fits(message.event):
-        raise _unusable(f"an event to broadcast is not 1 to {MAX_NAME_BYTES} bytes")
+    if not name_fits(message.event):
+        raise _unusable(f"an event to broadcast has more than {MAX_NAME_BYTES} bytes")
     return TopicMessage(
         message.event, _need_object("a payload to broadcast", bytes(message.payload))
     )

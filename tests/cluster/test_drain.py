@@ -2,13 +2,17 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from websockets.exceptions import InvalidStatus
 
 from tests.cluster.conftest import StartCluster
 from tests.conftest import StartGateway
 from tests.support.client import PhoenixClient
+from tests.support.gateway import GatewayProcess
 from tests.support.tokens import token
 from tests.support.waiting import eventually
 
@@ -52,6 +56,77 @@ async def test_two_hundred_sockets_leave_evenly_and_come_back_elsewhere(
     assert max(y - x for x, y in pairwise(left)) < window / 4
     assert left[-1] - left[0] > window / 2
     for client in back:
+        await client.close()
+
+
+async def enter(
+    replica: GatewayProcess, user: str, topic: str, expected: Iterable[str] = ()
+) -> tuple[PhoenixClient, Any]:
+    """A client of a user who joins, and the refs and times of whom it is shown, by user."""
+    client = await PhoenixClient.connect(
+        replica.socket_url, token(user, device={"id": f"device-of-{user}"})
+    )
+    assert (await client.join(topic))[4]["status"] == "ok"
+
+    def shown() -> Any:
+        joins = [diff["joins"] for diff in client.events(topic, "presence_diff")]
+        return {
+            user: {(meta["phx_ref"], meta["online_at"]) for meta in value["metas"]}
+            for part in (*client.events(topic, "presence_state"), *joins)
+            for user, value in part.items()
+        }
+
+    await eventually(lambda: {user, *expected} <= shown().keys(), what=f"{user} sees who is there")
+    return client, shown()
+
+
+async def test_nobody_sees_members_of_small_rooms_move_to_a_replica_that_knew_nobody_there(
+    start_cluster: StartCluster,
+) -> None:
+    """One room with a watcher on a third replica, and one that all leave."""
+    config = {
+        "drain": {"delay_seconds": 0, "window_seconds": 1},
+        "channels": [{"pattern": "room:*", "presence": True}],
+    }
+    a, b, c = start_cluster(3, config).replicas
+    rooms = {"room:watched": ["ann"], "room:alone": ["bob", "eve"]}
+    movers = [
+        (user, topic, (await enter(a, user, topic))[0])
+        for topic, users in rooms.items()
+        for user in users
+    ]
+    watcher, before = await enter(c, "watcher", "room:watched", ["ann"])
+    probe, alone = await enter(a, "probe", "room:alone", ["bob", "eve"])
+    before |= alone
+    await probe.close()
+
+    async def follow(user: str, topic: str, client: PhoenixClient) -> tuple[str, PhoenixClient]:
+        assert await client.closed(within=60) == 1012
+        return topic, (await enter(b, user, topic))[0]
+
+    following = asyncio.gather(*(follow(*mover) for mover in movers))
+    a.terminate()
+    watching = [*await following, ("room:watched", watcher)]
+    assert await asyncio.to_thread(a.wait) == 0
+
+    for name, replica in (("last-b", b), ("last-c", c)):
+        for topic, users in rooms.items():
+            last, shown = await enter(replica, name, topic, users)
+            assert {user: shown[user] for user in users} == {user: before[user] for user in users}
+            for told in (client for watched, client in watching if watched == topic):
+                # what follows the move has been told, so whatever it led to has been as well
+                diffs = partial(told.events, topic, "presence_diff")
+                await eventually(lambda: any(name in diff["joins"] for diff in diffs()))  # noqa: B023 -- awaited here
+            await last.close()
+    for topic, client in watching:
+        told_of = {
+            user
+            for diff in client.events(topic, "presence_diff")
+            for kind in ("joins", "leaves")
+            for user in diff[kind]
+        }
+        assert told_of.isdisjoint({user for users in rooms.values() for user in users})
+    for _, client in watching:
         await client.close()
 
 

@@ -320,6 +320,31 @@ async def test_one_after_the_other_the_right_five_stay(
     assert await settled(cluster, sockets, 6) == [7, 8, 9, 10, 11]
 
 
+async def test_a_device_that_comes_back_at_once_does_not_push_the_other_one_out(
+    start_cluster: StartCluster, clients: Clients
+) -> None:
+    """Whichever replica it comes to, as often as it likes; and is let in when there is room."""
+    limits = {"sessions": {"max_per_user": 1, "when_full": "close_oldest"}}
+    a, b, c = start_cluster(3, PRESENCE | limits).replicas
+    laptop = await clients.join(a, "42", "laptop")
+    phone = await clients.join(b, "42", "phone")
+    assert await laptop.closed() == 4001
+    for replica in (a, b, c):
+        laptop = await clients.connect(replica, "42", "laptop")
+        for _ in range(3):
+            reply = await laptop.join(ROOM)
+            assert reply[4]["response"] == {"reason": "session limit reached"}
+    assert (await phone.heartbeat())[4]["status"] == "ok"
+    await phone.close()
+
+    async def joined() -> bool:
+        return (await laptop.join(ROOM))[4]["status"] == "ok"  # type: ignore[no-any-return] # JSON
+
+    async with asyncio.timeout(10):
+        while not await joined():
+            pass
+
+
 async def test_a_device_replaces_itself_on_another_replica(
     start_cluster: StartCluster, clients: Clients
 ) -> None:

@@ -1,6 +1,5 @@
 """Buses under test, what they told, and the server they are tested against."""
 
-import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -12,17 +11,11 @@ from tests.support.waiting import eventually
 
 
 class ChangingServer(NatsServer):
-    """A nats-server whose configuration can be changed under way."""
+    """A nats-server, and how to log in."""
 
     def login(self, userinfo: str) -> str:
         """Its address with a user in it."""
         return self.url.replace("://", f"://{userinfo}@")
-
-    def reload(self, extra: str) -> None:
-        """Have it read other lines of configuration."""
-        config = self.store / "nats.conf"
-        config.write_text(f"listen: 127.0.0.1:{self.port}\n{extra}\n")
-        self._signal(signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -32,6 +25,9 @@ class Section:
     url: str
     prefix: str = "t"
     credentials_file: str = ""
+    tls_ca: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
 
 
 class Counters(Counted):

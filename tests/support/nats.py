@@ -47,8 +47,7 @@ class NatsServer:
         binary = nats_server_binary()
         assert binary is not None, "nats-server is missing"
         self.store.mkdir(parents=True, exist_ok=True)
-        config = self.store / "nats.conf"
-        config.write_text(f"listen: 127.0.0.1:{self.port}\n{self.extra}\n")
+        config = self._configure(self.extra)
         command = [binary, "-c", str(config)]
         if self.jetstream:
             command += ["-js", "-sd", str(self.store / "js")]
@@ -64,6 +63,11 @@ class NatsServer:
                 time.sleep(0.02)
             else:
                 return
+
+    def reload(self, extra: str) -> None:
+        """Have it read other lines of configuration."""
+        self._configure(extra)
+        self._signal(signal.SIGHUP)
 
     def kill(self) -> None:
         """End it without a goodbye."""
@@ -86,6 +90,11 @@ class NatsServer:
     def resume(self) -> None:
         """Let it go on."""
         self._signal(signal.SIGCONT)
+
+    def _configure(self, extra: str) -> Path:
+        config = self.store / "nats.conf"
+        config.write_text(f"listen: 127.0.0.1:{self.port}\n{extra}\n")
+        return config
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:

@@ -243,6 +243,9 @@ async def test_a_foreign_page_is_refused(gateway: GatewayProcess, origin: str) -
 
     assert refused.value.response.status_code == 403
     assert gateway.metric("connects_total", result="refused", reason="origin") >= 1
+    lines = [line for line in gateway.log_lines() if line.get("reason") == "origin"]
+    assert all(line["allow_with"] == "server.allowed_origins" and line["origin"] for line in lines)
+    assert lines, "once a second"
 
 
 @pytest.mark.parametrize(

@@ -282,16 +282,21 @@ async def test_encoded_bodies_are_not_taken(start_gateway: StartGateway) -> None
         assert await client.push("phoenix", "heartbeat") == "2"
 
 
-async def test_batches_that_wait_for_one_session_are_bounded(start_gateway: StartGateway) -> None:
+async def test_batches_that_wait_for_one_user_are_bounded(start_gateway: StartGateway) -> None:
     gateway = start_gateway()
-    async with PollClient(gateway, token("42")) as client:
-        await client.join(ROOM)
-        head = (
-            f"POST /socket/longpoll?vsn=2.0.0&token={client.ticket} HTTP/1.1\r\nHost: x\r\n"
-            "Expect: 100-continue\r\nContent-Length: 2000000\r\n\r\n"
-        )
+    async with (
+        PollClient(gateway, token("42")) as client,
+        PollClient(gateway, token("42")) as phone,
+        PollClient(gateway, token("43")) as other,
+    ):
+        for each in (client, phone, other):
+            await each.join(ROOM)
         writers = []
-        for _ in range(2):  # bodies that are on their way
+        for ticket in (client.ticket, phone.ticket) * 2:  # bodies that are on their way
+            head = (
+                f"POST /socket/longpoll?vsn=2.0.0&token={ticket} HTTP/1.1\r\nHost: x\r\n"
+                "Expect: 100-continue\r\nContent-Length: 2000000\r\n\r\n"
+            )
             reader, writer = await asyncio.open_connection("127.0.0.1", gateway.public_port)
             writer.write(head.encode())
             assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
@@ -300,6 +305,7 @@ async def test_batches_that_wait_for_one_session_are_bounded(start_gateway: Star
         assert await client.post(b"\n" * 1_000_000) == 413
         dropped = gateway.metric("messages_dropped_total", reason="longpoll_waiting")
         assert dropped == 1
+        assert await other.post(b"\n" * 1_000_000) == 200
         assert await client.push("phoenix", "heartbeat") == "2", "small ones have room"
         for writer in writers:
             writer.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import gateway
+from gateway.api import body as api
 from gateway.app.fetch import MAX_BYTES, TIMEOUT_SECONDS
 from gateway.auth.claims import MAX_ID_CHARACTERS, MAX_TOPICS
 from gateway.auth.jwk import MAX_KEYS
@@ -13,8 +14,17 @@ from gateway.auth.jwks import KEEP_SECONDS, REFRESH_SECONDS, RETRY_SECONDS, UNKN
 from gateway.auth.jws import MAX_TOKEN_BYTES
 from gateway.auth.keys import RSA_BITS
 from gateway.auth.refusal import TokenRefusal
+from gateway.channels.callback_queue import MAX_WAITING, MAX_WAITING_BYTES
+from gateway.config import LimitsSettings
+from gateway.config.sections import PresenceSettings, UpstreamSettings
+from gateway.device import MAX_CHARACTERS
+from gateway.history.position import MAX_LENGTH as POSITION_LENGTH
 from gateway.metrics import Metrics
+from gateway.protocol.channel import MAX_HELD_BYTES
 from gateway.protocol.reasons import CloseCode, Reason
+from gateway.protocol.reserved import MAX_NAME_BYTES, MAX_REF_BYTES
+from gateway.transport.handshake import MAX_TRACEPARENT, MAX_USER_AGENT
+from gateway.transport.longpoll import requests as longpoll
 
 ROOT = Path(__file__).parents[2]
 AUTHENTICATION = (ROOT / "docs/authentication.md").read_text()
@@ -50,6 +60,40 @@ def test_the_limits_of_tokens_are_those_of_the_code() -> None:
     assert f"one such fetch in {UNKNOWN_KEY_SECONDS:g} seconds" in AUTHENTICATION
     assert f"for {KEEP_SECONDS / 3600:g} hours" in AUTHENTICATION
     assert f"{TIMEOUT_SECONDS:g} seconds and {MAX_BYTES // 1024} KiB" in AUTHENTICATION
+
+
+def test_what_a_client_can_hold_is_what_the_code_lets_it() -> None:
+    section = OPERATIONS.split("## What a client can hold")[1].split("\n## ")[0]
+    limits, kib, mib = LimitsSettings(), 2**10, 2**20
+    for said in (
+        f"topic and event of {MAX_NAME_BYTES} bytes, refs of {MAX_REF_BYTES}",
+        f"a position of {POSITION_LENGTH}",
+        f"wait for joins | {MAX_HELD_BYTES // kib} KiB",
+        f"wait for the backend | {MAX_WAITING}, with {MAX_WAITING_BYTES // kib} KiB",
+        f"a token of {MAX_TOKEN_BYTES} bytes; three device fields of {MAX_CHARACTERS} characters",
+        f"{MAX_USER_AGENT} of its User-Agent; {MAX_TRACEPARENT} of its",
+        f"in bytes under way | {longpoll.MAX_USER_BYTES // mib} MiB",
+        f"| {longpoll.MAX_TOTAL_BYTES // mib} MiB for sessions of this replica",
+        f"and {longpoll.MAX_TOTAL_BYTES // mib} MiB for those of others",
+        f"{api.MAX_TOTAL_BYTES // mib} MiB, {api.MAX_BODY_BYTES // mib} MiB each",
+        f"{api.BODY_SECONDS:g} seconds to come",
+    ):
+        assert said in section
+    channel = 4 * kib + PresenceSettings().max_meta_bytes
+    socket = (
+        2 * limits.max_message_bytes
+        + 256 * kib
+        + limits.outbound_buffer_bytes
+        + limits.max_channels_per_socket * channel
+        + MAX_HELD_BYTES
+        + MAX_WAITING_BYTES
+        + UpstreamSettings().max_state_bytes
+        + MAX_TOKEN_BYTES
+        + 3 * MAX_CHARACTERS
+        + MAX_USER_AGENT
+        + MAX_TRACEPARENT
+    )
+    assert section.count(f"{socket / mib:.1f} MiB") == 2, f"{socket / mib:.1f}"
 
 
 @pytest.mark.parametrize("code", CloseCode)

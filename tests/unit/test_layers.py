@@ -22,10 +22,11 @@ LAYERS = [
     {"relay", "cluster"},
     {"history"},
     {"hub", "bus", "auth", "config", "tracker", "upstream"},
-    {"protocol"},
+    {"protocol", "audience"},
     {
         "device",
         "errors",
+        "inflight",
         "leases",
         "log",
         "metrics",

@@ -27,7 +27,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def _restore() -> Iterator[None]:
+def _restore(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(log, "_outsiders", log.Throttle(log.OUTSIDERS_SECONDS))
     root = logging.getLogger()
     handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
     yield
@@ -61,6 +62,7 @@ def test_an_event_is_one_json_object_with_level_logger_and_time() -> None:
     structlog.get_logger("gateway.app").info("listening", address="[::1]:4000")
 
     line = json.loads(stream.getvalue())
+    assert list(line)[:3] == ["timestamp", "level", "event"]
     time = datetime.fromisoformat(line.pop("timestamp"))
     assert time.utcoffset() == timedelta(0)
     assert line == {
@@ -136,6 +138,58 @@ def test_a_library_is_heard_without_its_words(name: str, style: str) -> None:
     assert "ValueError" in stream.getvalue()
     assert "in fail" in stream.getvalue()
     assert SECRET not in stream.getvalue().replace("SECRET", "")
+
+
+def test_a_library_is_named_with_the_place_and_the_words_its_author_wrote() -> None:
+    stream = start()
+
+    logging.getLogger("aiohttp.server").warning("cannot do %s", SECRET)
+    formatted = f"cannot do {SECRET}"
+    logging.getLogger("nats.aio.client").warning(formatted)
+
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["library"], first["said"]) == ("aiohttp", "cannot do %s")
+    assert first["at"].startswith("test_log.py:")
+    assert second["library"] == "nats"
+    assert "said" not in second
+
+
+def test_a_library_that_complains_without_end_is_heard_once_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(log, "_outsiders", log.Throttle(1.0, lambda: now))
+    stream = start()
+    for second in (100.0, 101.0):
+        now = second
+        for _ in range(5):
+            logging.getLogger("asyncio").error("trouble")
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("held") for line in lines] == [None, 4]
+
+
+def test_what_outsiders_cause_is_told_once_a_second_and_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(log, "_outsiders", log.Throttle(1.0, lambda: now))
+    stream = start()
+    for second in (100.0, 101.0):
+        now = second
+        for reason in ("origin", "token", "origin"):
+            structlog.get_logger().info("refused", reason=reason, throttle=reason)
+    structlog.get_logger().info("other")
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["event"], line.get("reason"), line.get("held")) for line in lines] == [
+        ("refused", "origin", None),
+        ("refused", "token", None),
+        ("refused", "origin", 1),
+        ("refused", "token", None),
+        ("other", None, None),
+    ]
+    assert all("throttle" not in line for line in lines)
 
 
 def test_broken_http_does_not_fill_the_log() -> None:

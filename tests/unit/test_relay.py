@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import structlog
 
+from gateway.audience import Audience
 from gateway.bus.envelope import Envelope, encode
 from gateway.bus.memory import MemoryBus
 from gateway.bus.stream_position import StreamPosition
@@ -14,7 +15,7 @@ from gateway.bus.subjects import Subjects
 from gateway.history.memory import MemoryHistory, MemoryStore
 from gateway.history.no_history import NoHistory
 from gateway.history.resume import Newest
-from gateway.hub.broadcast import Audience, Broadcast
+from gateway.hub.broadcast import Broadcast
 from gateway.hub.registry import Registry
 from gateway.relay import Relay
 from gateway.retention import Retention
@@ -153,7 +154,9 @@ async def test_what_no_gateway_would_send_is_named_without_its_payload(
 
     assert recording.events == ["before", "after"]
     assert recording.metrics.value("bus_dropped_total") == 2
-    assert [(entry["subject"], entry["problem"]) for entry in logs] == [("p.topic.room.1", problem)]
+    assert [(e["subject"], e["problem"], e["throttle"]) for e in logs] == [
+        ("p.topic.room.1", problem, problem)
+    ] * 2
     assert "SECRET" not in str(logs)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
+from gateway.inflight import InFlight
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake, Refused
 from gateway.transport.longpoll.batch import in_parts, messages_in
@@ -26,7 +27,6 @@ from gateway.transport.longpoll.sessions import (
     PollSessions,
 )
 from gateway.transport.longpoll.ticket import Ticket
-from gateway.transport.longpoll.waiting import Waiting
 
 PATHS: Final = tuple(
     f"/socket{slashes}longpoll{end}" for slashes in ("/", "//") for end in ("", "/")
@@ -36,6 +36,19 @@ TICKET_HEADER: Final = "X-Phoenix-LongPoll-Token"
 """Where phoenix.js 1.9 shows its ticket; before, it is the last ``token`` of the query."""
 
 FORBIDDEN: Final = 403
+
+MAX_BODY_BYTES: Final = 2 * 1024 * 1024
+"""A batch of messages, at most."""
+
+MAX_USER_BYTES: Final = 4 * MAX_BODY_BYTES
+"""All batches of one user under way on this replica, those being handled among them."""
+
+MAX_TOTAL_BYTES: Final = 64 * MAX_BODY_BYTES
+"""
+All batches for sessions of this replica, and as much again for those of others.
+
+Whether those are there at all is known to the others alone.
+"""
 
 _CORS: Final[dict[str, str]] = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}
 _HEADERS: Final[dict[str, str]] = {
@@ -60,7 +73,10 @@ class LongPollTransport:
         self._router = router
         self._handshake = handshake
         self._entrance = entrance
-        self._waiting = Waiting()
+        self._here, self._elsewhere = (
+            InFlight(longest=MAX_BODY_BYTES, each=MAX_USER_BYTES, total=MAX_TOTAL_BYTES)
+            for _ in range(2)
+        )
 
     def routes(self) -> list[web.RouteDef]:
         """The transport's routes."""
@@ -105,7 +121,9 @@ class LongPollTransport:
             return _status(GONE)  # who has no session costs no memory
         if hdrs.CONTENT_ENCODING in request.headers:
             return web.Response(status=415, headers=_CORS)  # 2 KB of gzip may be 2 MiB of work
-        with self._waiting.one_more(ticket.secret, request.content_length) as room:
+        of = self._here if ticket.home == self._router.home else self._elsewhere
+        sender = self._sessions.user(ticket.secret) or f"session {ticket.secret}"
+        with of.one_more(sender, request.content_length) as room:
             if not room:
                 self._sessions.too_much_waits()
                 return _status(TOO_LARGE)

@@ -104,6 +104,12 @@ class PollSession:
         self._rate = RateLimit(services.limits.messages_per_second, self._clock())
         self._next_at = self._clock()
 
+    @property
+    def user(self) -> str | None:
+        """Whom the client's token names."""
+        claims = self._connection.claims
+        return None if claims is None else claims.user
+
     async def poll(self, received: int) -> Polled:
         """What the client has not got yet; if there is nothing, wait for it."""
         self._heard()
@@ -208,6 +214,11 @@ class PollSessions:
     def __contains__(self, secret: str) -> bool:
         return secret in self._sessions
 
+    def user(self, secret: str) -> str | None:
+        """Whose session one of this replica is, after a word no secret begins with; None if nobody's."""
+        session = self._sessions.get(secret)
+        return None if session is None or session.user is None else f"user {session.user}"
+
     @property
     def longest_message(self) -> int:
         """What one message of a client may have, in bytes."""
@@ -231,6 +242,6 @@ class PollSessions:
                 return await session.poll(command.received)
             return await session.push(command.messages, command.seconds)
         except Exception:  # noqa: BLE001 -- top of what is done for this socket: logged, and its client is told
-            _log.exception("socket crashed")
+            _log.exception("socket crashed", throttle="")
             session.crashed()
             return Polled(GONE)

@@ -2,10 +2,13 @@
 
 import asyncio
 import io
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from gateway.api.body import MAX_BODY_BYTES
+from gateway.api.body import MAX_BODY_BYTES, MAX_TOTAL_BYTES
+from tests.support.waiting import eventually
 from tests.unit.api.fakes import Gateway
 
 PUBLISH = "/v1/publish"
@@ -72,7 +75,6 @@ INVALID = {
         b'{"topics": [%b], "event": "e", "payload": {}}' % b",".join([b'"room:1"'] * 1001),
         ["topics"],
     ),
-    "empty event": (b'{"topic": "room:1", "event": "", "payload": {}}', ["event"]),
     "null event": (b'{"topic": "room:1", "event": null, "payload": {}}', ["event"]),
     "long event": (
         b'{"topic": "room:1", "event": "%b", "payload": {}}' % ("ü" * 128).encode(),
@@ -250,6 +252,47 @@ async def test_body_above_the_limit_is_413(gateway: Gateway, path: str) -> None:
     answer = await gateway.post(path, io.BytesIO(b" " * (MAX_BODY_BYTES + 1)))
 
     assert (answer.status, answer.slug) == (413, "too-large")
+
+
+@asynccontextmanager
+async def unfinished(gateway: Gateway) -> AsyncIterator[asyncio.StreamReader]:
+    """A request whose body is awaited and does not come."""
+    port = gateway.client.port
+    assert port is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        f"POST {PUBLISH} HTTP/1.1\r\nHost: x\r\nX-API-Key: publish-key\r\n"
+        "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    )
+    assert b" 100 " in await reader.readuntil(b"\r\n\r\n")
+    try:
+        yield reader
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_body_that_does_not_end_is_given_up(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.api.body.BODY_SECONDS", 0.01)
+    async with unfinished(gateway) as reader:
+        head = await reader.readuntil(b"\r\n\r\n")
+    assert b" 408 " in head.split(b"\r\n")[0]
+    assert gateway.publish_requests() == {"408": 1}
+
+
+async def test_bodies_under_way_are_bounded(gateway: Gateway) -> None:
+    async with AsyncExitStack() as bodies:
+        for _ in range(MAX_TOTAL_BYTES // MAX_BODY_BYTES):
+            await bodies.enter_async_context(unfinished(gateway))
+        answer = await gateway.post(PUBLISH, b"{}")
+        assert (answer.status, answer.slug) == (503, "busy")
+
+    async def there_is_room() -> bool:
+        return (await gateway.post(PUBLISH, b"{}")).slug == "invalid"
+
+    await eventually(there_is_room)
 
 
 @pytest.mark.parametrize(

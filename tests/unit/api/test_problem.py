@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
@@ -24,6 +25,17 @@ async def test_wrong_method_is_405_and_names_the_right_ones(gateway: Gateway) ->
 
     assert (answer.status, answer.slug) == (405, "method-not-allowed")
     assert answer.headers["Allow"] == "GET,HEAD"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status"), [("100-continue", 202), ("100-Continue", 202), ("200-ok", 417)]
+)
+async def test_expectations_are_met_or_refused(gateway: Gateway, wanted: str, status: int) -> None:
+    body = b'{"topic": "room:1", "event": "e", "payload": {}}'
+    answer = await gateway.post("/v1/publish", body, Expect=wanted)
+
+    assert answer.status == status
+    assert ("problem" in answer.headers["Content-Type"]) is (status == 417)
 
 
 async def test_bug_is_500_without_detail(gateway: Gateway) -> None:

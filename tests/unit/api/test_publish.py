@@ -57,6 +57,12 @@ async def test_longest_names_pass(gateway: Gateway) -> None:
     assert gateway.relay.published == [(topic, event, b"{}")]
 
 
+async def test_the_empty_event_is_one(gateway: Gateway) -> None:
+    """Clients may push it, too."""
+    assert (await gateway.post(PUBLISH, message(event=""))).status == 202
+    assert gateway.relay.published == [("room:1", "", b"{}")]
+
+
 async def test_made_up_ids_differ(gateway: Gateway) -> None:
     ids = {(await gateway.post(PUBLISH, message())).json["id"] for _ in range(3)}
 
@@ -143,6 +149,7 @@ async def test_bus_down_is_503_with_retry_after(gateway: Gateway) -> None:
     for answer in (one, several):
         assert (answer.status, answer.slug) == (503, "bus-unavailable")
         assert int(answer.headers["Retry-After"]) > 0
+        assert answer.json["detail"].endswith(": gone"), "what the bus said"
 
 
 async def test_payload_above_the_limit_is_413(gateway: Gateway) -> None:
@@ -228,6 +235,23 @@ async def test_empty_batch_is_taken(gateway: Gateway) -> None:
     assert (answer.status, answer.json) == (202, {"results": []})
 
 
+async def test_messages_of_a_batch_keep_their_order_however_many_targets_they_have(
+    gateway: Gateway,
+) -> None:
+    topics = [f"room:{number}" for number in range(100)]
+    some = [
+        message(topic=None, topics=topics, event="first"),
+        message(topic="room:99", event="second"),
+        message(topic=None, users=["1", "2"], event="third"),
+        message(topic=None, topics=topics[::-1], event="fourth"),
+    ]
+    answer = await gateway.post(BATCH, f'{{"messages": [{",".join(some)}]}}')
+
+    assert [len(item["results"]) for item in answer.json["results"]] == [100, 1, 2, 100]
+    events = [event for topic, event, _ in gateway.relay.published if topic == "room:99"]
+    assert events == ["first", "second", "fourth"]
+
+
 async def test_large_publish_lets_others_have_their_turn(gateway: Gateway) -> None:
     """A publish that never waits for the bus must not keep the loop to itself."""
     seen: list[int] = []
@@ -242,6 +266,8 @@ async def test_large_publish_lets_others_have_their_turn(gateway: Gateway) -> No
     await gateway.post(PUBLISH, message(topic=None, topics=topics))
     thousand = ",".join([message()] * 1000)
     await gateway.post(BATCH, f'{{"messages": [{thousand}]}}')
+    wide = ",".join([message(topic=None, topics=topics[:50])] * 100)
+    await gateway.post(BATCH, f'{{"messages": [{wide}]}}')
     watcher.cancel()
 
     steps = [after - before for before, after in pairwise(seen)]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.audience import Audience
 from gateway.bus.envelope import Envelope, EnvelopeError, decode, encode
 
 # version 1, kind 1, published_at 2.0, event of 4 bytes, no meta
@@ -26,7 +27,7 @@ envelopes = st.booleans().flatmap(
         payload=st.binary(max_size=300) if binary else objects,
         binary=st.just(binary),
         published_at=st.floats(0, 2**47),
-        exclude_sessions=st.lists(texts, max_size=3).map(tuple),
+        audience=st.none() | st.builds(Audience, *[st.frozensets(texts, max_size=3)] * 3),
     )
 )
 
@@ -137,7 +138,7 @@ def test_each_fault_has_its_label(data: bytes, label: str) -> None:
 
 def test_a_later_release_may_add_keys_to_meta() -> None:
     meta = json.dumps({"exclude": ["s1"], "priority": {"of": [1, 2]}}).encode()
-    assert decode(with_meta(meta)).exclude_sessions == ("s1",)
+    assert decode(with_meta(meta)).audience == Audience(frozenset({"s1"}))
 
 
 @pytest.mark.parametrize("end", [b"", b"\x00\xff"], ids=["text", "binary"])

@@ -39,6 +39,7 @@ from gateway.relay import JOIN_WAIT_SECONDS, Relay
 from gateway.retention import Retention
 from gateway.sessions.book import Sessions
 from gateway.sessions.client import Origin
+from gateway.sessions.displaced import Displaced
 from gateway.sessions.limits import Limits as SessionLimits
 from gateway.sessions.presence import Presences
 from gateway.sessions.registry import SessionRegistry
@@ -178,6 +179,11 @@ class Client:
             self._connection.heard_at = self._scene.monotonic()
             self._connection.receive(data)
         await self._scene.settled()
+
+    def say_all(self, *frames: Frame) -> None:
+        """Send messages in one segment, and let nothing be done but what each leads to at once."""
+        for frame in frames:
+            self._connection.receive(json.dumps(frame, separators=(",", ":")))
 
     async def join(self, topic: str, ref: str = "1", params: Any = None) -> None:
         """Join; the ref is the join_ref, too."""
@@ -383,6 +389,8 @@ class Scene:
             clock=self.now,
             seen=lambda _: None,
             observer=Unwatched(),
+            displaced=Displaced(self.monotonic),
+            everyone=lambda: {Alone.replica},
         )
         refs = count(1)
         presences = Presences(
@@ -534,9 +542,9 @@ class Scene:
                     asked.let_in()
             await self.settled()
 
-    def take_off(self, user: str, topic: str) -> int:
+    async def take_off(self, user: str, topic: str) -> int:
         """A user is taken off a topic on all her sockets; returns how many it were."""
-        return self.connections.leave_topic(user, topic)
+        return await self.connections.leave_topic(user, topic)
 
     def drop_waiting(self, user: str, topic: str) -> int:
         """Have what waits of a user on a topic not handed to the backend; returns how many it were."""

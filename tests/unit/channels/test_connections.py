@@ -1,10 +1,11 @@
 """The list of all sockets: who of them is closed when tokens are revoked."""
 
+import asyncio
 import time
 from typing import Any
 
 from gateway.auth.tokens import Claims
-from gateway.channels.connections import Connections
+from gateway.channels.connections import LEFT_PER_TURN, Connections
 from gateway.metrics import Metrics
 
 
@@ -82,6 +83,20 @@ async def test_a_user_is_taken_off_a_topic_on_all_her_sockets() -> None:
     ):
         connections.add(socket, "websocket")
 
-    assert connections.leave_topic("42", "joined") == 2
-    assert connections.leave_topic("42", "other") == 0
-    assert connections.leave_topic("44", "joined") == 0
+    assert await connections.leave_topic("42", "joined") == 2
+    assert await connections.leave_topic("42", "other") == 0
+    assert await connections.leave_topic("44", "joined") == 0
+
+
+async def test_a_user_with_many_sockets_is_taken_off_some_in_each_turn() -> None:
+    connections = connections_of(set())
+    for _ in range(500):
+        connections.add(Socket("42"), "websocket")
+    leaving = asyncio.ensure_future(connections.leave_topic("42", "joined"))
+    turns = 0
+    while not leaving.done():
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert leaving.result() == 500
+    assert turns >= 500 / LEFT_PER_TURN

@@ -1,8 +1,11 @@
 """Joins: who is let in, what they wait for, and what is given back however one ends."""
 
+import asyncio
+
 import pytest
 import structlog.testing
 
+from gateway.channels.connection import RESUMED_PER_TURN
 from gateway.errors import SubscriptionRefused
 from gateway.protocol.reasons import CloseCode
 from tests.unit.channels.scene import (
@@ -38,10 +41,15 @@ async def test_a_first_join_is_answered_and_makes_a_member_and_a_session(scene: 
 
 async def test_a_topic_without_a_rule_is_refused(scene: Scene) -> None:
     client = scene.connect()
-    await client.join("nothing:1")
+    with structlog.testing.capture_logs() as logs:
+        await client.join("nothing:1")
 
     assert client.take() == [refused(None, "1", "nothing:1", "unmatched topic")]
     assert scene.counted("joins", result="unmatched topic") == 1
+    [line] = logs
+    assert (line["event"], line["log_level"]) == ("join refused", "info")
+    assert (line["user"], line["topic"]) == ("42", '"nothing:1"')
+    assert line["reason"] == line["throttle"] == "unmatched topic"
     assert (scene.subscriptions, scene.registry.count) == (0, 0)
 
 
@@ -192,7 +200,7 @@ async def test_a_join_that_meets_a_bug_is_refused_and_logged(scene: Scene) -> No
         await client.join(ROOM)
 
     assert client.take() == [refused("1", "1", ROOM, "join crashed")]
-    assert [entry["event"] for entry in logs] == ["join crashed"]
+    assert [entry["event"] for entry in logs] == ["join crashed", "join refused"]
     assert scene.counted("joins", result="join crashed") == 1
     assert (scene.joins_in_flight, scene.tasks, client.joins_under_way) == (0, 0, 0)
 
@@ -255,7 +263,7 @@ async def test_a_join_that_was_taken_off_its_topic_is_refused_and_never_admitted
     gate = scene.subscribing(ROOM)
     gate.shut()
     await client.join(ROOM)
-    assert scene.take_off("42", ROOM) == 1
+    assert await scene.take_off("42", ROOM) == 1
     assert client.take() == [refused("1", "1", ROOM, "unauthorized")]
     gate.open()
     await scene.settled()
@@ -617,7 +625,7 @@ async def test_a_resume_that_meets_a_bug_is_refused_and_logged(scene: Scene) -> 
         await client.join(KEPT, params={"resume": None})
 
     assert client.take() == [refused("1", "1", KEPT, "join crashed")]
-    assert [entry["event"] for entry in logs] == ["join crashed"]
+    assert [entry["event"] for entry in logs] == ["join crashed", "join refused"]
 
 
 # a member that lacks messages
@@ -645,3 +653,38 @@ async def test_closing_refuses_nobody(scene: Scene) -> None:
 
     assert client.take() == [(1001, "")]
     assert (scene.holders(ROOM), scene.joins_in_flight, scene.registry.count) == (0, 0, 0)
+
+
+# what waits for a join
+
+
+async def test_what_waited_for_a_join_is_handled_some_in_each_turn(scene: Scene) -> None:
+    gate = scene.subscribing(ROOM)
+    gate.shut()
+    client = scene.connect()
+    await client.join(ROOM)
+    client.say_all(*(["1", str(ref), ROOM, "shout", {}] for ref in range(1000)))
+    gate.open()
+    answered = [0]
+    while sum(answered) < 1001:
+        await asyncio.sleep(0)
+        answered.append(sum(frame[3] == "phx_reply" for frame in client.take()))
+
+    assert max(answered) <= RESUMED_PER_TURN + 1
+
+
+async def test_what_comes_while_the_rest_still_waits_comes_after_it(scene: Scene) -> None:
+    gate = scene.subscribing(ROOM)
+    gate.shut()
+    client = scene.connect()
+    await client.join(ROOM)
+    client.say_all(*(["1", str(ref), ROOM, "shout", {}] for ref in range(100)))
+    gate.open()
+    while not client.take():  # noqa: ASYNC110 -- the turns themselves are looked at
+        await asyncio.sleep(0)
+    client.say_all(["1", "100", ROOM, "phx_leave", {}], ["101", "101", ROOM, "phx_join", {}])
+    await scene.settled()
+
+    replies = [frame[1] for frame in client.take() if frame[3] == "phx_reply"]
+    assert replies == [str(ref) for ref in range(102 - len(replies), 102)]
+    assert len(replies) > 2

@@ -45,11 +45,42 @@ def test_a_sound_configuration_passes_without_warnings(invoke: Invoke, file: str
 
 
 def test_warnings_are_told_and_do_no_harm(invoke: Invoke, file: str) -> None:
-    result = invoke("check-config", "--config", file, "--set", 'auth.secrets=["hunter2"]')
+    result = invoke("check-config", "--config", file, "--set", "channels=[]")
 
     assert result.exit_code == 0
-    assert result.stderr.startswith("warning: auth.secrets[0]: is shorter than 32 bytes")
-    assert "hunter2" not in result.output
+    assert result.stderr.startswith("warning: channels: is empty")
+
+
+@pytest.mark.parametrize("command", ["check-config", "serve"])
+def test_a_short_secret_is_refused_but_in_dev(invoke: Invoke, file: str, command: str) -> None:
+    """As a placeholder is, which everybody knows."""
+    short = ("--config", file, "--set", 'auth.secrets=["…"]')
+    refused = invoke(command, *short)
+
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("error: auth.secrets[0]: is shorter than 32 bytes")
+    assert "…" not in refused.output
+    assert invoke("check-config", "--dev", *short).exit_code == 0
+
+
+def test_what_is_wrong_with_keys_and_files_is_told_in_the_same_pass(
+    invoke: Invoke, file: str
+) -> None:
+    wrong = {
+        "log.format": "xml",
+        "server.tls_key": "/nowhere/key",
+        "server.tls_certificate": "/nowhere/certificate",
+        "auth.public_keys": '["/nowhere/key"]',
+        "auth.secrets": '["short"]',
+        "limits.outbound_buffer_bytes": "1",
+    }
+    arguments = [part for key in wrong for part in ("--set", f"{key}={wrong[key]}")]
+    result = invoke("check-config", "--config", file, *arguments)
+
+    told = {
+        line.split()[1].partition(":")[0].partition("[")[0] for line in result.stderr.splitlines()
+    }
+    assert told == wrong.keys()
 
 
 def test_all_that_is_wrong_is_told_line_by_line(invoke: Invoke, file: str) -> None:

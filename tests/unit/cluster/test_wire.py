@@ -17,6 +17,7 @@ from gateway.sessions.commands import (
     ALL,
     CloseSessions,
     Count,
+    Displace,
     Inherit,
     Leave,
     List,
@@ -57,6 +58,7 @@ CALLS: list[tuple[Command[Any], bytes, Any, bytes]] = [
     (CloseSessions("42", ("s",), ("t",)), b"\x94\x03\xa242\x91\xa1s\x91\xa1t", 3, b"\x03"),
     (CloseSessions("42"), b"\x94\x03\xa242\x90\x90", 300, b"\xcd\x01,"),
     (Leave("42", "room:1"), b"\x93\x04\xa242\xa6room:1", 1, b"\x01"),
+    (Displace("42", "d"), b"\x93\x0b\xa242\xa1d", True, b"\xc3"),
     (
         Vouchers(("42",)),
         b"\x92\x05\x91\xa242",

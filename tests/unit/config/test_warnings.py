@@ -33,7 +33,10 @@ def test_a_sound_configuration_is_not_doubted() -> None:
 @pytest.mark.parametrize(
     ("changed", "start"),
     [
-        ({"auth__secrets": [SECRET, "hunter2"]}, "auth.secrets[1]: is shorter than 32 bytes"),
+        (
+            {"api__keys": [{"name": "a", "key": "fifteen-letters", "scopes": ["read"]}]},
+            "api.keys[0].key: is shorter than 16 bytes",
+        ),
         ({"auth__secrets": []}, "auth.secrets: is empty, as are auth.public_keys"),
         ({"api__keys": []}, "api.keys: is empty, so the API answers 401"),
         ({"channels": []}, "channels: is empty"),

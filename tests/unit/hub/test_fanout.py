@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.audience import Audience
 from gateway.device import UNKNOWN, Device
-from gateway.hub.broadcast import Audience, Broadcast
+from gateway.hub.broadcast import Broadcast
 from gateway.hub.fanout import (
     PASS_BYTES,
     PATIENCE_SECONDS,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 
 from gateway.auth.rules import PersonalTopic
 from gateway.cluster import Answers, Command, Cover, Subscribers
+from gateway.device import Device
 from gateway.errors import BusUnavailable
 from gateway.leases import Lease
 from gateway.protocol.reasons import Reason
 from gateway.sessions.book import Sessions
 from gateway.sessions.client import Client
-from gateway.sessions.commands import Count
+from gateway.sessions.commands import Count, Displace
+from gateway.sessions.displaced import FIRST_SECONDS, Displaced
 from gateway.sessions.limits import Limits
 from gateway.sessions.registry import SessionRegistry, User
 from gateway.tracker.core import Tracker
@@ -125,6 +128,7 @@ class Book:
             offline_after_seconds=OFFLINE_AFTER, clock=lambda: clock.now
         )
         self.observer = Observer(self.registry)
+        self.displaced = Displaced(lambda: clock.now)
         self.sessions = Sessions(
             self.registry,
             limits=limits,
@@ -136,6 +140,8 @@ class Book:
             clock=lambda: clock.now,
             seen=lambda _: None,
             observer=self.observer,
+            displaced=self.displaced,
+            everyone=lambda: {"a", "b"},
         )
 
 
@@ -335,6 +341,79 @@ async def test_where_a_limit_depends_on_it_the_others_are_asked_before_the_first
     free = Book(Limits(0, "refuse", "keep"))
     await free.sessions.enter(Socket("laptop", "42"))
     assert free.cluster.asked == []
+
+
+class Stubborn(Socket):
+    """A socket whose client comes back as often as it is closed."""
+
+    def __init__(self, book: Book, name: str, device: Device | None = None) -> None:
+        super().__init__(name, "42", device)
+        self.book = book
+        self.closed = 0
+
+    def end_session(self, reason: str) -> None:
+        assert reason == "session limit reached"
+        self.closed += 1
+        self.book.sessions.leave(self)
+
+    async def join(self) -> Reason | None:
+        answer = await self.book.sessions.enter(self)
+        await self.book.clock.run()
+        return answer
+
+
+async def test_a_device_that_gave_way_does_not_push_the_other_one_out_at_once() -> None:
+    book = Book(Limits(1, "close_oldest", "keep"))
+    old, new = Stubborn(book, "laptop"), Stubborn(book, "phone")
+    assert (await old.join(), await new.join()) == (None, None)
+    assert (old.closed, new.closed) == (1, 0)
+    told = [(command, to) for command, to in book.cluster.asked if isinstance(command, Displace)]
+    assert told == [(Displace("42", "laptop"), {"b"})]
+
+    assert await old.join() is Reason.SESSION_LIMIT
+    other = Stubborn(book, "tablet")
+    assert await other.join() is None, "one that did not give way"
+    assert (new.closed, other.closed) == (1, 0)
+    book.sessions.leave(other)
+    assert await old.join() is None, "there is nobody to push out"
+
+
+async def test_a_device_that_gave_way_elsewhere_is_known_here() -> None:
+    book = Book(Limits(1, "close_oldest", "keep"))
+    old, new = Stubborn(book, "laptop"), Stubborn(book, "phone")
+    await new.join()
+    book.displaced.add("42", "laptop")
+
+    assert await old.join() is Reason.SESSION_LIMIT
+    await book.clock.run(FIRST_SECONDS)
+    assert await old.join() is None
+
+
+async def test_two_devices_that_come_back_every_second_change_places_ever_more_seldom() -> None:
+    book = Book(Limits(1, "close_oldest", "keep"))
+    devices = Stubborn(book, "laptop"), Stubborn(book, "phone")
+    changes: list[int] = []
+    for second in range(600):
+        for device in devices:
+            if not book.sessions.has(device):
+                await device.join()
+        if sum(device.closed for device in devices) > len(changes):
+            changes.append(second)
+        await book.clock.run(1.0)
+
+    gaps = [after - before for before, after in pairwise(changes)]
+    assert gaps == sorted(gaps)
+    assert (len(gaps) < 10, gaps[0] >= FIRST_SECONDS - 1, gaps[-1] > 8 * gaps[0]) == (True,) * 3
+
+
+@pytest.mark.parametrize("device", [Device("laptop"), Device()], ids=["with an id", "without one"])
+async def test_a_device_may_always_push_its_own_earlier_session_out(device: Device) -> None:
+    """As when its network fails again and again, and nobody noticed yet that its sockets are dead."""
+    book = Book(Limits(1, "close_oldest", "keep"))
+    sockets = [Stubborn(book, f"s{number}", device) for number in range(4)]
+    for socket in sockets:
+        assert await socket.join() is None
+    assert [socket.closed for socket in sockets] == [1, 1, 1, 0]
 
 
 async def test_a_user_stays_online_for_a_grace_after_her_last_session() -> None:

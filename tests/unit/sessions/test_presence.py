@@ -140,10 +140,11 @@ class Room:
             clock=lambda: DAY,
         )
 
-    def _send(self, topic: str, event: str, payload: bytes) -> None:
+    def _send(self, topic: str, event: str, payload: bytes, but: frozenset[str]) -> None:
         assert topic == ROOM
         for client in self.members.values():
-            client.hear(event, payload)
+            if client.id not in but:
+                client.hear(event, payload)
 
     def _new_ref(self) -> str:
         self.refs += 1
@@ -182,7 +183,8 @@ class Room:
 
 def remote(session: str, user: str, **fields: Any) -> Entry:
     """A session on another replica."""
-    return Entry(session, user, f"ref-{session}", 5.0, 5.0, **fields)
+    usual: dict[str, Any] = {"ref": f"ref-{session}", "connected_at": 5.0, "online_at": 5.0}
+    return Entry(session, user, **usual | fields)
 
 
 @pytest.mark.parametrize(
@@ -220,19 +222,33 @@ def test_what_is_no_object_cannot_be_merged(own: bytes) -> None:
         merge(b'{"a":1}', own)
 
 
-async def test_a_joiner_is_told_who_is_there_and_then_of_itself() -> None:
+async def test_a_joiner_is_told_who_is_there_itself_among_them() -> None:
     room = Room()
     ann = room.enter(Client("s1", "ann"))
     await room.clock.run()
-    bob = room.enter(Client("s2", "bob"))
+    assert (ann.take(), ann.users) == (["presence_state"], ["ann"])
+    bob, eve = room.enter(Client("s2", "bob")), room.enter(Client("s3", "eve"))
+    await room.clock.run(GATHER / 2)
+    assert (ann.take(), bob.take()) == ([], []), "the topic is busy"
 
-    assert (ann.take(), ann.users) == (["presence_state", "presence_diff"], ["ann"])
-    assert (bob.take(), bob.users) == (["presence_state"], ["ann"])
+    await room.clock.run(GATHER / 2)
+
+    assert (ann.take(), bob.take()) == (["presence_diff"], ["presence_state"])
+    assert ann.shown == bob.shown == eve.shown
+    assert ann.users == ["ann", "bob", "eve"]
+
+
+async def test_on_a_quiet_topic_nobody_waits_for_the_state() -> None:
+    room = Room()
+    room.enter(Client("s1", "ann"))
+    await room.clock.run()
     await room.clock.run(GATHER)
+    nobody = room.enter(Client("s2", None))
+    assert (nobody.take(), nobody.users) == (["presence_state"], ["ann"])
+    bob = room.enter(Client("s3", "bob"))
+    await room.clock.run()
 
-    assert (ann.take(), bob.take()) == (["presence_diff"], ["presence_diff"])
-    assert ann.shown == bob.shown
-    assert ann.users == ["ann", "bob"]
+    assert bob.users == ["ann", "bob"]
 
 
 async def test_a_meta_has_the_gateways_fields_and_those_of_the_token() -> None:
@@ -364,13 +380,13 @@ async def test_with_count_members_are_told_numbers_alone() -> None:
     room.enter(Client("s2", "ann"))
     bob = room.enter(Client("s3", "bob"))
     nobody = room.enter(Client("s4", None))
-    assert ann.take() == ["presence_count", "presence_count"]
-    assert nobody.count == bob.count == {"users": 1, "sessions": 1}
-
+    assert (ann.take(), ann.count) == (["presence_count"], {"users": 1, "sessions": 1})
     await room.clock.run(GATHER)
 
     assert ann.count == bob.count == nobody.count == {"users": 2, "sessions": 3}
-    assert bob.take() == ["presence_count", "presence_count"]
+    assert bob.take() == ["presence_count"]
+    late = room.enter(Client("s5", None))
+    assert late.count == ann.count
 
 
 async def test_a_long_state_comes_in_parts() -> None:
@@ -379,11 +395,12 @@ async def test_a_long_state_comes_in_parts() -> None:
         room.enter(Client(f"s{number}", f"user-{number}"))
     await room.clock.run()
     late = room.enter(Client("late", "late"))
+    await room.clock.run(GATHER)
 
     events = late.take()
     assert events == ["presence_state", *["presence_diff"] * (len(events) - 1)]
     assert len(events) > 3
-    assert late.users == sorted(f"user-{number}" for number in range(40))
+    assert late.users == sorted(["late", *(f"user-{number}" for number in range(40))])
 
 
 async def test_the_first_joiner_waits_a_moment_for_what_other_replicas_know() -> None:
@@ -427,7 +444,7 @@ async def test_a_client_that_moves_is_not_seen_to_leave_and_come() -> None:
     before = dict(bob.shown)
     room.move(ann)
     await room.clock.run(GATHER)
-    room.peer(remote("s9", "ann", device=Device("d")))
+    room.peer(remote("s9", "ann", device=Device("d"), ref="r1", online_at=DAY))
     await room.clock.run(GATHER)
 
     assert bob.take() == []
@@ -451,7 +468,8 @@ async def test_a_client_that_moves_and_changes_is_told_of_as_changed() -> None:
     ann, bob = room.enter(Client("s1", "ann", Device("d"))), room.enter(Client("s2", "bob"))
     await room.clock.run(GATHER)
     room.move(ann)
-    room.peer(remote("s9", "ann", device=Device("d"), meta=b'{"mood":"new"}'))
+    changed: dict[str, Any] = {"meta": b'{"mood":"new"}', "previous_ref": "r1", "online_at": DAY}
+    room.peer(remote("s9", "ann", device=Device("d"), **changed))
     await room.clock.run(GATHER)
 
     assert bob.users == ["ann", "bob"]
