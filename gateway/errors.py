@@ -21,10 +21,11 @@ Bugs stay plain exceptions. Reasons sent to clients are in :mod:`gateway.protoco
 
 from typing import Literal, TypeAlias
 
-HistoryProblem: TypeAlias = Literal["unavailable", "no_jetstream", "server_too_old"]
+HistoryProblem: TypeAlias = Literal["unavailable", "no_jetstream", "server_too_old", "stream_unfit"]
 """
 Why there is no history: the server does not answer or refuses for now; it has no JetStream, or none for
-this user; its release lacks what is needed.
+this user; its release lacks what is needed; the stream of that name is sealed, somebody else's, or does not
+become as it has to be.
 """
 
 
@@ -76,8 +77,7 @@ class HistoryUnavailable(BusUnavailable):
     """The history cannot be written or read: certainly nothing was stored.
 
     Attributes:
-        reason: Stable label, as readiness shows it: ``unavailable``, ``no_jetstream`` or
-            ``server_too_old``.
+        reason: Stable label, as readiness shows it.
         code: JetStream's number for what is wrong (``err_code``); 0 where it did not say.
     """
 

@@ -5,6 +5,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Final, Literal
 
@@ -12,6 +13,7 @@ import structlog
 
 from gateway.channels.connection import Connection
 from gateway.channels.connections import Connections
+from gateway.log import teardown
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
 
@@ -149,8 +151,8 @@ class Drain:
         batches = max(1, math.ceil(self._window_seconds / BATCH_SECONDS))
         begun_at = self._clock()
         for step, batch in enumerate(_even_batches(leaving, batches), 1):
-            for connection in batch:
-                connection.close(CloseCode.SERVICE_RESTART)
+            ends = (partial(c.close, CloseCode.SERVICE_RESTART) for c in batch)
+            teardown("drain", *ends)
             # from the beginning on: what the batches themselves take must not add up beyond the window
             if not await self._wait(begun_at + step * BATCH_SECONDS - self._clock(), number):
                 return
@@ -162,8 +164,7 @@ class Drain:
     async def let_go(self) -> None:
         """Give the clients closed last a moment to answer, then cut."""
         await self._emptied()
-        for connection in list(self._connections.open):
-            connection.abort()
+        teardown("drain", *(connection.abort for connection in self._connections.open))
         await self._emptied()  # who is cut off ends in one of the next turns
 
     async def _emptied(self) -> None:

@@ -94,6 +94,19 @@ def background_error(task: str, problem: Exception) -> None:
     asyncio.get_running_loop().call_exception_handler(context)
 
 
+def teardown(task: str, *steps: Callable[[], object]) -> None:
+    """Take all steps in order; the error of one is counted and logged, and keeps none from being taken.
+
+    Args:
+        task: What ends; a metric's label, as for :func:`background_error`.
+    """
+    for step in steps:
+        try:
+            step()
+        except Exception as problem:  # noqa: BLE001 -- what is left undone would stay for good
+            background_error(task, problem)
+
+
 def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:
     """Send all events to one stream. May be called again.
 

@@ -62,7 +62,7 @@ bus_refusals_total: publish_denied, subscription_denied, authorization, limit, m
  stream, no_jetstream, other
 upstream_events_dropped_total: expired, full, closing
 background_errors_total: heartbeat, tracker, tracker_send, revocations, last_seen, facts, outbox, keys,
- follower, history, bus, join, event_loop
+ follower, fanout, replay, socket, channel, session, drain, history, bus, join, event_loop
 """
 """
 Counters, and what the last label of each may be.

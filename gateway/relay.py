@@ -80,7 +80,6 @@ class Relay:
         history: Where messages are kept.
         policy: What is kept of a topic; None for nothing.
         control: Told what gateways say to those who are subscribed to a topic.
-        bounded: See :class:`gateway.history.resumer.Resumer`.
         clock: Unix seconds; publish times are compared between replicas.
 
     Attributes:
@@ -98,7 +97,6 @@ class Relay:
         metrics: Metrics,
         history: MessageHistory,
         policy: Callable[[str], Retention | None],
-        bounded: bool,
         control: Callable[[Control, bytes], None],
         clock: Callable[[], float],
     ) -> None:
@@ -107,7 +105,7 @@ class Relay:
         self._registry = registry
         self._fanout = fanout
         self._arrived = metrics.publish_to_deliver.observe
-        self._undecodable = metrics.bus_dropped.inc
+        self._dropped = metrics.bus_dropped.inc
         self._clock = clock
         self.history = history
         self.policy = policy
@@ -116,9 +114,10 @@ class Relay:
             deliver=self._deliver_stored,
             lost=Rejoins(registry).begin,
             tell_position=self._remind,
+            refused=self._drop,
             metrics=metrics,
         )
-        self.resumer = Resumer(history, self.follower, metrics, bounded=bounded)
+        self.resumer = Resumer(history, self.follower, metrics)
         self._control = control
         self._interest = Interest(
             bus,
@@ -263,6 +262,9 @@ class Relay:
 
     def _deliver(self, topic: str, data: bytes, position: StreamPosition | None) -> None:
         if position is not None:
+            if position.subject != self._subjects.stored(topic):
+                self._drop(topic, "stored under another subject")
+                return
             if self.follower.live(topic, position, data):
                 return
             if self.policy(topic) is not None:
@@ -277,12 +279,12 @@ class Relay:
         elif (broadcast := self._read(topic, data)) is not None:
             self._fanout.send(broadcast)
 
-    def _deliver_stored(self, topic: str, messages: Sequence[Stored]) -> bool:
+    def _deliver_stored(self, topic: str, messages: Sequence[Stored], missed: bool) -> bool:
         to_all = False
         for message in messages:
             broadcast = self.broadcast(topic, message, live=True)
             if broadcast is not None:
-                self._fanout.send(broadcast)
+                self._fanout.send(broadcast, paced=missed)
                 to_all |= broadcast.audience is None
         return to_all
 
@@ -293,16 +295,14 @@ class Relay:
     def _read(
         self, topic: str, data: bytes, position: str = "", *, live: bool = True
     ) -> Broadcast | None:
+        """A message for members; None for what no gateway would send, whoever wrote it to the bus."""
         try:
             envelope = decode(data)
         except EnvelopeError as problem:
-            self._undecodable()
-            _log.warning("envelope dropped", problem=str(problem), throttle="")
+            self._drop(topic, problem.label)
             return None
         if is_reserved_event(envelope.event):
-            # Whoever wrote to the bus is no gateway, or no well-behaved one.
-            self._undecodable()
-            _log.warning("envelope dropped", problem="reserved event", throttle="")
+            self._drop(topic, "reserved event")
             return None
         if live:
             self._arrived(max(0.0, self._clock() - envelope.published_at))
@@ -314,3 +314,9 @@ class Relay:
             envelope.audience,
             b'"%b"' % position.encode() if position else b"",
         )
+
+    def _drop(self, topic: str, problem: str) -> None:
+        """A message from the bus is passed over."""
+        self._dropped()
+        subject = self._subjects.topic(topic)
+        _log.warning("envelope dropped", subject=subject, problem=problem, throttle=problem)

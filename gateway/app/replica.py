@@ -107,6 +107,7 @@ class Gateway:
             metrics,
             outbound_limit=config.limits.outbound_buffer_bytes,
             call_soon=asyncio.get_running_loop().call_soon,
+            call_later=asyncio.get_running_loop().call_later,
             clock=time.monotonic,
         )
         subjects = Subjects(config.bus.prefix)
@@ -144,7 +145,6 @@ class Gateway:
             metrics=metrics,
             history=self._history,
             policy=rules.history,
-            bounded=config.history.max_bytes > 0,
             control=self._cluster.receive,
             clock=time.time,
         )

@@ -8,21 +8,22 @@
      +-------+------+---------------+--------------+-------------+-------+------+---------+
        uint8  uint8   float64         uint16         uint32        UTF-8   JSON   the rest
 
-All numbers are big-endian. Meta is a JSON object, or nothing when there is nothing to say. A later
-release may add keys to it, which an earlier one ignores; what an earlier one must not ignore gets a
-new kind, and a change of this layout a new version.
+All numbers are big-endian. The payload of kind text is a JSON object, and so is meta, unless there is
+nothing to say in it. A later release may add keys to meta, which an earlier one ignores; what an earlier
+one must not ignore gets a new kind, and a change of this layout a new version.
 
 What gateways say to each other (:class:`Control`) has only version and kind before it.
 """
 
 from enum import IntEnum
-from math import isfinite
 from struct import Struct
 from typing import Final
 
 import msgspec
 
 from gateway.audience import Audience
+from gateway.protocol.messages import is_object
+from gateway.protocol.reserved import MAX_NAME_BYTES
 
 VERSION: Final = 1
 
@@ -45,17 +46,18 @@ class Control(IntEnum):
 _CONTROLS: Final = frozenset(Control)
 _CONTROL_HEAD_BYTES: Final = 2
 
+_MAX_SECONDS: Final = 1 << 48
+
 _HEADER: Final = Struct(">BBdHI")
 _HEADER_BYTES: Final = _HEADER.size
-_MAX_EVENT_BYTES: Final = 0xFFFF
 
 
 class EnvelopeError(ValueError):
     """Bytes that are no envelope this release can read, or an event too long to be sent.
 
     Attributes:
-        label: Stable word for logs and metrics: ``truncated``, ``version``, ``kind``,
-            ``published_at``, ``event`` or ``meta``.
+        label: Stable word for logs: ``truncated``, ``version``, ``kind``, ``published_at``, ``event``,
+            ``meta`` or ``payload``.
     """
 
     def __init__(self, label: str) -> None:
@@ -67,8 +69,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One message between replicas.
 
     Attributes:
-        event: At most 65,535 bytes in UTF-8.
-        payload: A JSON object in UTF-8, or any bytes when ``binary``; never looked into.
+        event: At most :data:`~gateway.protocol.reserved.MAX_NAME_BYTES` in UTF-8.
+        payload: A JSON object in UTF-8, or any bytes when ``binary``.
         binary: Whether the payload is for clients that understand binary frames only.
         published_at: Unix seconds on the publisher's clock.
         audience: Who gets it; None for everybody.
@@ -95,7 +97,7 @@ def encode(envelope: Envelope) -> bytes:
         event = envelope.event.encode()
     except UnicodeEncodeError:
         raise EnvelopeError("event") from None
-    if len(event) > _MAX_EVENT_BYTES:
+    if len(event) > MAX_NAME_BYTES:
         raise EnvelopeError("event")
     meta = b"" if envelope.audience is None else _encode_meta(envelope.audience)
     kind = _BINARY if envelope.binary else _TEXT
@@ -104,7 +106,9 @@ def encode(envelope: Envelope) -> bytes:
 
 
 def decode(data: bytes) -> Envelope:
-    """The envelope in some bytes, whoever sent them.
+    """The envelope in some bytes, whoever sent them: nothing in it can spoil a frame for clients.
+
+    The payload goes out as it is, so it is checked as a client's is.
 
     Raises:
         EnvelopeError: And nothing else, whatever the bytes are.
@@ -122,8 +126,10 @@ def decode(data: bytes) -> Envelope:
         raise EnvelopeError("kind")
     if len(data) < meta_end:
         raise EnvelopeError("truncated")
-    if not isfinite(published_at):  # one NaN would spoil a histogram's sum for good
+    if not 0 <= published_at < _MAX_SECONDS:  # one NaN would spoil a histogram's sum for good
         raise EnvelopeError("published_at")
+    if event_bytes > MAX_NAME_BYTES:
+        raise EnvelopeError("event")
     try:
         event = data[_HEADER_BYTES:event_end].decode()
     except UnicodeDecodeError:
@@ -134,9 +140,12 @@ def decode(data: bytes) -> Envelope:
             audience = _decode_meta(data[event_end:meta_end])
         except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
             raise EnvelopeError("meta") from None
+    payload = data[meta_end:]
+    if kind == _TEXT and not is_object(payload):
+        raise EnvelopeError("payload")
     return Envelope(
         event,
-        data[meta_end:],
+        payload,
         kind == _BINARY,
         published_at,
         audience,

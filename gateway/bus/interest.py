@@ -9,6 +9,7 @@ from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.errors import BusUnavailable, SubscriptionRefused
 from gateway.leases import Lease, Leases
+from gateway.log import teardown
 
 
 class Interest:
@@ -95,8 +96,7 @@ class Interest:
         return await self._bus.subscribe(self._subjects.topic(topic), partial(self._deliver, topic))
 
     def _unsubscribe(self, topic: str, subscription: Subscription) -> None:
-        subscription.close()
-        self._left(topic)
+        teardown("bus", subscription.close, partial(self._left, topic))
 
     def _bus_changed(self, up: bool) -> None:
         if up:

@@ -35,11 +35,13 @@ class StreamPosition(msgspec.Struct, frozen=True, gc=False):
         offset: Its place in the history of all topics, from 1 on.
         previous: Offset of the message before it on the same topic; 0 when none is kept.
         time: When it was stored, in Unix seconds of the server's clock.
+        subject: The subject it is stored under.
     """
 
     offset: int
     previous: int
     time: float
+    subject: str
 
 
 def stream_position_in(headers: bytes) -> StreamPosition | None:
@@ -49,17 +51,10 @@ def stream_position_in(headers: bytes) -> StreamPosition | None:
             _number(headers, _SEQUENCE),
             _number(headers, _PREVIOUS),
             unix_seconds(_value(headers, _TIME)),
+            _value(headers, _SUBJECT).decode(),
         )
     except ValueError:
         return None
-
-
-def subject_in(headers: bytes) -> str:
-    """The subject a stored message was published to; empty where the headers do not say it."""
-    try:
-        return _value(headers, _SUBJECT).decode()
-    except ValueError:
-        return ""
 
 
 def pending_in(headers: bytes) -> int:

@@ -1,7 +1,7 @@
 """The channels of one socket: has its joins decided, makes it a member, and undoes that in the end."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ from gateway.history.position import decode as decode_position
 from gateway.history.resume import InvalidResume, parse, without_history
 from gateway.history.resume import response as resumed
 from gateway.leases import Lease
+from gateway.log import teardown
 from gateway.protocol.effects import Activate, Authorize, Effect, Subscribe, Unsubscribe
 from gateway.protocol.messages import EMPTY_OBJECT, Json, encode_json, overlay
 from gateway.protocol.reasons import Reason
@@ -138,18 +139,20 @@ class Channels:
             return
         services = self._services
         member = self.members.pop(ask.topic)
+        steps: list[Callable[[], object]] = []
         if member.encoding.positions:
-            services.relay.follower.resuming(ask.topic, -1)
-            if member.position:
-                # perhaps of use to the join that comes next: it replaces this one then
-                self.departed = (ask.topic, decode_position(member.position[1:-1].decode()))
+            steps.append(partial(services.relay.follower.resuming, ask.topic, -1))
+        if member.position:
+            # perhaps of use to the join that comes next: it replaces this one then
+            steps.append(partial(self._departs, ask.topic, member))
         if member.replaying is not None:
-            member.replaying.cancel()
+            steps.append(member.replaying.cancel)
         else:
-            services.relay.remove(ask.topic, member)
-        member.lease.close()
+            steps.append(partial(services.relay.remove, ask.topic, member))
+        steps.append(member.lease.close)
         if member.rule.presence:
-            services.presences.leave(ask.topic, self._socket)
+            steps.append(partial(services.presences.leave, ask.topic, self._socket))
+        teardown("channel", *steps)
 
     def crash(self, topic: str, member: object) -> list[Effect]:
         """A member cannot go on, so its client joins again; unless that is another member by now."""
@@ -165,6 +168,10 @@ class Channels:
     def shown(self) -> Iterator[str]:
         """Joined topics where others may see the client."""
         return (topic for topic, member in self.members.items() if member.rule.presence)
+
+    def _departs(self, topic: str, member: Membership) -> None:
+        if member.encoding.positions:
+            self.departed = (topic, decode_position(member.position[1:-1].decode()))
 
     def _admitted(self, ask: Authorize, rule: Rule) -> list[Effect]:
         return self._socket.core.join_decided(
@@ -269,10 +276,9 @@ class Channels:
 
     def _give_back(self, joining: Joining) -> None:
         """A join came to nothing: let go of what it acquired."""
-        if joining.lease is not None:
-            joining.lease.close()
         joining.entered = False
-        self._leave_sessions()
+        close = [] if joining.lease is None else [joining.lease.close]
+        teardown("channel", *close, self._leave_sessions)
 
     def _leave_sessions(self) -> None:
         """A socket is a session from its first successful join on, so not if all its joins failed."""

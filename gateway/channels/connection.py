@@ -1,6 +1,7 @@
 """One client's socket: what its frames lead to, its timers, and how it ends."""
 
 import asyncio
+from functools import partial
 from typing import Final, assert_never
 
 import structlog
@@ -11,6 +12,7 @@ from gateway.channels.encoding import SocketEncoding
 from gateway.channels.services import Services
 from gateway.device import Device
 from gateway.hub.broadcast import Wire
+from gateway.log import teardown
 from gateway.protocol.effects import (
     Activate,
     Authorize,
@@ -47,6 +49,9 @@ first if both come together, and would join again.
 
 BACKEND_REFUSED: Final = "upstream refused"
 """Result of a join that a backend refused in its own words, as a metric label."""
+
+ENDS: Final = "socket"
+"""What an error at its end is counted under."""
 
 LOGGED_BYTES: Final = 200
 """Of a topic that nobody may join, which need not be bounded, so much is logged, as JSON."""
@@ -220,14 +225,12 @@ class Connection(Timed):
         if self.close_code is not None or self.wire.is_closing():
             return
         self.close_code = code
-        if code is CloseCode.SERVICE_RESTART:
-            self._move()
-        self.release()
-        self._say_farewell(code, reason)
+        moves = [self._move] if code is CloseCode.SERVICE_RESTART else []
+        teardown(ENDS, *moves, self.release, partial(self._say_farewell, code, reason))
 
     def _say_farewell(self, code: CloseCode, reason: str) -> None:
-        self.send(self.encoding.carrier.farewell(code, reason))
-        self.cut_off_later()
+        farewell = self.encoding.carrier.farewell(code, reason)
+        teardown(ENDS, partial(self.send, farewell), self.cut_off_later)
 
     def cut_off_later(self) -> None:
         """Cut the TCP connection in a while, if it has not ended by then."""
@@ -251,15 +254,12 @@ class Connection(Timed):
         Not so those of a client who may not say it any more: see :meth:`Connections.leave_topic`.
         """
         self._services.wheel.discard(self)
-        for effect in self.core.disconnected():
-            try:
-                self.perform([effect])
-            except Exception:  # noqa: BLE001 -- the other channels, and the session, have to end all the same
-                _log.exception("channel did not end well", throttle="")
         if self.refreshing is not None:
             self.refreshing.cancel()
+        steps = [partial(self.perform, [effect]) for effect in self.core.disconnected()]
         if self.claims is not None:
-            self._services.sessions.leave(self)
+            steps.append(partial(self._services.sessions.leave, self))
+        teardown(ENDS, *steps)
 
     def due(self, now: float) -> float | None:
         """The timer wheel's look: idle, too old, its token expired, or closed and never answered?"""
@@ -312,9 +312,9 @@ class Connection(Timed):
         """Its client is expected on another replica in a moment: nobody shall see it leave and come."""
         if self.claims is None:
             return
-        self._services.sessions.move(self)
-        for topic in self.channels.shown():
-            self._services.presences.move(topic, self)
+        services = self._services
+        shown = [partial(services.presences.move, topic, self) for topic in self.channels.shown()]
+        teardown(ENDS, partial(services.sessions.move, self), *shown)
 
     def _next_look(self) -> float:
         return min(self._ages_at, self._token_ends_at, self._idle_at())

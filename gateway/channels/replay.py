@@ -11,6 +11,7 @@ from gateway.errors import BusError
 from gateway.history.base import Stored
 from gateway.history.position import Position
 from gateway.hub.broadcast import Outlet
+from gateway.log import background_error
 from gateway.relay import Relay
 
 AT_ONCE_BYTES: Final = 64 * 1024
@@ -102,15 +103,18 @@ class Replays:
                 break
             taken += 1
             size += len(message.body)
-            broadcast = self._relay.broadcast(topic, message)
-            if broadcast is None:
-                continue
-            member.position = broadcast.position
-            audience = broadcast.audience
-            if audience is None or audience.admits(socket.id, socket.device):
-                data = encoding.broadcast(broadcast)
-                if data is not None:
-                    parts.append(data)
+            try:
+                broadcast = self._relay.broadcast(topic, message)
+                if broadcast is None:
+                    continue
+                member.position = broadcast.position
+                audience = broadcast.audience
+                if audience is None or audience.admits(socket.id, socket.device):
+                    data = encoding.broadcast(broadcast)
+                    if data is not None:
+                        parts.append(data)
+            except Exception as problem:  # noqa: BLE001 -- else all who resume would stop before it for ever
+                background_error("replay", problem)
         if parts:
             socket.send(b"".join(parts))
             self._delivered(len(parts))

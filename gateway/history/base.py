@@ -8,8 +8,8 @@ What every history promises:
 - An id is a message's name within its topic: the first append with it wins, and a repeat within
   :data:`ID_SECONDS` gets the first one's receipt and is not delivered.
 - Offsets mean something within one epoch. A store that began anew has another epoch.
-- At least the messages that their topic's rule retains are kept, unless an operator's ``max_bytes`` takes
-  the oldest of all. It may be more: whoever reads applies the limits.
+- At least the messages that their topic's rule retains are kept, unless an operator takes some away, by a
+  limit of the store's or by hand. It may be more: whoever reads applies the limits.
 
 What no history promises: that a stored message is delivered. The carrier may lose it, and whoever wants
 it must compare offsets.
@@ -56,6 +56,13 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     duplicate: bool
 
 
+class Narrowed(msgspec.Struct, frozen=True, gc=False):
+    """Until a time, in Unix seconds of its clock, a store kept only so many messages of each topic."""
+
+    messages: int
+    until: float
+
+
 class Tip(msgspec.Struct, frozen=True, gc=False):
     """The end of the history of all topics.
 
@@ -65,12 +72,17 @@ class Tip(msgspec.Struct, frozen=True, gc=False):
         time: Now, in Unix seconds of the store's clock.
         first: The offset of the oldest message that is still kept, of any topic; one more than
             :attr:`offset` when none is.
+        kept_since: When that message was stored; when none is kept, when the last one was. What lies before
+            it is gone, whatever took it, and nothing of that was stored later.
+        narrowed: That fewer messages of each topic were kept than now, until not long ago.
     """
 
     epoch: str
     offset: int
     time: float
     first: int
+    kept_since: float
+    narrowed: Narrowed | None = None
 
 
 class MessageHistory(Protocol):

@@ -5,8 +5,7 @@ import contextlib
 import math
 import time as clocks
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import structlog
 from msgspec.structs import replace
@@ -14,6 +13,7 @@ from msgspec.structs import replace
 from gateway.bus.stream_position import StreamPosition
 from gateway.errors import BusError, HistoryUnavailable
 from gateway.history.base import MessageHistory, Stored, Tip
+from gateway.history.epoch import EpochWatch
 from gateway.history.position import CLOCK_SECONDS, Position
 from gateway.history.topiclog import FetchRange, Step, TopicLog
 from gateway.log import background_error
@@ -50,49 +50,10 @@ LEVEL_SECONDS: Final = 0.01
 SETTLE_SECONDS: Final = 5.0
 """How long a join waits for a topic whose offsets began anew."""
 
+TIP_SECONDS: Final = 10.0
+"""How often the end of the history is asked for at least."""
+
 _log = structlog.get_logger(__name__)
-
-
-class KnownOffsets(NamedTuple):
-    """What was known when the end of the history was asked for."""
-
-    generation: int
-    highest: int
-
-
-@dataclass(slots=True, eq=False)
-class EpochWatch:
-    """What is known of the store's offsets.
-
-    Attributes:
-        epoch: The store's word for it; empty before any is known.
-        highest: Offset that is known to have been given to a message.
-        generation: How many epochs there were, the one of a restored older copy among them.
-    """
-
-    epoch: str = ""
-    highest: int = 0
-    generation: int = 0
-
-    def known(self) -> KnownOffsets:
-        return KnownOffsets(self.generation, self.highest)
-
-    def note(self, tip: Tip, asked: KnownOffsets) -> bool:
-        """Take note of the end of the history; says whether offsets have begun anew with it.
-
-        An end that went back is that of a store that was replaced by an older copy.
-
-        Args:
-            asked: What was known before it was asked for.
-        """
-        known_before = self.epoch
-        back = tip.offset < asked.highest and asked.generation == self.generation
-        if anew := tip.epoch != self.epoch or back:
-            self.epoch = tip.epoch
-            self.highest = 0
-            self.generation += 1
-        self.highest = max(self.highest, tip.offset)
-        return anew and bool(known_before)
 
 
 class FollowedTopic(Timed):
@@ -107,11 +68,13 @@ class FollowedTopic(Timed):
         resuming: Members that want positions.
         told_at: When those were last told one, monotonic seconds.
         generation: How often its offsets began anew.
+        away: Whether the store was away, or led by another server, since the last check.
         fetches: Reads of what is missing that are under way, or wait to be tried again.
     """
 
     __slots__ = (
         "_due",
+        "away",
         "fetches",
         "forgotten",
         "generation",
@@ -133,6 +96,7 @@ class FollowedTopic(Timed):
         self.resuming = 0
         self.told_at = now
         self.generation = 0
+        self.away = False
         self.fetches = 0
         self._due = due
 
@@ -154,9 +118,11 @@ class Follower:
     Epochs and generations count how often offsets began anew; what was found out before does not count after.
 
     Args:
-        deliver: Given a topic and its next messages, in order, each exactly once; says whether one of them
-            was for all members, so that all know where they stand.
+        deliver: Given a topic and its next messages, in order, each exactly once, and whether they were
+            missed when they were due; says whether one of them was for all members, so that all know where
+            they stand.
         lost: Told of a topic of which messages are gone before its members got them.
+        refused: Told of a live copy that cannot be the store's: its topic, and what is wrong with it.
         tell_position: Given a topic and the position its members have reached; called while nothing else
             tells them.
         clock: Monotonic seconds.
@@ -166,9 +132,10 @@ class Follower:
         self,
         history: MessageHistory,
         *,
-        deliver: Callable[[str, Sequence[Stored]], bool],
+        deliver: Callable[[str, Sequence[Stored], bool], bool],
         lost: Callable[[str], None],
         tell_position: Callable[[str, Position], None],
+        refused: Callable[[str, str], None],
         metrics: Metrics,
         clock: Callable[[], float] = clocks.monotonic,
     ) -> None:
@@ -176,17 +143,20 @@ class Follower:
         self._deliver = deliver
         self._lost = lost
         self._tell_position = tell_position
+        self._refused = refused
         self._repaired = metrics.history_repairs.inc
         self._clock = clock
         self._topics: dict[str, FollowedTopic] = {}
         self._wheel = TimerWheel(clock())
         self._due: list[FollowedTopic] = []
         self._epochs = EpochWatch()
+        self._asked_at = -math.inf  # for the end of the history, monotonic seconds
+        self._ahead = math.inf  # the store's clock less the monotonic one
         self._check_all = asyncio.Event()
         self._check_all_again_at = math.inf
         self._fetching = asyncio.Semaphore(FETCHES_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
-        history.listen(self._check_all.set)
+        history.listen(self._returned)
 
     def __getitem__(self, topic: str) -> FollowedTopic:
         """A topic that is followed.
@@ -247,7 +217,12 @@ class Follower:
         known = self._topics.get(topic)
         if known is None:
             return False
-        self._epochs.highest = max(self._epochs.highest, position.offset)
+        problem = self._epochs.implausible(position, self._clock() + self._ahead)
+        if problem is not None:
+            self._refused(topic, problem)
+            # were it the store's all the same, it is found there in a second
+            self._wheel.add(known, self._clock())
+            return True
         step = known.log.live(position.offset, position.previous, position.time, body)
         self._take(known, step)
         return True
@@ -315,12 +290,17 @@ class Follower:
             limit = known.retention.stored_messages
             found = await self._history.after(topic, reached.offset, limit=limit, upto=upto)
             kept = known.retention.stored_seconds - CLOCK_SECONDS
-            if len(found) == limit or tip.time - reached.time > kept:
+            late = len(found) == limit or tip.time - reached.time > kept
+            if late or self.may_lack(tip, reached.offset, reached.time, len(found)):
                 raise HistoryUnavailable("unavailable", "the client reads too slowly")
             if found:
                 self._require(topic, generation)
                 return found
             # nothing was stored until then; what came while that was read is in memory
+
+    def may_lack(self, tip: Tip, offset: int, time: float, found: int = 0) -> bool:
+        """See :meth:`gateway.history.epoch.EpochWatch.may_lack`."""
+        return self._epochs.may_lack(tip, offset, time, found)
 
     def _require(self, topic: str, generation: int) -> None:
         if not self.goes_on(topic, generation):
@@ -335,6 +315,9 @@ class Follower:
                     await self._check_all.wait()
             due = list(dict.fromkeys((*left, *self._take_due())))
             left = []
+            if not due and self._clock() - self._asked_at >= TIP_SECONDS:
+                with contextlib.suppress(BusError):
+                    await self.tip()
             for start in range(0, len(due), CHECKED_AT_ONCE):
                 try:
                     await self._check(due[start : start + CHECKED_AT_ONCE])
@@ -348,7 +331,9 @@ class Follower:
     async def tip(self) -> Tip:
         """The end of the history; where that is another than before, everything begins anew."""
         asked = self._epochs.known()
+        self._asked_at = self._clock()
         tip = await self._history.tip()
+        self._ahead = tip.time - self._clock()
         if self._epochs.note(tip, asked):
             _log.warning("history began anew", topics=len(self._topics))
             for known in tuple(self._topics.values()):
@@ -371,16 +356,25 @@ class Follower:
 
     async def _check(self, due: Sequence[FollowedTopic]) -> None:
         """Compare the last offsets of topics with the store's."""
+        reached = [(known.log.floor or 0, known.generation) for known in due]
         tip = await self.tip()
         generation = self._epochs.generation
         last = await self._history.last_offsets([known.name for known in due])
         if self._epochs.generation != generation:
             return  # it is the answer to a question about what was; all will be checked again
         now = self._clock()
-        for known in due:
+        for known, (floor, before) in zip(due, reached, strict=True):
             if known.forgotten:
                 continue
-            self._take(known, known.log.check(last.get(known.name, 0), tip.time))
+            if floor > tip.offset and known.generation == before:
+                self._disprove(known, tip)
+            lacking = known.away and self.may_lack(tip, floor, known.log.standing(0)[1])
+            known.away = False
+            step = known.log.check(last.get(known.name, 0), tip.time)
+            if lacking and step.fetch is None:  # else what is read tells
+                known.log.erased(tip.offset)
+                step = replace(step, doubtful=True)
+            self._take(known, step)
             self._remind(known, tip, now)
 
     def _remind(self, known: FollowedTopic, tip: Tip, now: float) -> None:
@@ -389,6 +383,24 @@ class Follower:
         if known.resuming and quiet >= known.retention.seconds / 3 - known.check_seconds:
             known.told_at = now
             self._tell_position(known.name, self.position(*known.log.standing(tip.time)))
+
+    def _returned(self) -> None:
+        """The store can be used again, or is led by another server."""
+        for known in self._topics.values():
+            known.away = True
+        self._check_all.set()
+
+    def _disprove(self, known: FollowedTopic, tip: Tip) -> None:
+        """A topic is further than the store, though it was asked later: a live copy was none of the store's.
+
+        Or the store was replaced by an older copy, which has the topic's messages up to somewhere. Either way
+        its offsets are looked at anew, and who resumes is judged by them.
+        """
+        self._refused(known.name, "sequence beyond the stream's end")
+        known.log.reset(tip.time)
+        known.generation += 1
+        self._lost(known.name)
+        self._wheel.add(known, self._clock())
 
     def _take_due(self) -> list[FollowedTopic]:
         """The topics that are to be checked now."""
@@ -403,8 +415,8 @@ class Follower:
             return list(self._topics.values())
         return due
 
-    def _take(self, known: FollowedTopic, step: Step) -> None:
-        if step.deliver and self._deliver(known.name, step.deliver):
+    def _take(self, known: FollowedTopic, step: Step, *, missed: bool = False) -> None:
+        if step.deliver and self._deliver(known.name, step.deliver, missed):
             known.told_at = self._clock()
         if step.restarted:
             known.generation += 1
@@ -430,7 +442,7 @@ class Follower:
                     step = known.log.retry()
                 wanted = step.fetch
                 if not known.forgotten:
-                    self._take(known, replace(step, fetch=None))
+                    self._take(known, replace(step, fetch=None), missed=True)
         finally:
             known.fetches -= 1
 
@@ -448,7 +460,14 @@ class Follower:
         except Exception as problem:  # noqa: BLE001 -- the log wants no other fetch before it hears of this one
             background_error("follower", problem)
             return None
+        if tip.offset < wanted.upto:
+            self._disprove(known, tip)
+            return None
         upto = wanted.upto if len(found) < limit else found[-1].offset
+        lacking = self.may_lack(tip, wanted.after, known.log.standing(0)[1], len(found))
         step = known.log.fetched(wanted, found, upto=upto, time=tip.time)
+        if lacking:
+            known.log.erased(wanted.upto)
+            step = replace(step, doubtful=True)
         self._repaired(min(len(found), len(step.deliver)))
         return step

@@ -44,6 +44,7 @@ class MemoryStore:
         self._ids: OrderedDict[tuple[str, str], Receipt] = OrderedDict()  # in the order they came
         self.epoch = f"{int(clock() * 1e9):x}"
         self.last = 0
+        self._last_time = 0.0
 
     def now(self) -> float:
         """Unix seconds; a clock that is set back stands still, so that times grow with offsets."""
@@ -54,6 +55,13 @@ class MemoryStore:
     def first(self) -> int:
         """The lowest offset that is kept; above the last one when none is."""
         return next(iter(self._topic_at), self.last + 1)
+
+    @property
+    def kept_since(self) -> float:
+        """As :attr:`gateway.history.base.Tip.kept_since`."""
+        for topic in self._topic_at.values():
+            return self._topics[topic][0].time
+        return self._last_time
 
     def append(self, topic: str, body: bytes, id: str | None) -> tuple[Receipt, int]:  # noqa: A002
         """Keep a message; returns its receipt and the topic's offset before it, 0 if there is none."""
@@ -66,6 +74,7 @@ class MemoryStore:
         kept = self._topics.setdefault(topic, deque())
         previous = kept[-1].offset if kept else 0
         self.last += 1
+        self._last_time = now
         kept.append(Stored(self.last, now, body))
         self._topic_at[self.last] = topic
         self.bytes += len(body)
@@ -155,7 +164,9 @@ class MemoryHistory:
         self._bus.require_room(body)
         receipt, previous = self._store.append(topic, body, id)
         if not receipt.duplicate:
-            position = StreamPosition(receipt.offset, previous, receipt.time)
+            position = StreamPosition(
+                receipt.offset, previous, receipt.time, self._subjects.stored(topic)
+            )
             self._bus.exchange.send(self._subjects.topic(topic), body, position=position)
         return receipt
 
@@ -175,7 +186,7 @@ class MemoryHistory:
     async def tip(self) -> Tip:
         self._require_bus()
         store = self._store
-        return Tip(store.epoch, store.last, store.now(), store.first)
+        return Tip(store.epoch, store.last, store.now(), store.first, store.kept_since)
 
     async def time_at(self, offset: int) -> float | None:
         self._require_bus()

@@ -17,9 +17,6 @@ How a join is answered, on a topic whose rule keeps history:
    position     0 to 2 otherwise the topic's first ``limit`` messages above the position, unless
                                  ``log.ring.missed`` has them; when the message at the position's
                                  offset was stored, unless ``log.vouches`` for the position
-   position     1 more           when the oldest message of the stream was stored, if the messages
-                                 were read from a store that is bounded in bytes, and that message
-                                 does not follow the position's offset directly or lie before
    ============ ================ ==============================================================
 
    No read asks for more than the rule's ``messages`` and one. Each must be as fresh as the tip: it may not
@@ -121,7 +118,7 @@ class NeedMissed(msgspec.Struct, frozen=True):
         stored_at: float | None,
         *,
         known: int = 0,
-        kept_since: float | None = None,
+        gone: bool = False,
     ) -> Outcome:
         """The outcome.
 
@@ -131,8 +128,8 @@ class NeedMissed(msgspec.Struct, frozen=True):
             stored_at: When the message at the position's offset was stored, whichever topic it is of; None
                 if there is none, or the log vouches for the position.
             known: The tip's offset if the messages were read from the store; 0 if the log had them.
-            kept_since: When the oldest message of the stream was stored; None if there is none, if it is the
-                one after the position or lies before, or if the store is not bounded in bytes.
+            gone: Whether the store may have let go of messages after the position, as
+                ``follower.may_lack`` says; False if the log had the messages.
         """
         position = self.position
         if stored_at is not None and stored_at > position.time + CLOCK_SECONDS:
@@ -142,8 +139,7 @@ class NeedMissed(msgspec.Struct, frozen=True):
         if messages and messages[0].time < oldest:
             # a position that is younger than what comes after it was made up, to read on beyond the limit
             return _lost("expired", self.here)
-        if kept_since is not None and kept_since > position.time:
-            # a store that is full lets go of the oldest messages, however young; here it may have
+        if gone:
             return _lost("expired", self.here)
         if len(messages) > self.retention.messages:
             return _lost("too_many", self.here)

@@ -24,19 +24,12 @@ RESUMES_PER_TURN: Final = 32
 
 
 class Resumer:
-    """All joins of one replica.
+    """All joins of one replica."""
 
-    Args:
-        bounded: Whether the store lets go of messages for want of room, before their time.
-    """
-
-    def __init__(
-        self, history: MessageHistory, follower: Follower, metrics: Metrics, *, bounded: bool
-    ) -> None:
+    def __init__(self, history: MessageHistory, follower: Follower, metrics: Metrics) -> None:
         self._history = history
         self._follower = follower
         self._resumes = metrics.resumes
-        self._bounded = bounded
         self._reads: SingleFlight[tuple[str, int, int], tuple[list[Stored], int]] = SingleFlight()
         self._pacer = Pacer(RESUMES_PER_TURN)
         self._lookups: SingleFlight[tuple[int, int], float | None] = SingleFlight()
@@ -100,7 +93,7 @@ class Resumer:
         stored_at = None if vouched else log.ring.time_at(after)
         messages = log.ring.missed(after)
         upto = 0
-        kept_since = None
+        gone = False
         if messages is None:
             # the message at the position, too, because it says when it was stored
             start = after if vouched else max(0, after - 1)
@@ -108,11 +101,10 @@ class Resumer:
             messages = [message for message in found if message.offset > after]
             if not vouched and len(messages) < len(found):
                 stored_at = found[0].time
-            if self._bounded and tip.first > after + 1:
-                kept_since = await self._time_at(tip.first, tip)
+            gone = self._follower.may_lack(tip, after, position.time, len(messages))
         if not vouched and stored_at is None:
             stored_at = await self._time_at(after, tip)
-        return ask.settle(messages, stored_at, known=upto, kept_since=kept_since)
+        return ask.settle(messages, stored_at, known=upto, gone=gone)
 
     async def _read(
         self, known: FollowedTopic, start: int, limit: int, tip: Tip

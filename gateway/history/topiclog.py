@@ -268,10 +268,15 @@ class TopicLog:
         self._began = time
         self.ring.restart(0, self._newest)
 
-    def erased(self) -> None:
-        """The topic's messages were erased on purpose: the ring forgets them."""
+    def erased(self, upto: int = 0) -> None:
+        """Messages of the topic are gone: the ring forgets what it has.
+
+        Args:
+            upto: Some at or below this offset may never have been here: the ring answers for nobody who
+                stands below it.
+        """
         if self.floor is not None:
-            self.ring.restart(self._last, self._confirmed)
+            self.ring.restart(max(self._last, upto), self._confirmed)
 
     def standing(self, now: float) -> tuple[int, float]:
         """Offset and time of a client that was sent all that was delivered; for ``position`` events, too.

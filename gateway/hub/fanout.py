@@ -5,15 +5,20 @@ no task, queue or await per socket. Work is done in slices, one per turn of the 
 topic with many members does not hold up heartbeats. While a topic's pass is under way its next
 messages wait, and the next pass joins them into one write per socket: under load the number of writes
 falls, and an idle topic pays nothing for it.
+
+What members missed while the bus was away comes all at once, and not because they are slow. So a pass with
+such messages goes on as its members read: to one for whom much waits it writes a moment later.
 """
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Final
 
 from gateway.hub.broadcast import Broadcast, Encoding
 from gateway.hub.registry import Member, Registry, Topic
+from gateway.log import background_error
 from gateway.metrics import Metrics
 
 SLICE_WRITES: Final = 256
@@ -21,6 +26,16 @@ SLICE_WRITES: Final = 256
 
 PASS_BYTES: Final = 64 * 1024
 """Messages joined into one pass at most, in payload bytes; at least one message is taken."""
+
+
+PACED_BYTES: Final = 64 * 1024
+"""What may wait for a member before it is sent more of what was missed."""
+
+POLL_SECONDS: Final = 0.01
+"""How often a member that is waited for is looked at."""
+
+PATIENCE_SECONDS: Final = 0.5
+"""How long one pass waits for all its members together: who does not read shall not keep others waiting."""
 
 
 class _Pass:
@@ -31,6 +46,7 @@ class _Pass:
         "first",
         "members",
         "messages",
+        "patient_until",
         "position",
         "reached",
         "selective",
@@ -43,6 +59,7 @@ class _Pass:
         self.first = first
         self.position = 0
         self.started = now
+        self.patient_until = now + PATIENCE_SECONDS if first < topic.paced_until else 0.0
         self.selective = False
         self.reached = b""  # where members stand after the last message that has a place
         for message in messages:
@@ -84,7 +101,15 @@ class _Pass:
 
 
 def _join(encoding: Encoding, messages: list[Broadcast]) -> tuple[bytes, int]:
-    parts = [part for m in messages if (part := encoding.broadcast(m)) is not None]
+    parts: list[bytes] = []
+    for message in messages:
+        try:
+            part = encoding.broadcast(message)
+        except Exception as problem:  # noqa: BLE001 -- the messages beside it still have to go
+            background_error("fanout", problem)
+            continue
+        if part is not None:
+            parts.append(part)
     return (parts[0] if len(parts) == 1 else b"".join(parts)), len(parts)
 
 
@@ -95,6 +120,7 @@ class Fanout:
         outbound_limit: Bytes that may wait for one socket; a message for one above it closes the
             socket, or is dropped where the rule says so.
         call_soon: Runs a function in the next turn of the event loop.
+        call_later: Runs one after so many seconds.
         clock: Monotonic seconds.
     """
 
@@ -105,6 +131,7 @@ class Fanout:
         *,
         outbound_limit: int,
         call_soon: Callable[[Callable[[], None]], object],
+        call_later: Callable[[float, Callable[[], None]], object],
         clock: Callable[[], float],
     ) -> None:
         self._registry = registry
@@ -112,24 +139,40 @@ class Fanout:
         self._dropped = metrics.messages_dropped
         self._passed = metrics.fanout.observe
         self._outbound_limit = outbound_limit
+        self._paced_bytes = min(PACED_BYTES, outbound_limit)
         self._call_soon = call_soon
+        self._call_later = call_later
         self._clock = clock
         self._active: deque[Topic] = deque()
         self._passes: dict[Topic, _Pass] = {}
         self._scheduled = False
 
-    def send(self, message: Broadcast) -> None:
-        """Deliver to everyone who is a member now; members see messages in the order of these calls."""
+    def send(self, message: Broadcast, *, paced: bool = False) -> None:
+        """Deliver to everyone who is a member now; members see messages in the order of these calls.
+
+        Args:
+            paced: Whether it is one of many that come at once because they were missed.
+        """
         topic = self._registry.get(message.topic)
         if topic is None:
             return
         topic.next_number += 1
+        if paced:
+            topic.paced_until = topic.next_number
         topic.waiting.append(message)
         if len(topic.waiting) == 1 and topic not in self._passes:
             self._active.append(topic)
+            self._schedule()
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             self._call_soon(self._turn)
+
+    def _go_on(self, topic: Topic) -> None:
+        """Somebody was waited for."""
+        self._active.append(topic)
+        self._schedule()
 
     def _turn(self) -> None:
         """One slice; topics take turns, so a big one does not hold up the others."""
@@ -147,16 +190,22 @@ class Fanout:
         """Go on with a topic's pass, or begin one; returns how many members were looked at."""
         current = self._passes.pop(topic, None)
         looked = 0
+        waits = False
         try:
             if current is None:
                 current = self._begin(topic)
+            if current.patient_until:
+                budget = self._ready(current, budget)
+                waits = not budget
             looked = self._advance(current, budget)
             if current.position < len(current.members):
                 self._passes[topic] = current
             else:
                 self._passed(self._clock() - current.started)
         finally:
-            if topic in self._passes or topic.waiting:
+            if waits:
+                self._call_later(POLL_SECONDS, partial(self._go_on, topic))
+            elif topic in self._passes or topic.waiting:
                 self._active.append(topic)
         return looked
 
@@ -173,6 +222,19 @@ class Fanout:
         messages = waiting[:taken]
         del waiting[:taken]
         return _Pass(topic, messages, first, self._clock())
+
+    def _ready(self, current: _Pass, budget: int) -> int:
+        """How many of a pass's next members need not be waited for; 0 if the first of them does."""
+        if self._clock() >= current.patient_until:
+            return budget
+        start = current.position
+        members = current.members[start : start + budget]
+        for index, member in enumerate(members):
+            if not member.live:
+                continue
+            if self._paced_bytes < member.wire.get_write_buffer_size() <= self._outbound_limit:
+                return index
+        return budget
 
     def _advance(self, current: _Pass, budget: int) -> int:
         """Write to at most ``budget`` members; returns how many were looked at (at least one)."""
@@ -216,6 +278,9 @@ class Fanout:
             except RuntimeError:
                 # Its connection is gone, and whoever ends its membership has not had a turn yet.
                 self._dropped.labels("disconnected").inc(messages)
+                continue
+            except Exception as problem:  # noqa: BLE001 -- the other members still have to get it
+                background_error("fanout", problem)
                 continue
             delivered += messages
         if delivered:

@@ -39,12 +39,14 @@ class Topic:
         members: In order of joining; a dict for its order and its removal in constant time.
         waiting: Messages no pass has taken up yet.
         next_number: Number the next message will get.
+        paced_until: Messages of a lower number are sent no faster than members read.
     """
 
     name: str
     members: dict[Member, None] = field(default_factory=dict)
     waiting: list[Broadcast] = field(default_factory=list)
     next_number: int = 0
+    paced_until: int = 0
 
 
 class Registry:

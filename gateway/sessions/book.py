@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from gateway.auth.rules import PersonalTopic
 from gateway.cluster import Caller, Subscribers
 from gateway.leases import Lease, Leases
+from gateway.log import teardown
 from gateway.protocol.reasons import Reason
 from gateway.sessions.client import Client, Origin
 from gateway.sessions.commands import Count, Displace
@@ -127,20 +128,26 @@ class Sessions:
         user = self._users.get(name)
         if user is None or not self._registry.remove(user, client):
             return
-        self._tracker.remove(SESSIONS + user.topic, client.id)
-        if not user.clients:
-            self._seen(name)
-        self._observer.ended(client, moving=False)
-        user.release()
+        seen = [] if user.clients else [partial(self._seen, name)]
+        teardown(
+            "session",
+            partial(self._tracker.remove, SESSIONS + user.topic, client.id),
+            *seen,
+            partial(self._observer.ended, client, moving=False),
+            user.release,
+        )
 
     def move(self, client: Client) -> None:
         """A socket is about to be closed by a drain; its client is expected on another replica."""
         user = self._users.get(user_of(client))
         if user is None or not self._registry.remove(user, client):
             return
-        self._tracker.move(SESSIONS + user.topic, client.id)
-        self._observer.ended(client, moving=True)
-        user.release()
+        teardown(
+            "session",
+            partial(self._tracker.move, SESSIONS + user.topic, client.id),
+            partial(self._observer.ended, client, moving=True),
+            user.release,
+        )
 
     def _admit(self, user: User, client: Client) -> Reason | None:
         if client.id in user.clients:
@@ -190,8 +197,11 @@ class Sessions:
     def _close(self, name: str, user: User) -> None:
         """Know a user no more, who has had no sessions for a while."""
         del self._users[name]
-        self._tracker.release(SESSIONS + user.topic)
-        user.listening.close(linger=False)
+        teardown(
+            "session",
+            partial(self._tracker.release, SESSIONS + user.topic),
+            partial(user.listening.close, linger=False),
+        )
 
     async def _told_by(self, user: User, replicas: set[str]) -> None:
         """Wait until these replicas have said what they know of a user, or take too long."""

@@ -6,6 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from gateway.log import teardown
 from gateway.protocol.messages import EMPTY_OBJECT, Json
 from gateway.sessions.client import Client
 from gateway.tracker.entry import Entry
@@ -105,12 +106,15 @@ class Presences:
 
     def leave(self, topic: str, client: Client) -> None:
         """A socket left a topic it had entered."""
-        presence = self._topics[topic]
-        presence.remove(client.id)
+        presence = self._topics.get(topic)
+        if presence is None:
+            return  # it could not be entered
         presence.members -= 1
+        steps: list[Callable[[], None]] = [partial(presence.remove, client.id)]
         if not presence.members:
             del self._topics[topic]
-            presence.close()
+            steps.append(presence.close)
+        teardown("channel", *steps)
 
     def update(self, topic: str, client: Client, meta: Json, extra: Json = EMPTY_OBJECT) -> None:
         """A socket changed what others see of it on a topic it is on.

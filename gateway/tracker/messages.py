@@ -1,9 +1,11 @@
 """Messages between the trackers of replicas, in MessagePack, a tag first."""
 
+from math import isfinite
 from typing import TypeAlias
 
 import msgspec
 
+from gateway.protocol.messages import is_object
 from gateway.tracker.entry import Entry
 
 
@@ -94,10 +96,27 @@ def decode(data: bytes) -> TrackerMessage:
     """A message from its bytes.
 
     Raises:
-        ValueError: It is none this release knows.
+        ValueError: It is none this release knows, or an entry in it cannot be shown to clients.
     """
     try:
         message: TrackerMessage = _decoder.decode(data)
     except RecursionError as problem:
         raise ValueError("nested too deep") from problem
+    match message:
+        case Hello():
+            _check(message.entries)
+        case State():
+            _check(message.entries + message.orphans)
+        case Delta():
+            _check(message.put)
     return message
+
+
+def _check(entries: tuple[Entry, ...]) -> None:
+    """Metas go out as they are, behind fields of the gateway's own; so an empty one must have no blanks."""
+    for entry in entries:
+        meta = entry.meta
+        if meta != b"{}" and not (is_object(meta) and meta[1:].lstrip()[:1] == b'"'):
+            raise ValueError("a meta is no object")
+        if not (isfinite(entry.online_at) and isfinite(entry.connected_at)):
+            raise ValueError("a time is none")

@@ -9,10 +9,11 @@ import structlog
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Protocol, Side
 
-from gateway.channels.connection import Connection
+from gateway.channels.connection import ENDS, Connection
 from gateway.channels.connections import Connections
 from gateway.channels.encoding import Carrier, encodings
 from gateway.channels.services import Services
+from gateway.log import teardown
 from gateway.pacer import Pacer
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.framing import (
@@ -263,11 +264,8 @@ class WebSocket(asyncio.Protocol):
         if self._ended:
             return
         self._ended = True
-        try:
-            self._connection.release()
-        except Exception:  # noqa: BLE001 -- the rest must be done whatever happens
-            _log.exception("socket crashed", throttle="")
-        self._connections.remove(self._connection, NAME)
+        connection = self._connection
+        teardown(ENDS, connection.release, partial(self._connections.remove, connection, NAME))
         code = self._connection.close_code or code
         label = str(code) if code in _COUNTED_CLOSES else "other"
         self._services.metrics.disconnects.labels(label).inc()

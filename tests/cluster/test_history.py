@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.cluster.conftest import BehindLink, Cluster, MakeReader, StartCluster
-from tests.cluster.reader import Pouring, kept, publish, recovered
+from tests.cluster.reader import Pouring, SlowReader, kept, publish, publish_many, recovered
 from tests.support.api import Backend
 from tests.support.gateway import GatewayProcess
 from tests.support.waiting import eventually
@@ -205,6 +205,48 @@ async def test_live_copies_lost_while_a_replica_had_no_bus_are_repaired(
         await reader.until([1, 2, 3, 4, 5])
         assert len(reader.answers) == 1
     assert a.metric("history_repairs_total") == 0
+
+
+async def test_healthy_readers_stay_while_a_replica_catches_up_on_more_than_they_may_have_waiting(
+    start_cluster: StartCluster, behind_link: BehindLink, make_reader: MakeReader
+) -> None:
+    """What was missed comes all at once; who reads it as fast as it can is no slow consumer."""
+    config = CONFIG | {"limits": {"outbound_buffer_bytes": 256 * 1024}}
+    cluster = start_cluster(1, config)
+    [a] = cluster.replicas
+    b, cut, heal = behind_link(cluster.nats, config)
+    readers = [make_reader() for _ in range(10)]
+    for reader in readers:
+        await reader.go(b)
+    cut()
+    await publish_many(a, range(1, 801), 2000)
+    heal()
+    numbers = list(range(1, 801))
+    await publish(a, 801)
+    for reader in readers:
+        await reader.until([*numbers, 801])
+        assert (reader.closes, reader.errors, len(reader.answers)) == ([], 0, 1)
+    assert b.metric("slow_consumers_total") == 0
+
+
+async def test_who_does_not_read_is_closed_while_a_replica_catches_up_and_the_others_get_it_all(
+    start_cluster: StartCluster, behind_link: BehindLink, make_reader: MakeReader
+) -> None:
+    config = CONFIG | {"limits": {"outbound_buffer_bytes": 256 * 1024}}
+    cluster = start_cluster(1, config)
+    [a] = cluster.replicas
+    b, cut, heal = behind_link(cluster.nats, config)
+    reader, stopped = make_reader(), await SlowReader.connect(b)
+    await stopped.join(None)
+    await reader.go(b)
+    cut()
+    await publish_many(a, range(1, 801), 2000)
+    heal()
+    await reader.until(list(range(1, 801)))
+    await eventually(lambda: b.metric("slow_consumers_total") == 1, 30)
+
+    assert (reader.closes, reader.errors) == ([], 0)
+    stopped.cut()
 
 
 async def test_the_history_is_paged_and_erased_on_all_replicas(

@@ -281,10 +281,46 @@ async def test_a_stream_of_that_name_that_is_somebody_elses_is_left_alone(
     with structlog.testing.capture_logs() as logs:
         here = await open_replica(wait=False)
         await eventually(lambda: any("not this gateway's" in str(entry) for entry in logs))
-    assert here.history.problem == "unavailable"
+    assert here.history.problem == "stream_unfit"
     with pytest.raises(HistoryUnavailable):
         await here.history.append("a", b"x")
     assert await admin.config() == config
+
+
+async def test_a_stream_that_was_sealed_is_left_alone_until_it_is_deleted(
+    admin: Admin, open_replica: OpenReplica
+) -> None:
+    here = await open_replica()
+    await here.history.append("a", b"x")
+    await admin.ask("STREAM.UPDATE", await admin.config() | {"sealed": True})
+    await eventually(lambda: here.history.problem == "stream_unfit")
+    config = await admin.config()
+    with pytest.raises(HistoryUnavailable):
+        await here.history.append("a", b"x")
+    assert await admin.config() == config
+    await admin.ask("STREAM.DELETE")
+    await here.until_ready()
+    assert (await here.history.append("a", b"x")).offset == 1
+
+
+async def test_the_end_says_since_when_messages_are_kept(
+    admin: Admin, open_replica: OpenReplica
+) -> None:
+    here = await open_replica()
+    empty = await here.history.tip()
+    assert (empty.offset, empty.first) == (0, 1)
+    assert empty.kept_since < 0, "nothing was ever stored"
+    for _ in range(3):
+        await here.history.append("a", b"x")
+    first, last = [await here.history.time_at(offset) for offset in (1, 3)]
+    tip = await here.history.tip()
+    assert (tip.first, tip.kept_since) == (1, first)
+    await admin.ask("STREAM.PURGE", {"seq": 3})
+    tip = await here.history.tip()
+    assert (tip.first, tip.kept_since) == (3, last)
+    await admin.ask("STREAM.PURGE")
+    tip = await here.history.tip()
+    assert (tip.first, tip.kept_since) == (4, last)
 
 
 async def test_a_server_without_jetstream_is_named_as_the_reason(

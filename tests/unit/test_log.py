@@ -1,10 +1,13 @@
 """Log lines: their form, and what never stands in them."""
 
+import asyncio
 import io
 import json
 import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 import structlog
@@ -263,3 +266,22 @@ def test_a_throttle_lets_each_kind_through_once_in_a_while() -> None:
     now = 105.0
     assert throttle.admit("a") == 3
     assert throttle.admit("a") is None
+
+
+async def test_each_step_of_an_end_is_taken_whatever_becomes_of_the_others() -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    taken: list[int] = []
+
+    def step(number: int) -> None:
+        taken.append(number)
+        if number % 2:
+            raise ValueError(number)
+
+    log.teardown("socket", *(partial(step, number) for number in range(4)))
+
+    assert taken == [0, 1, 2, 3]
+    assert [(context["background"], str(context["exception"])) for context in told] == [
+        ("socket", "1"),
+        ("socket", "3"),
+    ]

@@ -13,7 +13,12 @@ from gateway.history.base import Receipt, Stored, Tip
 from gateway.history.jetstream.api import StreamApi
 from gateway.history.jetstream.appender import Appender
 from gateway.history.jetstream.reader import StreamReader
-from gateway.history.jetstream.stream import ServerClock, StreamKeeper, stream_config
+from gateway.history.jetstream.stream import (
+    ServerClock,
+    StreamKeeper,
+    narrowed_in,
+    stream_config,
+)
 from gateway.retention import Retention
 from gateway.singleflight import CallSpacing, SingleFlight
 
@@ -92,5 +97,13 @@ class JetStreamHistory:
 
     async def _ask_tip(self) -> Tip:
         info = await self._keeper.info()
+        state = info.state
         # a stream that never had a message says 0
-        return Tip(info.epoch, info.state.last_seq, info.now, max(1, info.state.first_seq))
+        return Tip(
+            info.epoch,
+            state.last_seq,
+            info.now,
+            max(1, state.first_seq),
+            state.kept_since,
+            narrowed_in(info.config),
+        )

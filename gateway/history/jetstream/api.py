@@ -49,10 +49,18 @@ class _Failure(msgspec.Struct):
 
 
 class StreamState(msgspec.Struct):
-    """What a stream holds."""
+    """What a stream holds: how many messages, and sequences and times of the first and the last."""
 
+    messages: int
     first_seq: int
+    first_ts: str
     last_seq: int
+    last_ts: str
+
+    @property
+    def kept_since(self) -> float:
+        """As :attr:`gateway.history.base.Tip.kept_since`; the last time outlives its message."""
+        return unix_seconds((self.first_ts if self.messages else self.last_ts).encode())
 
 
 class StreamGroup(msgspec.Struct):

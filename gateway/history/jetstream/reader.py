@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from gateway.bus.requests import Reply
-from gateway.bus.stream_position import pending_in, stream_position_in, subject_in
+from gateway.bus.stream_position import StreamPosition, pending_in, stream_position_in
 from gateway.bus.subjects import Subjects
 from gateway.errors import HistoryUnavailable
 from gateway.history.base import Stored
@@ -84,11 +84,11 @@ class StreamReader:
                     parts = await self._api.direct(multi_last=list(missing), max_bytes=READ_BYTES)
                 parts.pop()
                 for part in parts:
-                    subject = subject_in(part.headers)
-                    if subject not in missing:
+                    position = _position_in(part)
+                    if position.subject not in missing:
                         raise HistoryUnavailable("unavailable", "DIRECT.GET: not what was asked")
-                    del missing[subject]
-                    offsets[topic_of[subject]] = _stored_in(part).offset
+                    del missing[position.subject]
+                    offsets[topic_of[position.subject]] = position.offset
                 # nats-server 2.11.0 counts wrongly what it left out
                 if sum(len(part.headers) + len(part.body) for part in parts) < READ_BYTES:
                     break
@@ -171,12 +171,17 @@ class StreamReader:
 
 
 def _stored_in(part: Reply) -> Stored:
+    position = _position_in(part)
+    return Stored(position.offset, position.time, part.body)
+
+
+def _position_in(part: Reply) -> StreamPosition:
     position = stream_position_in(part.headers)
     if position is None:
         raise HistoryUnavailable(
             "unavailable", "DIRECT.GET: a message does not say where it stands"
         )
-    return Stored(position.offset, position.time, part.body)
+    return position
 
 
 def _portions(subjects: Iterable[str], most_bytes: int) -> Iterator[list[str]]:

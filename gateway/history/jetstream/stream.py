@@ -21,8 +21,9 @@ from gateway.errors import (
     HistoryUnavailable,
     SubscriptionRefused,
 )
-from gateway.history.base import ID_SECONDS
+from gateway.history.base import ID_SECONDS, Narrowed
 from gateway.history.jetstream.api import NAME_IN_USE, JsonObject, StreamApi, StreamInfo
+from gateway.history.position import CLOCK_SECONDS
 from gateway.log import QUIET_SECONDS, Throttle
 from gateway.retention import Retention
 
@@ -33,7 +34,12 @@ LOOK_SECONDS: Final = 10.0
 """How often the stream is looked at while nothing is wrong and no advisory comes."""
 
 AGAIN_SECONDS: Final = 1.0
-"""When it is looked at again after something was wrong."""
+"""
+When it is looked at again after something was wrong.
+
+Longer each time if the stream cannot become as it has to be, up to :data:`LOOK_SECONDS`. No advisory makes
+it sooner then: each try would lead to the next, here and on all other replicas.
+"""
 
 ATTEMPTS: Final = 5
 """Other replicas may make or widen the stream at the same time; each time it is wider than before."""
@@ -41,6 +47,14 @@ ATTEMPTS: Final = 5
 ADVISORIES: Final = ("CREATED", "DELETED", "UPDATED", "LEADER_ELECTED")
 """What JetStream tells of a stream by itself, where this user may listen to it."""
 
+_NARROWED: Final = "gateway.narrowed"
+"""
+Key of the stream's metadata, with ``<messages> <until, in Unix seconds>``: see :class:`Narrowed`.
+
+What a limit on each subject took away leaves no trace. So who widens it says what it was, to all replicas.
+"""
+
+_NOTE: Final = re.compile(r"(\d{1,18}) (\d{1,18}\.\d{3})").fullmatch
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)").match
 
 _SECOND: Final = 10**9
@@ -100,7 +114,29 @@ def widened(there: JsonObject, wanted: JsonObject) -> JsonObject:
 
 def with_necessities(there: JsonObject, more: JsonObject) -> JsonObject:
     """What is there, with so much of what is wanted as all promises need."""
-    return there | {key: more[key] for key in _NECESSARY}
+    return there | {key: more[key] for key in (*_NECESSARY, "metadata") if key in more}
+
+
+def with_note(more: JsonObject, there: JsonObject, until: float) -> JsonObject:
+    """What is wanted, with a note of how many messages of each topic were kept before, if they were fewer.
+
+    Args:
+        until: When it will be the wanted number at the latest, in Unix seconds of the server's clock.
+    """
+    kept = there.get("max_msgs_per_subject", 0)
+    if kept == more["max_msgs_per_subject"]:
+        return more
+    before = narrowed_in(there)
+    if before is not None:
+        kept = min(kept, before.messages)
+    note = {_NARROWED: f"{kept} {until:.3f}"}
+    return more | {"metadata": (there.get("metadata") or {}) | note}
+
+
+def narrowed_in(config: JsonObject) -> Narrowed | None:
+    """The note a stream has; None for what is none."""
+    note = _NOTE((config.get("metadata") or {}).get(_NARROWED, ""))
+    return None if note is None else Narrowed(int(note[1]), float(note[2]))
 
 
 def is_ours(there: JsonObject, wanted: JsonObject) -> bool:
@@ -182,6 +218,7 @@ class StreamKeeper:
         self._advisories = list(ADVISORIES)  # that are still to be subscribed to
         self._throttle = Throttle(QUIET_SECONDS)
         self._woken = asyncio.Event()
+        self._connected = asyncio.Event()
         self._losses = 0  # of the bus
         self._leader = ""
         self._task: asyncio.Task[None] | None = None
@@ -238,24 +275,30 @@ class StreamKeeper:
         return info
 
     async def _keep(self) -> None:
+        unfit_seconds = AGAIN_SECONDS
         while True:
-            pause = LOOK_SECONDS
+            pause, sooner = LOOK_SECONDS, self._woken
             self._woken.clear()
+            self._connected.clear()
             losses = self._losses
             try:
                 if self._bus.connected:
                     info = await self._look()
                     if losses == self._losses:  # else it is the stream of before
                         self._adopt(info)
+                        unfit_seconds = AGAIN_SECONDS
             except HistoryUnavailable as problem:
                 pause = AGAIN_SECONDS
+                if problem.reason == "stream_unfit":
+                    pause, sooner = unfit_seconds, self._connected
+                    unfit_seconds = min(2 * unfit_seconds, LOOK_SECONDS)
                 self._fail(problem.reason, problem)
             except Exception as problem:  # noqa: BLE001 - whatever it is, the history must come back
                 pause = AGAIN_SECONDS
                 self._fail("unavailable", problem)
             try:
                 async with asyncio.timeout(pause):
-                    await self._woken.wait()
+                    await sooner.wait()
             except TimeoutError:
                 pass
 
@@ -269,10 +312,14 @@ class StreamKeeper:
                 await self._create()
                 continue
             if not is_ours(info.config, self._wanted):
-                raise HistoryUnavailable("unavailable", "the stream is not this gateway's")
+                raise HistoryUnavailable("stream_unfit", "the stream is not this gateway's")
+            if info.config.get("sealed"):
+                raise HistoryUnavailable(
+                    "stream_unfit", "the stream is sealed; it can only be deleted"
+                )
             if not await self._widen(info.config):
                 return info
-        raise HistoryUnavailable("unavailable", "the stream does not become as it is wanted")
+        raise HistoryUnavailable("stream_unfit", "others change the stream all the time")
 
     async def _info(self) -> StreamInfo | None:
         asked = self._clock.mark()
@@ -295,14 +342,17 @@ class StreamKeeper:
         more = widened(there, self._wanted)
         if more == there:
             return False
+        more = with_note(more, there, self._clock.now() + CLOCK_SECONDS)
         try:
-            await self._api.update(more)
+            made = await self._api.update(more)
         except HistoryUnavailable as problem:
             self._complain("history stream cannot be widened", problem)
             more = with_necessities(there, more)
             if more == there:
                 return False
-            await self._api.update(more)
+            made = await self._api.update(more)
+        if made.config == there:
+            raise HistoryUnavailable("stream_unfit", "the server leaves the stream as it is")
         _log.info("history stream widened", stream=self._wanted["name"])
         return True
 
@@ -349,4 +399,5 @@ class StreamKeeper:
         self._losses += not up
         self.problem = self.problem or "unavailable"
         if up:
+            self._connected.set()
             self.look()

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
 
-from gateway.channels.connection import Connection
+from gateway.channels.connection import ENDS, Connection
 from gateway.channels.connections import Connections
 from gateway.channels.encoding import Carrier, encodings
 from gateway.channels.services import Services
 from gateway.cluster import LongCommand
+from gateway.log import teardown
 from gateway.protocol.reasons import CloseCode
 from gateway.sessions.client import Origin
 from gateway.transport.handshake import Accepted
@@ -187,8 +189,8 @@ class PollSessions:
 
         def ended() -> None:
             del self._sessions[secret]
-            connection.release()
-            self._connections.remove(connection, LONGPOLL.name)
+            remove = partial(self._connections.remove, connection, LONGPOLL.name)
+            teardown(ENDS, connection.release, remove)
             code = connection.close_code or CloseCode.GOING_AWAY
             self._services.metrics.disconnects.labels(str(code)).inc()
 

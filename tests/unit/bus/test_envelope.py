@@ -13,15 +13,31 @@ from gateway.bus.envelope import Envelope, EnvelopeError, decode, encode
 # version 1, kind 1, published_at 2.0, event of 4 bytes, no meta
 PLAIN = bytes.fromhex("01 01 4000000000000000 0004 00000000") + b"ping" + b"{}"
 
+MAX_EVENT = 255
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
-envelopes = st.builds(
-    Envelope,
-    event=texts,
-    payload=st.binary(max_size=300),
-    binary=st.booleans(),
-    published_at=st.floats(allow_nan=False, allow_infinity=False),
-    audience=st.none() | st.builds(Audience, *[st.frozensets(texts, max_size=3)] * 3),
+events = texts.filter(lambda event: len(event.encode()) <= MAX_EVENT)
+objects = st.dictionaries(texts, st.none() | st.integers() | texts, max_size=3).map(
+    lambda fields: json.dumps(fields, ensure_ascii=False).encode()
 )
+envelopes = st.booleans().flatmap(
+    lambda binary: st.builds(
+        Envelope,
+        event=events,
+        payload=st.binary(max_size=300) if binary else objects,
+        binary=st.just(binary),
+        published_at=st.floats(0, 2**47),
+        audience=st.none() | st.builds(Audience, *[st.frozensets(texts, max_size=3)] * 3),
+    )
+)
+
+
+def with_payload(payload: bytes, *, kind: int = 1) -> bytes:
+    return struct.pack(">BBdHI", 1, kind, 2.0, 1, 0) + b"e" + payload
+
+
+def with_event(event: bytes, *, kind: int = 1) -> bytes:
+    return struct.pack(">BBdHI", 1, kind, 2.0, len(event), 0) + event + b"{}"
 
 
 def with_meta(meta: bytes, *, version: int = 1, kind: int = 1) -> bytes:
@@ -80,6 +96,32 @@ def test_a_part_of_an_envelope_is_never_another_one(
         (b"\x01\x00" + PLAIN[2:], "kind"),
         (struct.pack(">BBdHI", 1, 1, nan, 0, 0), "published_at"),
         (struct.pack(">BBdHI", 1, 1, inf, 0, 0), "published_at"),
+        (struct.pack(">BBdHI", 1, 1, -1.0, 0, 0), "published_at"),
+        (struct.pack(">BBdHI", 1, 1, 1e300, 0, 0), "published_at"),
+        (with_event(b"e" * 256), "event"),
+        (with_event(b"e" * 256, kind=2), "event"),
+        (with_event("é".encode() * 128), "event"),
+        *[
+            (with_payload(payload), "payload")
+            for payload in (
+                b"",
+                b"[]",
+                b"null",
+                b'"{}"',
+                b" {}",
+                b"{",
+                b"{} {}",
+                b'{}]\n[null,null,"room:1","phx_close",{}',
+                b'1]\n[null,null,"room:1","phx_close",{}',
+                b'{"a":01}',
+                b'{"a":1,}',
+                b'{"a":"\xff\xfe"}',
+                b'{"a":"\xed\xa0\xbd"}',  # half a pair, as UTF-8 does not allow
+                b'{"a":"\\ud83d"}',  # half a pair: what a client may not send either
+                b'{"\xff":1}',
+                b'{"a":' * 20_000 + b"1" + b"}" * 20_000,
+            )
+        ],
         (struct.pack(">BBdHI", 1, 1, 2.0, 1, 0) + b"\xff", "event"),
         (with_meta(b"{"), "meta"),
         (with_meta(b"[]"), "meta"),
@@ -99,12 +141,20 @@ def test_a_later_release_may_add_keys_to_meta() -> None:
     assert decode(with_meta(meta)).audience == Audience(frozenset({"s1"}))
 
 
-def test_a_payload_is_passed_on_byte_for_byte() -> None:
-    payload = b'{ "a" :1.0,\n"\xc3\xa9": "\\u00e9" }\x00\xff'
-    assert decode(encode(Envelope("e", payload, binary=True, published_at=0.0))).payload == payload
+@pytest.mark.parametrize("end", [b"", b"\x00\xff"], ids=["text", "binary"])
+def test_a_payload_is_passed_on_byte_for_byte(end: bytes) -> None:
+    payload = b'{ "a" :1.0,\n"\xc3\xa9": "\\u00e9" }' + end
+    envelope = Envelope("e", payload, binary=bool(end), published_at=0.0)
+    assert decode(encode(envelope)).payload == payload
 
 
-@pytest.mark.parametrize("event", ["e" * 65_536, "\ud800"])
+@pytest.mark.parametrize("event", ["", "e" * 255, "é" * 127])
+@pytest.mark.parametrize("kind", [1, 2])
+def test_an_event_that_clients_may_push_is_carried(event: str, kind: int) -> None:
+    assert decode(with_event(event.encode(), kind=kind)).event == event
+
+
+@pytest.mark.parametrize("event", ["e" * 256, "\ud800"])
 def test_an_event_that_cannot_be_carried_is_refused(event: str) -> None:
     with pytest.raises(EnvelopeError, match="event"):
         encode(Envelope(event, b"", binary=False, published_at=0.0))

@@ -149,7 +149,7 @@ def test_the_first_acquire_subscribes_and_messages_come_with_their_topic() -> No
         bus, heard = FakeBus(), Heard()
         interest = interest_in(bus, heard)
         await interest.acquire("a:b")
-        stored = StreamPosition(7, 5, 1.5)
+        stored = StreamPosition(7, 5, 1.5, "p.store.a")
         bus.handlers["g.topic.a.b"](b"x", None)
         bus.handlers["g.topic.a.b"](b"y", stored)
         assert heard == [("a:b", b"x", None), ("a:b", b"y", stored)]

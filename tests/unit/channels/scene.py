@@ -361,12 +361,12 @@ class Scene:
                 self.metrics,
                 outbound_limit=limits.outbound_buffer_bytes,
                 call_soon=asyncio.get_running_loop().call_soon,
+                call_later=asyncio.get_running_loop().call_later,
                 clock=self.monotonic,
             ),
             metrics=self.metrics,
             history=self.history,
             policy=rules.history,
-            bounded=False,
             control=lambda _kind, _message: None,
             clock=self.now,
         )

@@ -1,6 +1,9 @@
 """How a socket ends: with which code, what comes last, what is given back, and by which timer."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from operator import attrgetter
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -9,6 +12,7 @@ from gateway.protocol.reasons import CloseCode
 from tests.unit.channels.fakes import Closed
 from tests.unit.channels.scene import (
     ASKED,
+    COUNTED,
     GRACE,
     IDLE,
     JITTER,
@@ -452,3 +456,57 @@ async def test_when_it_was_last_heard_of_is_when_its_last_frame_came(scene: Scen
     await scene.pass_time(5)
 
     assert client.last_seen() == heard_at
+
+
+# ends that go wrong
+
+
+def then_raise(whole: Callable[..., object]) -> Callable[..., object]:
+    """What a bug in one step of an end looks like to the steps after it."""
+
+    def step(*arguments: object, **named: object) -> object:
+        whole(*arguments, **named)
+        raise LookupError
+
+    return step
+
+
+@pytest.mark.parametrize("code", [CloseCode.GOING_AWAY, CloseCode.SERVICE_RESTART, None])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        ("relay", "remove", "channel"),
+        ("relay.follower", "resuming", "channel"),
+        ("presences", "leave", "channel"),
+        ("sessions", "leave", "socket"),
+        ("sessions._tracker", "remove", "session"),
+        ("sessions._observer", "ended", "session"),
+    ],
+)
+async def test_what_goes_wrong_at_an_end_keeps_nothing_else_from_ending(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, broken: tuple[str, str, str], code: Any
+) -> None:
+    """Channels before and after it, the session, the close frame; the scene looks for the rest."""
+    part, method, task = broken
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: told.append(context["background"])
+    )
+    client = await scene.joined(COUNTED)
+    await client.join(KEPT, "2", {"resume": None})
+    await client.join(ROOM, "3")
+    client.take()
+    owner = attrgetter(part)(scene.services)
+    monkeypatch.setattr(owner, method, then_raise(getattr(owner, method)))
+    if code is None:
+        await client.go()
+    else:
+        client.close(code)
+
+    assert client.take() == ([] if code is None else [Closed(code)])
+    assert not scene.is_session(client)
+    assert [scene.members(topic) for topic in (COUNTED, KEPT, ROOM)] == [0, 0, 0]
+    assert [scene.holders(topic) for topic in (COUNTED, KEPT, ROOM)] == [0, 0, 0]
+    expected = [task] if (method, code) != ("remove", 1012) or part == "relay" else []
+    assert set(told) >= set(expected)
+    monkeypatch.undo()

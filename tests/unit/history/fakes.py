@@ -37,6 +37,7 @@ class FakeHistory:
         self.epoch = "e1"
         self.now = 1_000_000.0
         self.last = 0
+        self.last_at = 0.0
         self.kept: dict[int, tuple[str, Stored]] = {}
         self.problems: dict[str, list[Exception]] = {}
         self.gate = asyncio.Event()
@@ -54,9 +55,10 @@ class FakeHistory:
         """Keep a message; returns it and where its live copy says that it stands."""
         previous = max((o for o, (t, _) in self.kept.items() if t == topic), default=0)
         self.last += 1
+        self.last_at = self.now
         stored = Stored(self.last, self.now, body or b"%d" % self.last)
         self.kept[self.last] = (topic, stored)
-        return stored, StreamPosition(self.last, previous, self.now)
+        return stored, StreamPosition(self.last, previous, self.now, f"p.store.{topic}")
 
     def begin_anew(self, epoch: str = "e2") -> None:
         """Forget everything, as a stream does that is deleted and made again."""
@@ -101,7 +103,9 @@ class FakeHistory:
     async def tip(self) -> Tip:
         self._called("tip")
         await asyncio.sleep(0)
-        answer = Tip(self.epoch, self.last, self.now, min(self.kept, default=self.last + 1))
+        first = min(self.kept, default=self.last + 1)
+        since = self.kept[first][1].time if self.kept else self.last_at
+        answer = Tip(self.epoch, self.last, self.now, first, since)
         await self.answered.wait()
         return answer
 
@@ -127,6 +131,8 @@ class Scene:
     Attributes:
         delivered: Topic and message of each delivery, in order.
         lost: Topics of which messages are gone.
+        refused: Topic and problem of each live copy that cannot be the store's.
+        missed: Of each delivery, whether it comes later than it was due.
         told: Topic and position of each reminder.
         metrics: What was counted.
         to_all: Whether messages are for all members.
@@ -138,18 +144,22 @@ class Scene:
         self.history = FakeHistory()
         self.delivered: list[tuple[str, Stored]] = []
         self.lost: list[str] = []
+        self.refused: list[tuple[str, str]] = []
+        self.missed: list[bool] = []
         self.told: list[tuple[str, Position]] = []
         self.metrics = Counted()
         self.follower = Follower(
             self.history,
             deliver=self._deliver,
             lost=self.lost.append,
+            refused=lambda topic, problem: self.refused.append((topic, problem)),
             tell_position=lambda topic, position: self.told.append((topic, position)),
             metrics=self.metrics,
             clock=lambda: clock.now,
         )
 
-    def _deliver(self, topic: str, messages: Sequence[Stored]) -> bool:
+    def _deliver(self, topic: str, messages: Sequence[Stored], missed: bool) -> bool:
+        self.missed.append(missed)
         self.delivered += ((topic, message) for message in messages)
         return self.to_all
 

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.bus.stream_position import StreamPosition
 from gateway.errors import HistoryUnavailable
 from gateway.history.follower import (
     AGAIN_SECONDS,
     CHECK_SECONDS,
     CHECKED_AT_ONCE,
     RETRY_SECONDS,
+    TIP_SECONDS,
 )
 from gateway.history.position import Position
 from gateway.retention import Retention
@@ -494,3 +496,139 @@ async def test_a_topic_that_is_followed_no_more_leaves_no_timer_behind(at: Scene
     await at.pass_time(10)
 
     assert timers() == 0
+
+
+# What no store said
+
+
+def forged(at: Scene, offset: int, *, previous: int = 0, ahead: float = 0.0) -> StreamPosition:
+    return StreamPosition(offset, previous, at.history.now + ahead, "p.store.a")
+
+
+@pytest.mark.parametrize(
+    ("offset", "ahead"), [(10**12, 0.0), (2 + 10**7, 0.0), (2, 3600.0), (10**30, 0.0)]
+)
+async def test_a_copy_that_cannot_be_the_stores_is_refused_and_changes_nothing(
+    at: Scene, offset: int, ahead: float
+) -> None:
+    await at.follower.follow("b", RETENTION)
+    at.publish()
+    assert at.follower.live("a", forged(at, offset, previous=1, ahead=ahead), b"forged")
+    await at.pass_time(CHECK_SECONDS + 1)
+    at.publish("b")
+    at.publish()
+    await at.settle()
+
+    assert (at.offsets("a"), at.offsets("b")) == ([1, 3], [2])
+    assert [topic for topic, _ in at.refused] == ["a"]
+    assert (at.lost, at.follower.epochs) == ([], 1)
+
+
+async def test_a_true_one_that_seems_impossible_is_found_in_the_store(at: Scene) -> None:
+    """The store's clock was put forward."""
+    at.history.now += 100
+    at.publish()
+    assert at.offsets() == []
+    await at.pass_time(2)
+
+    assert at.offsets() == [1]
+    assert at.lost == []
+
+
+async def test_many_that_cannot_be_the_stores_lead_to_no_more_than_a_check_a_second(
+    at: Scene,
+) -> None:
+    await at.pass_time(5)
+    before = at.history.count("last_offsets")
+    for _ in range(10):
+        for _ in range(100):
+            at.follower.live("a", forged(at, 10**12), b"forged")
+        await at.pass_time(1)
+
+    assert at.history.count("last_offsets") - before <= 11
+    assert len(at.refused) == 1000
+
+
+@pytest.mark.parametrize("previous", [1, 0, 4], ids=["follows", "first", "after-none"])
+async def test_a_number_that_the_store_never_gave_is_found_out_for_its_topic_alone(
+    at: Scene, previous: int
+) -> None:
+    await at.follower.follow("b", RETENTION)
+    at.publish()
+    at.publish("b")
+    at.follower.live("a", forged(at, 9, previous=previous), b"forged")
+    await at.pass_time(CHECK_SECONDS + 1)
+    at.publish("b")
+    at.publish()
+    await at.settle()
+
+    assert [offset for offset in at.offsets("a") if offset != 9] == [1, 4]
+    assert at.offsets("b") == [2, 3]
+    assert set(at.lost) == {"a"}
+    assert at.follower.epochs == 1
+
+
+# What the store let go of
+
+
+async def test_who_is_away_from_a_store_that_is_purged_meanwhile_is_told(at: Scene) -> None:
+    at.publish()
+    await at.pass_time(5)
+    for _ in range(3):
+        at.publish(lose=True)
+    at.history.kept = {}
+    at.history.listener()
+    await at.settle()
+
+    assert (at.offsets(), at.lost) == ([1], ["a"])
+    assert at.follower["a"].log.ring.since(1) is None, "no memory tells what came after the first"
+    at.history.listener()
+    await at.pass_time(CHECK_SECONDS)
+    assert at.lost == ["a"], "once"
+
+
+async def test_who_gets_the_rest_of_what_an_operator_took_away_is_told(at: Scene) -> None:
+    at.publish()
+    await at.pass_time(5)
+    for _ in range(4):
+        at.history.now += 1
+        at.publish(lose=True)
+    del at.history.kept[1], at.history.kept[2], at.history.kept[3]
+    at.history.listener()
+    await at.settle()
+
+    assert (at.offsets(), at.lost) == ([1, 4, 5], ["a"])
+    assert at.follower["a"].log.ring.since(1) is None
+
+
+async def test_a_quiet_store_whose_messages_became_too_old_lacks_nothing(at: Scene) -> None:
+    at.publish("b", lose=True)
+    at.publish()
+    at.publish("b", lose=True)
+    await at.pass_time(5)
+    at.history.kept = {}
+    await at.pass_time(CHECK_SECONDS)
+    at.publish("b", lose=True)
+    at.history.listener()
+    await at.settle()
+
+    assert at.lost == []
+
+
+async def test_what_was_missed_is_said_to_be(at: Scene) -> None:
+    at.publish()
+    at.publish(lose=True)
+    at.publish()
+    await at.settle()
+    at.publish()
+
+    assert at.offsets() == [1, 2, 3, 4]
+    assert at.missed == [False, True, False]
+
+
+async def test_the_end_is_asked_for_though_no_topic_is_due(at: Scene) -> None:
+    at.follower.forget("a")
+    before = at.history.count("tip")
+    await at.pass_time(10 * TIP_SECONDS)
+
+    assert at.history.count("tip") - before == pytest.approx(10, abs=1)

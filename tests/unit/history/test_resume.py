@@ -278,13 +278,12 @@ def test_what_a_position_is_answered(
         assert outcome.reached == HERE.offset
 
 
-@pytest.mark.parametrize(
-    ("kept_since", "reason"), [(None, None), (4990.0, None), (4990.1, "expired"), (1.0, None)]
-)
+@pytest.mark.parametrize(("gone", "reason"), [(False, None), (True, "expired")])
 def test_a_full_store_may_have_let_go_of_young_messages(
-    kept_since: float | None, reason: Loss | None
+    gone: bool,
+    reason: Loss | None,
 ) -> None:
-    outcome = missed().settle(stored(50), 4990.0, kept_since=kept_since)
+    outcome = missed().settle(stored(50), 4990.0, gone=gone)
 
     assert outcome.reason == reason
 

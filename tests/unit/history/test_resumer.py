@@ -28,7 +28,7 @@ async def at() -> AsyncIterator[Scene]:
 @pytest.fixture
 def resumer(at: Scene) -> Resumer:
     """Answers."""
-    return Resumer(at.history, at.follower, at.metrics, bounded=False)
+    return Resumer(at.history, at.follower, at.metrics)
 
 
 def position(at: Scene, offset: int, age: float = 0.0) -> Position:
@@ -221,7 +221,7 @@ async def test_a_position_ahead_of_what_was_delivered_here_is_recovered(
 
 
 async def test_where_a_full_store_lets_go_early_the_oldest_message_decides(at: Scene) -> None:
-    resumer = Resumer(at.history, at.follower, at.metrics, bounded=True)
+    resumer = Resumer(at.history, at.follower, at.metrics)
     outcome, _ = await resumer.resume("a", After(position(at, 2, age=5)), None)
     assert outcome.recovered is True
     async with scene() as other:
@@ -231,9 +231,9 @@ async def test_where_a_full_store_lets_go_early_the_oldest_message_decides(at: S
         await other.follower.follow("a", RETENTION)
         for offset in range(1, 5):
             del other.history.kept[offset]
-        outcome, _ = await Resumer(
-            other.history, other.follower, other.metrics, bounded=True
-        ).resume("a", After(Position("e1", 2, other.history.now - 60)), None)
+        outcome, _ = await Resumer(other.history, other.follower, other.metrics).resume(
+            "a", After(Position("e1", 2, other.history.now - 60)), None
+        )
     assert (outcome.recovered, outcome.reason) == (False, "expired")
 
 

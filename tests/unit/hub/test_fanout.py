@@ -1,6 +1,8 @@
 """Fan-out: who gets what, in which order, in how many writes, and what a slow socket leads to."""
 
+import asyncio
 from collections.abc import Callable
+from math import ceil
 
 import pytest
 from hypothesis import given
@@ -9,7 +11,13 @@ from hypothesis import strategies as st
 from gateway.audience import Audience
 from gateway.device import UNKNOWN, Device
 from gateway.hub.broadcast import Broadcast
-from gateway.hub.fanout import PASS_BYTES, SLICE_WRITES, Fanout
+from gateway.hub.fanout import (
+    PASS_BYTES,
+    PATIENCE_SECONDS,
+    POLL_SECONDS,
+    SLICE_WRITES,
+    Fanout,
+)
 from gateway.hub.registry import Member, Registry
 from tests.support.counted import Counted
 
@@ -22,6 +30,19 @@ class Loop:
 
     def __init__(self) -> None:
         self.ready: list[Callable[[], None]] = []
+        self.later: list[tuple[float, Callable[[], None]]] = []
+        self.now = 0.0
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        self.later.append((self.now + seconds, function))
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and run what is due."""
+        self.now += seconds
+        due = [function for at, function in self.later if at <= self.now]
+        self.later = [(at, function) for at, function in self.later if at > self.now]
+        self.ready += due
+        self.run()
 
     def call_soon(self, function: Callable[[], None]) -> None:
         self.ready.append(function)
@@ -103,7 +124,8 @@ class Hub:
             self.counted,
             outbound_limit=LIMIT,
             call_soon=self.loop.call_soon,
-            clock=lambda: 0.0,
+            call_later=self.loop.call_later,
+            clock=lambda: self.loop.now,
         )
 
     def join(self, name: str, topic: str = ROOM, *, drops: bool = False) -> tuple[Screen, Member]:
@@ -394,9 +416,13 @@ def test_a_connection_that_is_gone_keeps_nobody_else_from_a_message(
     assert hub.counted.value("messages_delivered_total") == 4
 
 
-def test_a_message_that_cannot_be_encoded_keeps_no_other_from_being_sent(
+async def test_a_message_that_cannot_be_encoded_keeps_no_other_from_being_sent(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: problems.append(context["exception"])
+    )
     screen, _ = hub.join("a")
     other, _ = hub.join("b", "room:2")
     encode = hub.encoding.broadcast
@@ -407,14 +433,98 @@ def test_a_message_that_cannot_be_encoded_keeps_no_other_from_being_sent(
         return encode(message)
 
     monkeypatch.setattr(hub.encoding, "broadcast", broken)
-    hub.send("bad")
+    hub.send("before", "bad", "after")
     hub.send("good", topic="room:2")
-    with pytest.raises(KeyError):
-        hub.loop.run()
-    hub.send("after")
     hub.loop.run()
 
-    assert (screen.writes, other.writes) == ([b"after;"], [b"good;"])
+    assert (screen.writes, other.writes) == ([b"before;after;"], [b"good;"])
+    assert [type(problem) for problem in problems] == [KeyError]
+
+
+async def test_a_member_that_cannot_be_written_to_keeps_no_other_from_getting_it(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: problems.append(context["exception"])
+    )
+    bad, good = hub.join("bad")[0], hub.join("good")[0]
+    monkeypatch.setattr(bad, "write", lambda _: 1 / 0)
+    hub.send("a")
+    hub.loop.run()
+
+    assert good.writes == [b"a;"]
+    assert [type(problem) for problem in problems] == [ZeroDivisionError]
+
+
+class Missed:
+    """A topic of two members, and more that was missed than a slow one reads at once."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.slow, self.fast = hub.join("slow")[0], hub.join("fast")[0]
+        self.slow.waiting = LIMIT
+
+    def send(self, event: str, *, paced: bool = True) -> None:
+        self.hub.fanout.send(Broadcast(ROOM, event, b"x" * PASS_BYTES), paced=paced)
+        self.hub.loop.run()
+
+
+@pytest.fixture
+def missed(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Missed:
+    monkeypatch.setattr(hub.fanout, "_paced_bytes", LIMIT // 2)
+    return Missed(hub)
+
+
+def test_what_was_missed_is_sent_as_members_read(missed: Missed) -> None:
+    missed.send("a")
+    missed.send("b")
+    missed.send("live", paced=False)
+    assert (missed.slow.shown, missed.fast.shown) == ("", "")
+    missed.hub.loop.pass_time(POLL_SECONDS)
+    assert missed.slow.shown == ""
+
+    missed.slow.waiting = 0
+    missed.hub.loop.pass_time(POLL_SECONDS)
+
+    assert (missed.slow.shown, missed.fast.shown) == ("a;b;live;", "a;b;live;")
+    assert missed.slow.overflows == 0
+
+
+def test_who_does_not_read_keeps_the_others_waiting_for_a_moment_only(missed: Missed) -> None:
+    missed.send("a")
+    for _ in range(ceil(PATIENCE_SECONDS / POLL_SECONDS)):
+        missed.hub.loop.pass_time(POLL_SECONDS)
+    assert (missed.slow.shown, missed.fast.shown) == ("a;", "a;")
+
+    missed.slow.waiting = LIMIT + 1
+    missed.send("b")
+
+    assert (missed.slow.overflows, missed.fast.shown) == (1, "a;b;")
+
+
+def test_what_comes_in_time_waits_for_nobody(missed: Missed) -> None:
+    missed.send("a", paced=False)
+    assert (missed.slow.shown, missed.fast.shown) == ("a;", "a;")
+
+
+def test_who_joins_while_somebody_is_waited_for_gets_nothing_of_before(missed: Missed) -> None:
+    missed.send("a")
+    late, _ = missed.hub.join("late")
+    missed.send("b", paced=False)
+    missed.slow.waiting = 0
+    missed.hub.loop.pass_time(POLL_SECONDS)
+
+    assert (missed.slow.shown, late.shown) == ("a;b;", "b;")
+
+
+def test_another_topic_does_not_wait_meanwhile(missed: Missed) -> None:
+    missed.send("a")
+    other, _ = missed.hub.join("other", "room:2")
+    missed.hub.send("x", topic="room:2")
+    missed.hub.loop.run()
+
+    assert other.shown == "x;"
 
 
 def test_those_who_want_them_get_positions_and_reminders(hub: Hub) -> None:

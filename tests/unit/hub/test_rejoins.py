@@ -73,6 +73,7 @@ class Hub:
             Metrics(),
             outbound_limit=1,
             call_soon=asyncio.get_running_loop().call_soon,
+            call_later=asyncio.get_running_loop().call_later,
             clock=lambda: 0.0,
         )
 

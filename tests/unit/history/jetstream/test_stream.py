@@ -2,12 +2,21 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.bus.subjects import Subjects
 from gateway.config.sections import HistorySettings
-from gateway.history.jetstream.stream import is_ours, stream_config, widened, with_necessities
+from gateway.history.base import Narrowed
+from gateway.history.jetstream.stream import (
+    is_ours,
+    narrowed_in,
+    stream_config,
+    widened,
+    with_necessities,
+    with_note,
+)
 from gateway.retention import Retention
 
 SUBJECTS = Subjects("gateway")
@@ -89,3 +98,25 @@ def test_a_stream_of_other_subjects_is_somebody_elses() -> None:
     assert is_ours({"subjects": ["gateway.store.>", "more"]}, wanted())
     assert not is_ours({"subjects": ["orders.>"]}, wanted())
     assert not is_ours({}, wanted())
+
+
+def test_who_widens_what_is_kept_of_a_topic_leaves_a_note() -> None:
+    there = wanted(4) | {"metadata": {"a": "b"}}
+    more = with_note(widened(there, wanted(10)), there, 1000.5)
+    assert more["metadata"] == {"a": "b", "gateway.narrowed": "5 1000.500"}
+    assert narrowed_in(more) == Narrowed(5, 1000.5)
+    assert with_necessities(there, more) == more
+    later = with_note(widened(more, wanted(20)), more, 2000.0)
+    assert narrowed_in(later) == Narrowed(5, 2000.0), "the least there was"
+
+
+def test_who_widens_anything_else_leaves_none() -> None:
+    there = wanted(10, 100)
+    more = widened(there, wanted(10, 200))
+    assert with_note(more, there, 1000.0) == more
+    assert narrowed_in(more) is None
+
+
+@pytest.mark.parametrize("note", ["", "x", "5", "5 x", "-5 1.000", "5 1e9", "5 nan", "5 1.000 6"])
+def test_a_note_of_somebody_elses_is_none(note: str) -> None:
+    assert narrowed_in(wanted() | {"metadata": {"gateway.narrowed": note}}) is None
