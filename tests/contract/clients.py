@@ -1,6 +1,5 @@
 """Buses under test, what they told, and the server they are tested against."""
 
-import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -17,12 +16,6 @@ class ChangingServer(NatsServer):
     def login(self, userinfo: str) -> str:
         """Its address with a user in it."""
         return self.url.replace("://", f"://{userinfo}@")
-
-    def reload(self, extra: str) -> None:
-        """Have it read other lines of configuration."""
-        config = self.store / "nats.conf"
-        config.write_text(f"listen: 127.0.0.1:{self.port}\n{extra}\n")
-        self._signal(signal.SIGHUP)
 
 
 @dataclass(frozen=True)

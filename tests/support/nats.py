@@ -47,9 +47,7 @@ class NatsServer:
         binary = nats_server_binary()
         assert binary is not None, "nats-server is missing"
         self.store.mkdir(parents=True, exist_ok=True)
-        config = self.store / "nats.conf"
-        config.write_text(f"listen: 127.0.0.1:{self.port}\n{self.extra}\n")
-        command = [binary, "-c", str(config)]
+        command = [binary, "-c", str(self._configure())]
         if self.jetstream:
             command += ["-js", "-sd", str(self.store / "js")]
         with (self.store / "nats.log").open("ab") as log:
@@ -64,6 +62,12 @@ class NatsServer:
                 time.sleep(0.02)
             else:
                 return
+
+    def reload(self, extra: str) -> None:
+        """Let it take other lines for its configuration file, such as permissions, while it runs."""
+        self.extra = extra
+        self._configure()
+        self._signal(signal.SIGHUP)
 
     def kill(self) -> None:
         """End it without a goodbye."""
@@ -86,6 +90,11 @@ class NatsServer:
     def resume(self) -> None:
         """Let it go on."""
         self._signal(signal.SIGCONT)
+
+    def _configure(self) -> Path:
+        config = self.store / "nats.conf"
+        config.write_text(f"listen: 127.0.0.1:{self.port}\n{self.extra}\n")
+        return config
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
