@@ -298,7 +298,10 @@ async def unread_answers(a: Attacker) -> None:
 
 async def slow_openers(a: Attacker) -> None:
     """A hundred handshakes, a byte each now and then."""
-    found = [await a.connect() for _ in range(100)]
+    found = []
+    for _ in range(100):
+        found.append(await a.connect())
+        a.done += 1
     head = upgrade(a.path())
     for n in range(len(head)):
         if not a.on:
@@ -306,7 +309,6 @@ async def slow_openers(a: Attacker) -> None:
         for each in found:
             with suppress(OSError):
                 await each.raw(head[n : n + 1])
-        a.done += 1
         await asyncio.sleep(0.1)
 
 
@@ -459,7 +461,7 @@ ABUSES: Final[dict[str, Callable[[Attacker], Awaitable[None]]]] = {
     "backend calls that end in 502": failing_calls,
     "backend calls answered with garbage": garbage_calls,
     "backend calls that are reset": reset_calls,
-    "batches of 100 x 1,000 targets": batches,
+    "batches of 100 x 1000 targets": batches,
 }
 """By the name in the table."""
 

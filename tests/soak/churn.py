@@ -106,7 +106,7 @@ class Churn:
 
     async def run(self, seconds: float) -> None:
         """From quiet to quiet; the first sample is before anybody came, the last when all are gone."""
-        await self._sample()
+        await self._sample(collect=True)
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             for each in (self._arrive(over), self._publish(over), self._fail(over)):
@@ -121,7 +121,7 @@ class Churn:
         """Wait until all that came with clients is gone, for so long at most; what is left."""
         end = self._timeline.now() + seconds
         while True:
-            await self._sample()
+            await self._sample(collect=True)
             left = self._left()
             if not left or self._timeline.now() > end:
                 return left
@@ -150,10 +150,10 @@ class Churn:
             ]
         return left
 
-    async def _sample(self) -> None:
+    async def _sample(self, *, collect: bool = False) -> None:
         for number, replica in enumerate(self._lab.replicas):
             process = psutil.Process(replica.pid)
-            census = await self._census(replica)
+            census = await self._census(replica, collect=collect)
             sample = Sample(
                 self._timeline.now(),
                 process.memory_info().rss,
@@ -168,10 +168,10 @@ class Churn:
                 f"  {sample.objects.total()} objects"
             )
 
-    async def _census(self, replica: GatewayProcess) -> Any:
+    async def _census(self, replica: GatewayProcess, *, collect: bool) -> Any:
         file = self._directory / f"{replica.pid}.json"
         file.unlink(missing_ok=True)
-        replica.signal(signal.SIGUSR1)
+        replica.signal(signal.SIGUSR2 if collect else signal.SIGUSR1)
         await eventually(file.exists, 30, "a census")
         return json.loads(file.read_text())
 
