@@ -6,7 +6,7 @@ PIP := $(BIN)/pip --quiet --disable-pip-version-check
 # Compiled test modules are kept, whatever the shell says: to rewrite their asserts each time takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run demo quick test soak faults fuzz check lint type fmt bench lock image clean
+.PHONY: help setup run demo quick test soak faults fuzz audit check lint type fmt bench lock image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ faults: setup ## Make every fault, one after the other; fills in the table of do
 
 fuzz: setup ## Feed a replica a million random frames, and other input; SEED=n plays it again
 	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
+
+audit: ## Look the locked versions up among known vulnerabilities
+	.ci/audit
 
 check: lint type test ## What CI runs, step by step
 

@@ -23,7 +23,7 @@ from bench.wire import LoadError, Wire
 ATTACKERS: Final = (1, 20)
 CALM_SECONDS: Final = 4.0
 ATTACK_SECONDS: Final = 10.0
-QUICK_SECONDS: Final = 2.0
+QUICK_SECONDS: Final = 3.0
 BEFORE_SECONDS: Final = 0.7
 """For the attackers' process to start: what is measured begins when they do."""
 
@@ -109,10 +109,11 @@ class Row:
 
     @property
     def good(self) -> bool:
-        """Whether the neighbour was not harmed, nor the gateway filled."""
+        """Whether the neighbour was not harmed, nor the gateway filled, by an attack that came about."""
         calls = self.attacked.calls
         return (
-            self.attacked.slow_ms < HEARTBEAT_MS
+            self.times > 0  # else there was no attack
+            and self.attacked.slow_ms < HEARTBEAT_MS
             and self.attacked.slow_ms < HEARTBEAT_TIMES * max(FLOOR_MS, self.calm.slow_ms)
             and self.mib < BOUND_MIB
             and sum(calls) >= CALLS * len(calls)
@@ -168,8 +169,8 @@ def suffer(cores: Cores, abuse: str, attackers: int, seconds: float) -> Row:
             with _noticing(quiet, caller, process.pid) as attacked:
                 assert attack.stdout is not None
                 said = attack.stdout.read()
-            if attack.wait() != 0 or int(said) == 0:
-                raise LoadError(f"no attack: {abuse}")
+            if attack.wait() != 0:
+                raise LoadError(f"the attackers failed: {abuse}")
     mib = max(0, attacked.peak_bytes - before) / attackers / 2**20
     return Row(abuse, attackers, calm, attacked, int(said), mib)
 

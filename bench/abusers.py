@@ -26,10 +26,15 @@ TARGETS: Final = 1000
 AT_ONCE: Final = 100
 """Messages of one write of a flood."""
 
+SLOTS: Final = 110
+"""More sockets than a replica has calls under way, ``upstream.max_in_flight``; all attackers together."""
+
 MASS: Final = 200
 """Sockets of one user, at most, that an attacker of ``session masses`` holds."""
 
-PUBLIC_PAUSE_SECONDS: Final = 0.02
+AGAIN_SECONDS: Final = 0.02
+
+_GZIPPED: Final = gzip.compress(b"\n" * 2**21)
 
 
 class Attacker:
@@ -37,11 +42,13 @@ class Attacker:
 
     Attributes:
         number: Tells them apart; each is a user of its own.
+        count: How many of them there are.
         done: How often it did what it does.
     """
 
-    def __init__(self, number: int, port: int, api_port: int, until: float) -> None:
+    def __init__(self, number: int, count: int, port: int, api_port: int, until: float) -> None:
         self.number = number
+        self.count = count
         self.done = 0
         self._port = port
         self._api_port = api_port
@@ -97,7 +104,7 @@ class Attacker:
                 await what()
                 self.done += 1
             except (OSError, asyncio.IncompleteReadError, AssertionError):
-                await asyncio.sleep(PUBLIC_PAUSE_SECONDS)
+                await asyncio.sleep(AGAIN_SECONDS)
 
     async def flood(self, data: bytes, *, join: str = "", params: str = "{}") -> None:
         """Write the same over and over on a socket, and on another when that was closed."""
@@ -378,7 +385,7 @@ async def _polls(a: Attacker, body: bytes, headers: bytes = b"") -> None:
 
 
 async def gzipped_lines(a: Attacker) -> None:
-    await _polls(a, gzip.compress(b"\n" * 2**21), b"Content-Encoding: gzip\r\n")
+    await _polls(a, _GZIPPED, b"Content-Encoding: gzip\r\n")
 
 
 async def blank_lines(a: Attacker) -> None:
@@ -393,8 +400,6 @@ async def poll_batches(a: Attacker) -> None:
 async def _calls(a: Attacker, mode: str, sockets: int, pause: float) -> None:
     """Pushes that a backend answers otherwise than it should."""
     opened = [await a.open(join=f"room:{a.number}-{n}") for n in range(sockets)]
-    for n in range(sockets):
-        await opened[n].text(f'["1","1","room:{a.number}-{n}","phx_join",{{}}]')
 
     async def once() -> None:
         for n, found in enumerate(opened):
@@ -405,7 +410,7 @@ async def _calls(a: Attacker, mode: str, sockets: int, pause: float) -> None:
 
 
 async def slow_calls(a: Attacker) -> None:
-    await _calls(a, "slow", 20, 0.2)
+    await _calls(a, "slow", max(6, SLOTS // a.count), 0.2)
 
 
 async def failing_calls(a: Attacker) -> None:
@@ -469,7 +474,7 @@ ABUSES: Final[dict[str, Callable[[Attacker], Awaitable[None]]]] = {
 async def main(name: str, count: int, port: int, api_port: int, seconds: float) -> int:
     """Attack; returns how often."""
     until = time.monotonic() + seconds
-    attackers = [Attacker(number, port, api_port, until) for number in range(count)]
+    attackers = [Attacker(number, count, port, api_port, until) for number in range(count)]
 
     async def attack(attacker: Attacker) -> None:
         with suppress(TimeoutError):
