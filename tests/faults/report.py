@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tests.faults.crowd import Moved
 from tests.faults.run import Outcome
 
 _HEAD = (
@@ -36,3 +37,15 @@ def _held(outcome: Outcome) -> str:
     if refused := outcome.refused.total():
         parts.append(f"{refused} publishes repeated")
     return "; ".join(parts)
+
+
+def deploy(moved: Moved) -> str:
+    """A moved crowd as Markdown."""
+    least, most = moved.even
+    told = ", ".join(f"{n:,} `{what}`" for what, n in moved.recovered.items())
+    return (
+        "| sockets | window, s | closed within, s | a tenth of it: least | most | told on their return "
+        "| `presence_diff` seen | all back after, s |\n|--:|--:|--:|--:|--:|---|--:|--:|\n"
+        f"| {moved.sockets:,} | {moved.window:g} | {max(moved.closed):.1f} | {least:,} | {most:,} | {told} "
+        f"| {moved.diffs} | {moved.back_after:.1f} |\n"
+    )

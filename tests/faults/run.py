@@ -28,7 +28,7 @@ RATE = 40.0
 """Messages a second."""
 
 BEFORE_SECONDS = 1.0
-CALM_SECONDS = 3.0
+CALM_SECONDS = 2.0
 """After so long without anything amiss all is right."""
 
 SETTLED_SECONDS = 90.0

@@ -310,7 +310,7 @@ FAULTS = (
     Fault("all replicas are killed at once, and started", _all_killed),
     Fault("a replica is frozen for 4 s", _replica_frozen(4), short=True),
     Fault("a replica is frozen for 15 s: the others take it for dead", _replica_frozen(15)),
-    Fault("a replica drains amid load, and is started", _drained, short=True),
+    Fault("a replica drains amid load, and is started", _drained),
     Fault("a rolling restart of all replicas", _rolled_out),
     Fault("a replica is killed amid its drain, and started", _killed_amid_a_drain),
     Fault("a second process takes a replica's name; both end, one is started", _twin),
