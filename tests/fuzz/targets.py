@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import struct
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,8 +16,7 @@ import jwt
 
 from gateway.api.openapi import document
 from gateway.auth.tokens import TokenVerifier
-from gateway.bus.envelope import Envelope, encode
-from gateway.bus.stream_position import StreamPosition
+from gateway.bus.stream_position import stream_position_in
 from gateway.config import AuthSettings, load_config
 from gateway.errors import ConfigError, TokenError
 from tests.fuzz.inputs import TEXT, Inputs, wrapped
@@ -263,18 +263,19 @@ class Envelopes(Target):
     name, size, short = "envelopes", 100_000, 2_000
 
     def __init__(self) -> None:
-        good = [
-            Envelope("say", b'{"x":1}', False, 1.0),
-            Envelope("say", b'{"x":1}', False, 1.0, ("s",), ("d",), ("phone",)),
-            Envelope("say", b"\x00\x01", True, 1.0),
-            Envelope("phx_close", b"{}", False, 1.0),
-            Envelope("e" * 300, b"{}", False, 1.0),
-            Envelope("e" * 300, b"x", True, 1.0),
-            Envelope("say", b"[]", False, 1.0),
-            Envelope("say", b'{"x":"\xff"}', False, 1.0),
-            Envelope("say", b"{", False, 1.0),
+        filters = b'{"exclude":["s"],"exclude_devices":["d"],"device_types":["phone"]}'
+        self._corpus = [
+            _envelope(b"say", b'{"x":1}'),
+            _envelope(b"say", b'{"x":1}', meta=filters),
+            _envelope(b"say", b"\x00\x01", kind=2),
+            _envelope(b"phx_close", b"{}"),
+            _envelope(b"e" * 300, b"{}"),
+            _envelope(b"e" * 300, b"x", kind=2),
+            _envelope(b"say", b"[]"),
+            _envelope(b"say", b'{"x":"\xff"}'),
+            _envelope(b"say", b"{"),
+            *(bytes((1, kind)) for kind in range(12)),
         ]
-        self._corpus = [encode(each) for each in good] + [bytes((1, kind)) for kind in range(12)]
 
     def make(self, inputs: Inputs) -> bytes:
         chance = inputs.chance
@@ -324,11 +325,20 @@ class Envelopes(Target):
     def _send(self, found: Replica, data: bytes) -> None:
         head, _, body = data.partition(b"\n")
         number, offset = map(int, head.split())
-        position = StreamPosition(offset, offset - 1, 1.0) if offset else None
         subjects = self._subjects(found)
-        type(found.bus.exchange).send(
-            found.bus.exchange, subjects[number % len(subjects)], body, position=position
+        subject = subjects[number % len(subjects)]
+        headers = (
+            f"NATS/1.0\r\nNats-Subject: {subject.replace('.topic.', '.store.')}\r\n"
+            f"Nats-Sequence: {offset}\r\n"
+            f"Nats-Time-Stamp: 2026-08-06T00:29:27Z\r\nNats-Last-Sequence: {offset - 1}\r\n\r\n"
         )
+        position = stream_position_in(headers.encode()) if offset else None
+        type(found.bus.exchange).send(found.bus.exchange, subject, body, position=position)
+
+
+def _envelope(event: bytes, payload: bytes, *, meta: bytes = b"", kind: int = 1) -> bytes:
+    """Its bytes, whatever is in it; see :mod:`gateway.bus.envelope`."""
+    return struct.pack(">BBdHI", 1, kind, 1.0, len(event), len(meta)) + event + meta + payload
 
 
 class Tokens(Target):
