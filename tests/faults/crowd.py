@@ -34,6 +34,7 @@ SHOWN_SECONDS = 13.0
 """Longer than an entry is shown whose socket was moved: a leave would have come by then."""
 
 SERVICE_RESTART = 1012
+SHOWN = 6
 
 _CLOSE, _TEXT = 0x8, 0x1
 
@@ -46,7 +47,9 @@ class Moved:
         closed: Seconds from the first close to each.
         codes: Of closes, counted.
         recovered: Joins after the move, by what they were told.
-        diffs: ``presence_diff`` events that anybody got after the drain began.
+        seen: Each ``presence_diff`` that watchers got after the drain began.
+        told_late: How many those who moved got: the first of a room on a replica that knew nothing of it may
+            be told of the others a moment after it joined, where the replica is busy.
         back_after: Seconds from the last close until all were back.
     """
 
@@ -55,7 +58,8 @@ class Moved:
     closed: list[float] = field(default_factory=list)
     codes: Counter[int] = field(default_factory=Counter)
     recovered: Counter[str] = field(default_factory=Counter)
-    diffs: int = 0
+    seen: list[str] = field(default_factory=list)
+    told_late: int = 0
     back_after: float = 0.0
 
     @property
@@ -73,8 +77,8 @@ class Moved:
             found.append(f"closed with {dict(self.codes)}")
         if self.recovered != {"recovered": self.sockets}:
             found.append(f"joins were told {dict(self.recovered)}")
-        if self.diffs:
-            found.append(f"{self.diffs} presence_diff were seen")
+        if self.seen:
+            found.append("\n  ".join([f"watchers saw {len(self.seen)}:", *self.seen[:SHOWN]]))
         if self.even[1] > self.sockets / 4:
             found.append(f"not evenly: {self.even[1]} of {self.sockets} in a tenth of the time")
         return found
@@ -150,7 +154,7 @@ class _Client(asyncio.Protocol):
         if event == "phx_reply" and ref == "1":
             self._answered(said)
         elif event == "presence_diff":
-            self._crowd.diffs += 1
+            self._crowd.diffs.append(f"{time.monotonic():.3f} {self._topic}: {json.dumps(said)}")
         elif isinstance(ref, str) and ref.startswith("@"):
             self.position = ref
 
@@ -170,14 +174,14 @@ class Crowd:
     Attributes:
         port: Where they come to.
         answers: To joins, counted.
-        diffs: How many ``presence_diff`` they got, all together.
+        diffs: Each ``presence_diff`` that any of them got.
         closes: When each was closed, and with what.
     """
 
     def __init__(self, port: int, rooms: int, members: int, first: int) -> None:
         self.port = port
         self.answers: Counter[str] = Counter()
-        self.diffs = 0
+        self.diffs: list[str] = []
         self.closes: list[tuple[float, int]] = []
         self.clients = [
             _Client(self, first + number, f"hall:{number % rooms}") for number in range(members)
@@ -229,8 +233,10 @@ async def move(sockets: int, window: float, directory: Path) -> Moved:
         await watchers.gather()
         await crowd.gather()
         await _quiet(crowd, watchers)
-        before = crowd.diffs + watchers.diffs
-        assert before > 0, "who comes is seen"
+        assert crowd.diffs, "who comes is seen"
+        assert watchers.diffs, "on the other replica, too"
+        crowd.diffs.clear()
+        watchers.diffs.clear()
         crowd.answers.clear()
         crowd.port = new.public_port
         old.terminate()
@@ -246,7 +252,8 @@ async def move(sockets: int, window: float, directory: Path) -> Moved:
             [at - first for at, _ in crowd.closes],
             Counter(code for _, code in crowd.closes),
             Counter(crowd.answers),
-            crowd.diffs + watchers.diffs - before,
+            watchers.diffs,
+            len(crowd.diffs),
             max(0.0, back - last),
         )
         crowd.end()
@@ -257,7 +264,7 @@ async def move(sockets: int, window: float, directory: Path) -> Moved:
 async def _quiet(*crowds: Crowd) -> None:
     """Wait until no more presence comes."""
     seen = -1
-    while (now := sum(crowd.diffs for crowd in crowds)) != seen:
+    while (now := sum(len(crowd.diffs) for crowd in crowds)) != seen:
         seen = now
         await asyncio.sleep(2)
 

@@ -43,9 +43,24 @@ def deploy(moved: Moved) -> str:
     """A moved crowd as Markdown."""
     least, most = moved.even
     told = ", ".join(f"{n:,} `{what}`" for what, n in moved.recovered.items())
-    return (
-        "| sockets | window, s | closed within, s | a tenth of it: least | most | told on their return "
-        "| `presence_diff` seen | all back after, s |\n|--:|--:|--:|--:|--:|---|--:|--:|\n"
-        f"| {moved.sockets:,} | {moved.window:g} | {max(moved.closed):.1f} | {least:,} | {most:,} | {told} "
-        f"| {moved.diffs} | {moved.back_after:.1f} |\n"
+    head = (
+        *("sockets", "window, s", "closed within, s", "a tenth of it: least", "most"),
+        *(
+            "told on their return",
+            "`presence_diff` seen by watchers",
+            "by the moved",
+            "all back after, s",
+        ),
     )
+    row = (
+        *(
+            f"{moved.sockets:,}",
+            f"{moved.window:g}",
+            f"{max(moved.closed):.1f}",
+            f"{least:,}",
+            f"{most:,}",
+        ),
+        *(told, str(len(moved.seen)), str(moved.told_late), f"{moved.back_after:.1f}"),
+    )
+    lines = (" | ".join(head), "|".join(["--:"] * len(head)), " | ".join(row))
+    return "".join(f"| {line} |\n" for line in lines)
