@@ -10,7 +10,7 @@
      │    │    └── HistoryUnavailable  no history to be had; certainly nothing was stored
      │    ├── EnvelopeTooLarge   above what the bus server takes; nothing was sent
      │    ├── OutcomeUnknown     sent, and not answered: it may have been done
-     │    └── SubscriptionRefused  the server denies the subject
+     │    └── SubscriptionRefused  the server denies the subject; its own words
      └── UpstreamError           the backend's
           ├── UpstreamRefused    it said no, in its own words
           ├── UpstreamTimeout    no answer in time; it may have acted all the same

@@ -87,6 +87,11 @@ class Leases(Generic[Value]):
         resource = self._resources.get(name)
         return None if resource is None or resource.value is None else resource.lease()
 
+    def value(self, name: str) -> Value | None:
+        """What an opening returned; None where it is not open."""
+        resource = self._resources.get(name)
+        return None if resource is None else resource.value
+
     async def acquire(self, name: str, opening: Callable[[], Coroutine[Any, Any, Value]]) -> Lease:
         """A lease on a resource, which is opened if it is not open.
 

@@ -166,6 +166,9 @@ class Metrics:
         self.bus_dropped = counter(
             "bus_dropped_total", "Messages from the bus that could not be used or kept."
         )
+        self.bus_refusals = counter(
+            "bus_refusals_total", "What the bus server refused, by kind.", "kind"
+        )
         self.upstream_request = histogram(
             "upstream_request_seconds",
             "Callbacks to the backend, waiting for their turn included, by what came of them.",

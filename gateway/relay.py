@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from gateway.audience import Audience
 from gateway.bus.base import Bus
 from gateway.bus.envelope import (
     Control,
@@ -30,7 +31,7 @@ from gateway.history.follower import Follower
 from gateway.history.position import Position
 from gateway.history.position import encode as encode_position
 from gateway.history.resumer import Resumer
-from gateway.hub.broadcast import Audience, Broadcast
+from gateway.hub.broadcast import Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
 from gateway.hub.rejoins import Rejoins
@@ -154,7 +155,7 @@ class Relay:
             BusUnavailable: Certainly nobody gets it.
             EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
         """
-        data = encode(Envelope(event, payload, binary, self._clock(), *_filters(audience)))
+        data = encode(Envelope(event, payload, binary, self._clock(), audience))
         self._bus.publish(self._subjects.topic(topic), data)
 
     async def store(
@@ -176,7 +177,7 @@ class Relay:
             OutcomeUnknown: It was sent to be stored, and nobody knows whether it was.
             EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
         """
-        data = encode(Envelope(event, payload, False, self._clock(), *_filters(audience)))
+        data = encode(Envelope(event, payload, False, self._clock(), audience))
         receipt = await self.history.append(topic, data, id=message_id)
         position = Position(self.history.epoch, receipt.offset, receipt.time)
         return Published(encode_position(position), receipt.duplicate)
@@ -303,26 +304,6 @@ class Relay:
             envelope.event,
             envelope.payload,
             envelope.binary,
-            _audience(envelope),
+            envelope.audience,
             b'"%b"' % position.encode() if position else b"",
         )
-
-
-def _filters(audience: Audience | None) -> tuple[tuple[str, ...], ...]:
-    if audience is None:
-        return ()
-    return (
-        tuple(audience.excluded_sessions),
-        tuple(audience.excluded_devices),
-        tuple(audience.device_types),
-    )
-
-
-def _audience(envelope: Envelope) -> Audience | None:
-    if not (envelope.exclude_sessions or envelope.exclude_devices or envelope.device_types):
-        return None
-    return Audience(
-        frozenset(envelope.exclude_sessions),
-        frozenset(envelope.exclude_devices),
-        frozenset(envelope.device_types),
-    )

@@ -1,8 +1,10 @@
 """What every server under test has in common."""
 
 import os
+import random
 import socket
 from abc import ABC, abstractmethod
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,9 @@ TOPIC: Final = "room:bench"
 EVENT: Final = "event"
 PHOENIX_TEXT: Final = b'[null,null,"%b","%b",%b]' % (TOPIC.encode(), EVENT.encode(), PAYLOAD)
 """The payload in a message of Phoenix Channels V2."""
+
+
+_ports = cycle(random.sample(range(30_000, 32_768), 2_768))
 
 
 class Server(ABC):
@@ -68,8 +73,12 @@ def post(path: str, body: bytes, headers: bytes = b"") -> bytes:
 
 
 def free_port() -> int:
-    """A port of loopback that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that is free now, and none of those that clients are given."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

@@ -16,6 +16,7 @@ from gateway.api.problem import (
 )
 from gateway.api.user_types import rfc3339
 from gateway.api.users import name_in
+from gateway.audience import Audience
 from gateway.auth.rules import Rules
 from gateway.errors import BusUnavailable, OutcomeUnknown
 
@@ -100,8 +101,8 @@ class HistoryCalls:
             page = await self._archive.page(topic, request.query.get("cursor"), int(text))
         except ValueError:
             raise body.invalid(FieldError("cursor", "is no position of this history")) from None
-        except BusUnavailable:
-            raise refusal(BUS_UNAVAILABLE, "The history cannot be read now.") from None
+        except BusUnavailable as error:
+            raise refusal(BUS_UNAVAILABLE, f"The history cannot be read now: {error}") from None
         return body.answer(HistoryPage(*page))
 
     async def erase(self, request: web.Request) -> web.Response:
@@ -109,8 +110,8 @@ class HistoryCalls:
         topic = self._topic(request)
         try:
             return body.answer(Erased(await self._archive.erase(topic)))
-        except BusUnavailable:
-            raise refusal(BUS_UNAVAILABLE, "Certainly nothing was erased.") from None
+        except BusUnavailable as error:
+            raise refusal(BUS_UNAVAILABLE, f"Certainly nothing was erased: {error}") from None
         except OutcomeUnknown:
             raise refusal(OUTCOME_UNKNOWN, "It may have been erased. Repeat it.") from None
 
@@ -122,7 +123,10 @@ class HistoryCalls:
 
 
 def item(
-    position: str, time: float, event: str, payload: bytes, filters: tuple[tuple[str, ...], ...]
+    position: str, time: float, event: str, payload: bytes, audience: Audience | None
 ) -> HistoryItem:
     """One message as the API shows it."""
-    return HistoryItem(position, rfc3339(time), event, msgspec.Raw(payload), *filters)
+    to = audience or Audience()
+    filters = (to.excluded_sessions, to.excluded_devices, to.device_types)
+    shown = (tuple(sorted(each)) for each in filters)
+    return HistoryItem(position, rfc3339(time), event, msgspec.Raw(payload), *shown)

@@ -64,7 +64,7 @@ RESERVED: Final = Kind("reserved-name", 422, "The name belongs to the protocol")
 UNMATCHED: Final = Kind("unmatched-topic", 422, "The topic matches no channel rule")
 INTERNAL: Final = Kind("internal", 500, "The gateway failed")
 BUS_UNAVAILABLE: Final = Kind(
-    "bus-unavailable", 503, "The bus is down", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    "bus-unavailable", 503, "The bus is down or refuses", {"Retry-After": str(RETRY_AFTER_SECONDS)}
 )
 OUTCOME_UNKNOWN: Final = Kind(
     "outcome-unknown", 504, "It was sent, and nobody knows whether it was stored"

@@ -32,9 +32,9 @@ from gateway.api.types import (
     TargetResult,
     id_faults,
 )
+from gateway.audience import Audience
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, OutcomeUnknown
-from gateway.hub.broadcast import Audience
 from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event, name_fits
 from gateway.relay import Published
 
@@ -191,8 +191,9 @@ class PublishCalls:
             return _failed(topic, problem(UNMATCHED, "Nobody can join this topic.", fault))
         try:
             sent = await send()
-        except BusUnavailable:
-            return _failed(topic, problem(BUS_UNAVAILABLE, "Certainly nobody got the message."))
+        except BusUnavailable as error:
+            text = f"Certainly nobody got the message: {error}"
+            return _failed(topic, problem(BUS_UNAVAILABLE, text))
         except OutcomeUnknown:
             text = f"It may have been stored. Repeat it with the id {message_id}."
             return _failed(topic, problem(OUTCOME_UNKNOWN, text))

@@ -62,6 +62,5 @@ def _item(epoch: str, message: Stored) -> HistoryItem | None:
         envelope = decode(message.body)
     except EnvelopeError:
         return None
-    filters = (envelope.exclude_sessions, envelope.exclude_devices, envelope.device_types)
     position = encode(Position(epoch, message.offset, message.time))
-    return item(position, message.time, envelope.event, envelope.payload, filters)
+    return item(position, message.time, envelope.event, envelope.payload, envelope.audience)

@@ -23,7 +23,7 @@ from gateway.config import Config
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.commands import Leave, ListRevoked, Revoke
-from gateway.sessions.kept_revocations import KeptRevocations
+from gateway.sessions.kept_revocations import KeptRevocations, bucket
 from gateway.sessions.revoker import Revoker
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake
@@ -131,7 +131,7 @@ class ClientParts:
             bus,
             KeptRevocations(
                 bus,
-                f"{config.bus.prefix}_revocations",
+                bucket(config.bus.prefix),
                 # it may lie a leeway ahead of the time it is made
                 keep_seconds=auth.max_token_seconds + 2 * auth.leeway_seconds,
                 undecodable=metrics.bus_dropped.inc,
@@ -139,14 +139,16 @@ class ClientParts:
             close_revoked=self.connections.close_revoked,
         )
         origins = OriginPolicy(config.server.allowed_origins)
+        peers = PeerAddress(config.server.trusted_proxies)
         handshake = Handshake(
             admission,
             origins,
             self.callbacks,
+            peers,
             websocket=WEBSOCKET_ENCODINGS,
             longpoll=LONGPOLL_ENCODINGS,
         )
-        entrance = Entrance(self.connections, PeerAddress(config.server.trusted_proxies), metrics)
+        entrance = Entrance(self.connections, peers, metrics)
         websocket = WebSocketTransport(services, self.connections, handshake, entrance)
         sessions = PollSessions(services, self.connections)
         self.poll_router = PollRouter(sessions, cluster)

@@ -28,7 +28,7 @@ from gateway.channels.connections import Phase
 from gateway.cluster import Cluster
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES
-from gateway.errors import BusError
+from gateway.errors import BusError, SubscriptionRefused
 from gateway.history import open_history
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
@@ -53,6 +53,9 @@ here is in a cycle.
 
 MEETING_SECONDS = 0.1
 """How long a new replica waits for the others to say that they are there, before it answers for all."""
+
+JOIN_AGAIN_SECONDS = 5.0
+"""When it asks again to hear the others, if the bus server denied it."""
 
 LAST_RESORT_SECONDS = 15.0
 """When a replica that lost one of its tasks ends at the latest, whatever becomes of the clean-up."""
@@ -172,7 +175,7 @@ class Gateway:
         self._revoker = self._clients.revoker
         self._readiness = Readiness(
             self._connections,
-            lambda: None if self._bus.connected else "bus_down",
+            lambda: self._bus.doubt,
             self._supervisor.doubt,
             self._revoker.doubt,
             self._history_doubt,
@@ -306,12 +309,19 @@ class Gateway:
 
     async def _join(self) -> None:
         """Be one of the cluster, then serve."""
-        try:
-            await self._cluster.join()
-        except BusError as problem:
-            # if it went down again, its return leads here again
-            _log.warning("cannot join the others yet", problem=str(problem))
-            return
+        while True:
+            try:
+                await self._cluster.join()
+            except (
+                SubscriptionRefused
+            ):  # which the bus has logged; permissions may change at any time
+                await asyncio.sleep(JOIN_AGAIN_SECONDS)
+            except BusError as problem:
+                # if it went down again, its return leads here again
+                _log.warning("cannot join the others yet", problem=str(problem))
+                return
+            else:
+                break
         self._users.tracker.announce()
         await asyncio.sleep(MEETING_SECONDS)
         await self._revoker.learn()

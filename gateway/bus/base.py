@@ -33,6 +33,10 @@ Listener = Callable[[bool], None]
 class Subscription(Protocol):
     """One handler's interest in one subject."""
 
+    @property
+    def refusal(self) -> str:
+        """The server's words while it delivers nothing and is asked again and again to; else empty."""
+
     def close(self) -> None:
         """Deliver nothing more, from this moment on; the server learns it soon after. Idempotent."""
 
@@ -46,7 +50,11 @@ class Bus(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether messages are taken and delivered: the server answers, all subscriptions stand."""
+        """Whether messages are taken and delivered: the server answers, and what replicas need stands."""
+
+    @property
+    def doubt(self) -> str | None:
+        """Why this replica cannot do its work on the bus, as readiness shows it; None when it can."""
 
     @property
     def max_envelope_bytes(self) -> int:
@@ -65,8 +73,8 @@ class Bus(Protocol):
     async def subscribe(self, subject: str, handler: Handler) -> Subscription:
         """Have every message published after this returns delivered to the handler.
 
-        A subscription stands through any number of reconnects. When this raises or is cancelled
-        there is none.
+        A subscription stands through any number of reconnects; one that the server takes away is asked for
+        again until it is back or closed. When this raises or is cancelled there is none.
 
         Raises:
             BusUnavailable: Not connected, or not for long enough; the caller may try again when a
@@ -85,7 +93,8 @@ class Bus(Protocol):
                 does not wait for it any more: the bus remembers the message until then.
 
         Raises:
-            BusUnavailable: Not connected, or too much is waiting for a server that takes nothing.
+            BusUnavailable: Not connected, or too much is waiting for a server that takes nothing; or
+                it denied the subject before, and not yet allowed it again.
             EnvelopeTooLarge: The body is above :attr:`max_envelope_bytes`.
         """
 
@@ -122,7 +131,9 @@ class Bus(Protocol):
     def listen(self, listener: Listener) -> None:
         """Tell the listener of every change from now on.
 
-        True comes after all subscriptions are confirmed by the new server, False at every loss.
+        True comes after all subscriptions were asked for anew and answered by the server, False at every
+        loss. When a single subscription is back that the server had taken away, both come at once: what was
+        published meanwhile was not heard.
         """
 
 
@@ -134,6 +145,9 @@ class BusConfig(Protocol):
             and password, or a token, stand before an ``@`` and count for all of them.
         prefix: First token of every subject, those of answers included.
         credentials_file: Path of a NATS .creds file, or empty.
+        tls_ca: Path of the certificates (PEM) that vouch for the servers', or empty for the system's.
+        tls_certificate: Path of the certificate (PEM) shown to the servers, or empty for none.
+        tls_key: Path of its private key.
     """
 
     @property
@@ -144,3 +158,12 @@ class BusConfig(Protocol):
 
     @property
     def credentials_file(self) -> str: ...
+
+    @property
+    def tls_ca(self) -> str: ...
+
+    @property
+    def tls_certificate(self) -> str: ...
+
+    @property
+    def tls_key(self) -> str: ...

@@ -19,6 +19,7 @@ from nats.js.client import JetStreamContext
 from nats.js.errors import APIError, BucketNotFoundError, NotFoundError, ServiceUnavailableError
 from nats.js.kv import KV_MARKER_REASON, KV_OP, KeyValue
 
+from gateway.bus.refusals import Refusals, kind_of_code
 from gateway.errors import BusUnavailable, NothingKept
 from gateway.log import background_error
 
@@ -46,7 +47,10 @@ MADE_HERE: Final = "made by gateway"
 _NO_JETSTREAM: Final = frozenset({None, 10039, 10076})
 """Errors with status 503 that mean there is none: nobody answers, not for this account, not enabled."""
 
-_UPDATE: Final = "$js.api.stream.update."
+DENIED_SECONDS: Final = 300.0
+"""How long what the permissions deny is not tried again; they may change while the connection stands."""
+
+_UPDATE: Final = "$JS.API.STREAM.UPDATE."
 
 _log = structlog.get_logger(__name__)
 
@@ -59,29 +63,32 @@ class Buckets:
 
     Args:
         copies: Servers that shall keep each bucket.
+        refusals: Told what JetStream refuses.
     """
 
-    def __init__(self, client: Client, copies: int) -> None:
+    def __init__(self, client: Client, copies: int, refusals: Refusals) -> None:
         self._client = client
+        self._refused = refusals.note
         self._copies = copies
         self._thin: set[str] = set()  # have too few
         self._widening: asyncio.Task[None] | None = None
         self._writable: dict[str, KeyValue] = {}
         self._opening: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._refusals: dict[str, tuple[float, BusUnavailable]] = {}
-        self._denied: set[str] = set()
+        self._denied: dict[str, float] = {}  # until when, by bucket; all of them have no name
         self._fixed = False  # the permissions let nobody change a bucket
 
     def denied(self, subject: str) -> None:
         """The server's permissions deny a subject that was tried; no other answer comes to what was tried."""
-        first, second, *_ = *subject.lower().split("."), ""  # as in nats-py's errors
-        if subject.lower().startswith(_UPDATE):
+        if subject.startswith(_UPDATE):
             self._fixed = True  # keeping what there is does not need it
             return
-        if first == "$kv":
-            self._denied.add(second)
-        elif (first, second) == ("$js", "api") or second == "inbox":
-            self._denied.add("")
+        first, second, *_ = *subject.split("."), ""
+        until = time.monotonic() + DENIED_SECONDS
+        if first == "$KV":
+            self._denied[second] = until
+        elif (first, second) == ("$JS", "API"):
+            self._denied[""] = until
 
     async def put(self, bucket: str, key: str, value: bytes, keep_seconds: float) -> None:
         with self._sparing(bucket):
@@ -247,10 +254,15 @@ class Buckets:
             self._allow(bucket)
             if isinstance(problem, ServiceUnavailableError) and problem.err_code in _NO_JETSTREAM:
                 raise NothingKept("no JetStream") from problem
+            if isinstance(problem, APIError):
+                self._refused(
+                    kind_of_code(problem.err_code or 0), f"{bucket}: {problem.description}"
+                )
             raise BusUnavailable(str(problem) or type(problem).__name__) from problem
 
     def _allow(self, bucket: str) -> None:
-        if not self._denied.isdisjoint({"", bucket.lower()}):
+        until = max(self._denied.get("", 0.0), self._denied.get(bucket, 0.0))
+        if time.monotonic() < until:
             raise NothingKept("the permissions for JetStream are missing")
 
 

@@ -7,18 +7,16 @@ the only module that knows nats-py.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from nats import errors
 from nats.aio.client import Client
 from nats.aio.transport import TcpTransport
 
-from gateway.bus.base import NoResponders
-from gateway.bus.delivery import RemoteSubscription
+from gateway.bus.confirmation import Listening
 from gateway.bus.no_responders import NoRespondersInbox
 from gateway.bus.requests import Requests
-from gateway.bus.stream_position import stream_position_in
 
 
 class Transport(TcpTransport):
@@ -66,18 +64,22 @@ class NatsClient(Client):
 
     Args:
         prefix: First token of the subjects it makes for itself.
+        refused: Told the words of each ``-ERR``; says whether the connection goes on, as nats-py closes it
+            otherwise.
 
     Attributes:
         advertised: Addresses of other servers the server told of, ``host:port`` each.
         requests: What the server has not answered yet.
+        no_responders: What nobody may have listened to.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, refused: Callable[[str], bool]) -> None:
         super().__init__()
         self._transport = self._tcp = Transport()
-        self._listening: dict[int, RemoteSubscription] = {}
-        self._no_responders: NoRespondersInbox | None = None
+        self._refused = refused
+        self._listening: dict[int, Listening] = {}
         self.requests = Requests(prefix, time.monotonic)
+        self.no_responders = NoRespondersInbox(prefix)
         self.advertised: list[str] = []
 
     @property
@@ -112,24 +114,17 @@ class NatsClient(Client):
         """Bytes taken and not yet in the kernel's hands."""
         return self._pending_data_size + self._tcp.unsent_bytes
 
-    def listen(self, subscriptions: Iterable[RemoteSubscription]) -> None:
+    def listen(self, subscriptions: Iterable[Listening]) -> None:
         """Send the SUBs at once; they may overtake messages that wait to be sent."""
         lines = []
         for subscription in subscriptions:
+            self.forget(subscription)
             self._sid += 1
             subscription.number = self._sid
             self._listening[self._sid] = subscription
             lines.append(f"SUB {subscription.subject}  {self._sid}\r\n")
         if lines:
             self._tcp.write("".join(lines).encode())
-
-    def inbox(self, subject: str, no_responders: NoResponders) -> str:
-        """Where the server is to say that a message to this subject has no responders."""
-        if self._no_responders is None:
-            self._no_responders = NoRespondersInbox(subject.partition(".")[0])
-            self._sid = self._no_responders.number = self._sid + 1
-            self._tcp.write(f"SUB {self._no_responders.subject}  {self._sid}\r\n".encode())
-        return self._no_responders.expect(no_responders)
 
     def send(self, subject: str, reply: str, body: bytes, headers: bytes = b"") -> None:
         """Send a message in the event loop's next turn.
@@ -154,23 +149,30 @@ class NatsClient(Client):
         if waiting.empty():
             waiting.put_nowait(asyncio.get_running_loop().create_future())
 
-    def ask(self, subject: str, headers: bytes, body: bytes, reply: str) -> None:
-        """Send a request whose answer goes to one of :attr:`requests`' subjects.
+    def try_send(self, subject: str, body: bytes) -> "asyncio.Future[bool]":
+        """Send a message at once; done when the server has taken or denied it, as :meth:`ping` is."""
+        self._tcp.write(b"PUB %b  %d\r\n%b\r\n" % (subject.encode(), len(body), body))
+        return self.ping()
 
-        Raises:
-            Error: Of nats-py, before anything was sent.
-        """
-        if not self.requests.sid and self.sends:
-            self._sid = self.requests.sid = self._sid + 1
-            self._tcp.write(f"SUB {self.requests.inbox}  {self._sid}\r\n".encode())
-        self.send(subject, reply, body, headers)
-
-    def forget(self, subscription: RemoteSubscription) -> None:
+    def forget(self, subscription: Listening) -> None:
         """Send an UNSUB, if this connection ever heard of the subscription."""
-        if self._listening.get(subscription.number) is subscription:
+        if self.hears(subscription):
             del self._listening[subscription.number]
             if self.is_connected:
                 self._tcp.write(f"UNSUB {subscription.number}\r\n".encode())
+
+    def hears(self, subscription: Listening) -> bool:
+        """Whether the server was asked for it on this connection, and has not taken it away."""
+        return self._listening.get(subscription.number) is subscription
+
+    def taken(self, number: int) -> Listening | None:
+        """The server took a subscription away; which one, unless it is nats-py's own or closed."""
+        return self._listening.pop(number, None)
+
+    def denied(self, subject: str) -> None:
+        """The server denies a subscription: if it is nats-py's inbox, its next request asks for it anew."""
+        if self._resp_sub_prefix is not None and subject == f"{self._resp_sub_prefix.decode()}*":
+            self._resp_sub_prefix = None
 
     def ping(self) -> "asyncio.Future[bool]":
         """Send a PING at once, behind all SUBs.
@@ -206,10 +208,12 @@ class NatsClient(Client):
     ) -> None:
         subscription = self._listening.get(sid)
         if subscription is not None:
-            subscription.deliver(data, stream_position_in(headers) if headers else None)
-        elif sid == self.requests.sid:
-            self.requests.answered(subject, headers, data)
-        elif self._no_responders is not None and sid == self._no_responders.number:
-            self._no_responders.answered(subject.decode(), headers)
+            subscription.receive(subject, headers, data)
         else:
             await super()._process_msg(sid, subject, reply, data, headers)
+
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py gives it in lower case, while subjects differ by case; its parser still holds the line
+        line = bytes(self._ps.buf[: self._ps.buf.index(b"\r\n")])
+        if not self._refused(line.decode(errors="replace").partition(" ")[2].strip(" '")):
+            await super()._process_err(err_msg)

@@ -10,11 +10,30 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from gateway.bus.delivery import RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
 
 SPREAD_SECONDS: Final = 0.005
 """How long the servers of a cluster take to tell each other of a new interest."""
+
+
+class Listening(Protocol):
+    """Something that gets the messages of a subject.
+
+    Attributes:
+        number: Its id on the current connection, set by that.
+        refusal: The server's words while it does not have the subscription; else empty.
+    """
+
+    number: int
+    refusal: str
+
+    @property
+    def subject(self) -> str: ...
+
+    @property
+    def closed(self) -> bool: ...
+
+    def receive(self, subject: bytes, headers: bytes, body: bytes) -> None: ...
 
 
 class Line(Protocol):
@@ -24,7 +43,7 @@ class Line(Protocol):
     def clustered(self) -> bool:
         """Whether there are other servers, to which publishers may be connected."""
 
-    def listen(self, subscriptions: Iterable[RemoteSubscription]) -> None:
+    def listen(self, subscriptions: Iterable[Listening]) -> None:
         """Send a SUB for each."""
 
     def ping(self) -> "asyncio.Future[bool]":
@@ -37,9 +56,8 @@ class _Batch:
     __slots__ = ("members", "refused", "settled")
 
     def __init__(self) -> None:
-        self.members: list[RemoteSubscription] = []
-        # The server's complaints quote the subject, and nats-py puts them in lower case.
-        self.refused: set[str] = set()
+        self.members: list[Listening] = []
+        self.refused: dict[str, str] = {}  # the server's words, by subject
         # True when the server has answered, False when it never will. A result, not an exception:
         # there may be nobody left to see it.
         self.settled: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -55,7 +73,7 @@ class Confirmations:
         self._spreading: set[_Batch] = set()
         self._stopped = False
 
-    async def confirm(self, subscription: RemoteSubscription) -> None:
+    async def confirm(self, subscription: Listening) -> None:
         """Subscribe, and wait until the server has it.
 
         When this raises or is cancelled, the subscription is the caller's to close.
@@ -64,11 +82,12 @@ class Confirmations:
             BusUnavailable: The connection was lost first.
             SubscriptionRefused: The server denies the subject.
         """
-        if subscription.subject.lower() in await self.confirm_all((subscription,)):
-            raise SubscriptionRefused(subscription.subject)
+        refused = await self.confirm_all((subscription,))
+        if subscription.subject in refused:
+            raise SubscriptionRefused(refused[subscription.subject])
 
-    async def confirm_all(self, subscriptions: Iterable[RemoteSubscription]) -> set[str]:
-        """Subscribe many; returns the subjects the server denies, in lower case.
+    async def confirm_all(self, subscriptions: Iterable[Listening]) -> dict[str, str]:
+        """Subscribe many; returns the subjects the server denies, each with its words.
 
         Raises:
             BusUnavailable: The connection was lost first.
@@ -85,15 +104,22 @@ class Confirmations:
             raise BusUnavailable("the connection was lost before the subscription stood")
         return batch.refused
 
-    def refuse(self, subject: str) -> bool:
-        """The server denied a subject, in lower case; says whether anybody waits for it.
+    def refuse(self, subject: str, words: str) -> None:
+        """The server denied a subject.
 
         It complains while it reads the SUBs, so the batch meant is the next it will answer.
         """
-        if not self._asked:
-            return False
-        self._asked[0].refused.add(subject)
-        return True
+        if self._asked:
+            self._asked[0].refused[subject] = words
+
+    def refuse_one(self, words: str) -> None:
+        """The server had no room for one: of a batch those that came last."""
+        batch = self._asked[0] if self._asked else _Batch()
+        while batch.members:
+            subject = batch.members.pop().subject
+            if subject not in batch.refused:
+                batch.refused[subject] = words
+                return
 
     def stop(self) -> None:
         """The connection is lost: nothing more will be confirmed."""
@@ -110,7 +136,8 @@ class Confirmations:
         if batch is None:
             return
         self._asked.append(batch)  # first: whatever becomes of the line, stop() is to find it
-        self._line.listen([member for member in batch.members if not member.closed])
+        batch.members = [member for member in batch.members if not member.closed]
+        self._line.listen(batch.members)
         self._line.ping().add_done_callback(self._answered)
 
     def _answered(self, _pong: "asyncio.Future[bool]") -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import structlog
 
 from gateway.bus.base import Handler, Listener
-from gateway.bus.stream_position import StreamPosition
+from gateway.bus.stream_position import StreamPosition, stream_position_in
 from gateway.log import QUIET_SECONDS, Throttle
 from gateway.metrics import Metrics
 
@@ -49,9 +49,10 @@ class RemoteSubscription:
 
     Attributes:
         number: Its id on the current connection, set by that.
+        refusal: The server's words while it does not have the subscription; else empty.
     """
 
-    __slots__ = ("_delivery", "_forget", "_handler", "number", "subject")
+    __slots__ = ("_delivery", "_forget", "_handler", "number", "refusal", "subject")
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class RemoteSubscription:
     ) -> None:
         self.subject = subject
         self.number = 0
+        self.refusal = ""
         self._handler: Handler | None = handler
         self._delivery = delivery
         self._forget = forget
@@ -70,8 +72,9 @@ class RemoteSubscription:
     def closed(self) -> bool:
         return self._handler is None
 
-    def deliver(self, body: bytes, position: StreamPosition | None) -> None:
+    def receive(self, _subject: bytes, headers: bytes, body: bytes) -> None:
         if self._handler is not None:
+            position = stream_position_in(headers) if headers else None
             self._delivery.message(self.subject, self._handler, body, position)
 
     def close(self) -> None:

@@ -22,6 +22,8 @@ from typing import Final
 
 import msgspec
 
+from gateway.audience import Audience
+
 VERSION: Final = 1
 
 _TEXT: Final = 1
@@ -69,31 +71,18 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
         payload: A JSON object in UTF-8, or any bytes when ``binary``; never looked into.
         binary: Whether the payload is for clients that understand binary frames only.
         published_at: Unix seconds on the publisher's clock.
-        exclude_sessions: Ids of sockets that must not get it.
-        exclude_devices: Ids of devices that must not get it.
-        device_types: The types of device that get it; empty for all.
+        audience: Who gets it; None for everybody.
     """
 
     event: str
     payload: bytes
     binary: bool
     published_at: float
-    exclude_sessions: tuple[str, ...] = ()
-    exclude_devices: tuple[str, ...] = ()
-    device_types: tuple[str, ...] = ()
-
-
-class _Meta(msgspec.Struct, omit_defaults=True, gc=False):
-    exclude: tuple[str, ...] = ()
-    exclude_devices: tuple[str, ...] = ()
-    device_types: tuple[str, ...] = ()
-
-
-_NO_META: Final = _Meta()
+    audience: Audience | None = None
 
 
 _encode_meta = msgspec.json.Encoder().encode
-_decode_meta = msgspec.json.Decoder(_Meta).decode
+_decode_meta = msgspec.json.Decoder(Audience).decode
 
 
 def encode(envelope: Envelope) -> bytes:
@@ -108,10 +97,7 @@ def encode(envelope: Envelope) -> bytes:
         raise EnvelopeError("event") from None
     if len(event) > _MAX_EVENT_BYTES:
         raise EnvelopeError("event")
-    meta = b""
-    if envelope.exclude_sessions or envelope.exclude_devices or envelope.device_types:
-        said = _Meta(envelope.exclude_sessions, envelope.exclude_devices, envelope.device_types)
-        meta = _encode_meta(said)
+    meta = b"" if envelope.audience is None else _encode_meta(envelope.audience)
     kind = _BINARY if envelope.binary else _TEXT
     header = _HEADER.pack(VERSION, kind, envelope.published_at, len(event), len(meta))
     return b"".join((header, event, meta, envelope.payload))
@@ -142,10 +128,10 @@ def decode(data: bytes) -> Envelope:
         event = data[_HEADER_BYTES:event_end].decode()
     except UnicodeDecodeError:
         raise EnvelopeError("event") from None
-    meta = _NO_META
+    audience = None
     if meta_bytes:
         try:
-            meta = _decode_meta(data[event_end:meta_end])
+            audience = _decode_meta(data[event_end:meta_end])
         except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
             raise EnvelopeError("meta") from None
     return Envelope(
@@ -153,9 +139,7 @@ def decode(data: bytes) -> Envelope:
         data[meta_end:],
         kind == _BINARY,
         published_at,
-        meta.exclude,
-        meta.exclude_devices,
-        meta.device_types,
+        audience,
     )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from gateway.bus.base import Bus, Subscription
 from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
-from gateway.errors import BusUnavailable
+from gateway.errors import BusUnavailable, SubscriptionRefused
 from gateway.leases import Lease, Leases
 
 
@@ -54,14 +54,16 @@ class Interest:
 
     def try_acquire(self, topic: str) -> Lease | None:
         """:meth:`acquire`, if that can be done at once; else None."""
-        return self._leases.try_acquire(topic) if self._bus.connected else None
+        if not self._bus.connected or self._refusal(topic):
+            return None
+        return self._leases.try_acquire(topic)
 
     async def acquire(self, topic: str) -> Lease:
         """Have a topic's messages delivered: all that are published after this returns.
 
         Raises:
             BusUnavailable: The bus was down all the time, or went down too often.
-            SubscriptionRefused: The bus server denies the topic.
+            SubscriptionRefused: The bus server denies the topic, or took it away and has not given it back.
         """
         try:
             async with asyncio.timeout(self._wait_seconds):
@@ -74,12 +76,20 @@ class Interest:
                             raise
                     else:
                         if self._bus.connected:
+                            if refusal := self._refusal(topic):
+                                lease.close()
+                                raise SubscriptionRefused(refusal)
                             return lease
                         lease.close()
                     # It went down, and may not have said so yet; it will say when it is up again.
                     self._up.clear()
         except TimeoutError:
             raise BusUnavailable("the bus did not come back in time") from None
+
+    def _refusal(self, topic: str) -> str:
+        """The server's words, where members of the topic hear nothing though it is subscribed."""
+        subscription = self._leases.value(topic)
+        return "" if subscription is None else subscription.refusal
 
     async def _subscribe(self, topic: str) -> Subscription:
         return await self._bus.subscribe(self._subjects.topic(topic), partial(self._deliver, topic))

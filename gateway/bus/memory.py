@@ -20,6 +20,8 @@ class MemorySubscription:
 
     __slots__ = ("_bus", "_handler", "_subject")
 
+    refusal = ""
+
     def __init__(self, bus: "MemoryBus", subject: str, handler: Handler) -> None:
         self._bus = bus
         self._subject = subject
@@ -103,6 +105,10 @@ class MemoryBus:
     @property
     def connected(self) -> bool:
         return self._open is True
+
+    @property
+    def doubt(self) -> str | None:
+        return None if self.connected else "bus_down"
 
     @property
     def max_envelope_bytes(self) -> int:

@@ -9,8 +9,10 @@ old connection.
 
 import asyncio
 import re
-from collections.abc import Callable
-from typing import Any, Final
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, Final, NoReturn
 
 import structlog
 from nats import errors
@@ -18,7 +20,16 @@ from nats import errors
 from gateway.bus.base import NoResponders
 from gateway.bus.buckets import Buckets
 from gateway.bus.client import NatsClient
-from gateway.bus.confirmation import Confirmations
+from gateway.bus.confirmation import Confirmations, Listening
+from gateway.bus.envelope import Control, encode_control
+from gateway.bus.refusals import (
+    TOO_MANY_SUBSCRIPTIONS,
+    DeniedSubjects,
+    RefusalKind,
+    Refusals,
+    denial_in,
+    kind_of,
+)
 from gateway.bus.requests import Reply
 from gateway.errors import BusUnavailable, EnvelopeTooLarge
 from gateway.log import background_error
@@ -40,7 +51,16 @@ WATCH_SECONDS: Final = 0.25
 MAX_UNSENT_BYTES: Final = 32 * 1024 * 1024
 """What may wait for a server that takes nothing, until its silence is noticed."""
 
-_PERMISSION: Final = re.compile(r'permissions violation for (subscription|publish) to "([^"]*)"')
+AGAIN_AT_ONCE: Final = 100
+"""Subscriptions that were refused and are asked for at a time: the server logs each refusal as an error."""
+
+STALE: Final = "Stale Connection"
+"""An ``-ERR`` that refuses nothing: this process did not answer its PINGs in time."""
+
+_QUOTED: Final = re.compile(r"'(.+)'")
+
+_TRIAL: Final = encode_control(Control.PROBE, b"")
+"""A message that every release passes over."""
 
 _log = structlog.get_logger(__name__)
 
@@ -52,21 +72,43 @@ class NatsLink:
         prefix: First token of the subjects it makes for itself.
         copies: Servers that shall keep each bucket.
         complain: Told what goes wrong: what it means, and the error.
+        refusals: Told what the server refuses.
+        dropped: Called for each message it refuses that nobody else is told of.
+        deafened: Called when it takes a subscription away.
 
     Attributes:
         client: What knows the server.
+        deaf: Subscriptions that the server refused or took away.
+        denied: Subjects that it lets nothing be published to.
         up: Whether everything is subscribed and confirmed on it.
         lost: Set when it has ended, or must.
         reason: Why, for the log.
+        refusal: The server's words, if it refused the whole connection.
     """
 
     def __init__(
-        self, prefix: str, copies: int, complain: Callable[[str, BaseException], None]
+        self,
+        prefix: str,
+        copies: int,
+        complain: Callable[[str, BaseException], None],
+        *,
+        refusals: Refusals,
+        dropped: Callable[[], None],
+        deafened: Callable[[], None],
     ) -> None:
-        self.client = NatsClient(prefix)
+        self.client = NatsClient(prefix, self._refused)
         self._prefix = prefix
+        # without these subjects there are no other replicas, no answers and no word of an absent receiver
+        self._vital = (f"{prefix}.replica", f"{prefix}.inbox.", f"{prefix}.unheard.")
+        self._refusals = refusals
+        self._dropped = dropped
+        self._deafened = deafened
+        self.deaf: dict[Listening, None] = {}
+        self._deaf_vital: dict[Listening, None] = {}  # those among them that are vital
+        self.denied = DeniedSubjects(time.monotonic)
+        self.refusal = ""
         self.confirmations = Confirmations(self.client)
-        self.buckets = Buckets(self.client, copies)
+        self.buckets = Buckets(self.client, copies, refusals)
         self.up = False
         self.lost = asyncio.Event()
         self.reason = ""
@@ -77,7 +119,16 @@ class NatsLink:
     @property
     def usable(self) -> bool:
         """Whether messages can be sent, as far as is known."""
-        return self.up and self.client.sends
+        return self.up and self.client.sends and not self._deaf_vital
+
+    @property
+    def hindrance(self) -> str:
+        """The server's words where it denies this replica what it cannot do without; else empty."""
+        return next((each.refusal for each in self._deaf_vital), "")
+
+    def is_vital(self, subject: str) -> bool:
+        """Whether a replica that is not subscribed to a subject of its own cannot do its work."""
+        return subject.startswith(self._vital)
 
     async def open(
         self,
@@ -116,17 +167,63 @@ class NatsLink:
         await self.client.connect(**options)
         self._watcher = asyncio.create_task(self._watch(pending), name="nats-bus-watch")
 
+    async def listen(self, subscriptions: Iterable[Listening]) -> None:
+        """Ask the server for subscriptions; :attr:`deaf` has those it refuses.
+
+        Raises:
+            BusUnavailable: The connection was lost first.
+        """
+        asked = tuple(subscriptions)
+        refused = await self.confirmations.confirm_all(asked)
+        for each in asked:
+            words = refused.get(each.subject, "")
+            if self.client.hears(each):  # else it was closed, or taken away meanwhile
+                if words:
+                    self.client.forget(each)
+                self._mark(each, words)
+
+    async def listen_again(self, *, to_all: bool) -> bool:
+        """Ask once more for what was refused; whether some of it is back.
+
+        Args:
+            to_all: Or else to what is vital and some others.
+
+        Raises:
+            BusUnavailable: The connection was lost first.
+        """
+        others = (each for each in self.deaf if each not in self._deaf_vital)
+        asked = [*self._deaf_vital, *islice(others, None if to_all else AGAIN_AT_ONCE)]
+        await self.listen(asked)
+        return any(self.client.hears(each) for each in asked)
+
+    def forget(self, subscription: Listening) -> None:
+        """Nobody wants a subscription any more."""
+        self._mark(subscription, "")
+        self.client.forget(subscription)
+
+    def _mark(self, subscription: Listening, words: str) -> None:
+        """Remember a subscription as refused in these words, or as not refused."""
+        subscription.refusal = words
+        self.deaf.pop(subscription, None)
+        self._deaf_vital.pop(subscription, None)
+        if words:
+            self.deaf[subscription] = None  # at the end: the others come first the next time
+            if self.is_vital(subscription.subject):
+                self._deaf_vital[subscription] = None
+
     def publish(self, subject: str, body: bytes, no_responders: NoResponders | None) -> None:
         """Hand a message to the client, which sends it in the event loop's next turn.
 
         Raises:
-            BusUnavailable: Nothing was taken: disconnected, or too much waits.
+            BusUnavailable: Nothing was taken: disconnected, or too much waits, or the subject is denied.
             EnvelopeTooLarge: The server would close the connection over it.
         """
         client = self.client
         self._require_room(len(body))
+        if subject in self.denied.known:
+            self._refuse(subject)
         try:
-            reply = "" if no_responders is None else client.inbox(subject, no_responders)
+            reply = "" if no_responders is None else client.no_responders.expect(no_responders)
             client.send(subject, reply, body)
         except errors.Error as problem:
             raise BusUnavailable(str(problem)) from problem
@@ -145,12 +242,20 @@ class NatsLink:
         requests = self.client.requests
         number, reply = requests.open(subject, seconds, many=many)
         try:
-            self.client.ask(subject, headers, body, reply)
+            self.client.send(subject, reply, body, headers)
             return await requests.wait(number)
         except errors.Error as problem:
             raise BusUnavailable(str(problem)) from problem
         finally:
             requests.close(number)
+
+    def _refuse(self, subject: str) -> NoReturn:
+        """Publish nothing to a denied subject, but find out from time to time whether it is one still."""
+        words = self.denied.words(subject)
+        if self.client.sends and self.denied.due(subject):
+            answered = self.client.try_send(subject, _TRIAL)
+            answered.add_done_callback(lambda _: self.denied.decided(subject))
+        raise BusUnavailable(words)
 
     def _require_room(self, size: int) -> None:
         # nats-py's own check forgets the headers, and the server closes the connection over such a one
@@ -202,18 +307,45 @@ class NatsLink:
             background_error("bus", problem)
         self.fail(str(self.client.last_error or "connection lost"))
 
-    async def _on_error(self, problem: Exception) -> None:
-        denied = _PERMISSION.search(str(problem))
-        if denied is None:
-            self._complain("bus error", problem)
+    def _refused(self, words: str) -> bool:
+        """The server refused something in these words; says whether the connection goes on."""
+        if words == STALE:
+            return False
+        kind = kind_of(words)
+        self._refusals.note(kind, words)
+        denial = denial_in(words)
+        if words == TOO_MANY_SUBSCRIPTIONS:
+            self.confirmations.refuse_one(words)
+        elif denial is None and kind not in {RefusalKind.PUBLISH, RefusalKind.SUBSCRIPTION}:
+            self.refusal = words
+            return False
+        elif denial is not None:
+            self._denied(denial.subject, denial.number, words, publish=denial.publish)
+        return True
+
+    def _denied(self, subject: str, number: int, words: str, *, publish: bool) -> None:
+        self.buckets.denied(subject)
+        if publish:
+            if not self.client.requests.refused(subject, words):  # else who asked is told
+                trial = self.denied.deny(subject, words)
+                if not trial:
+                    self._dropped()
             return
-        if denied[1] == "publish" and self.client.requests.refused(denied[2]):
-            return  # who asked is told
-        self.buckets.denied(denied[2])
-        if denied[1] == "publish":
-            self._complain("bus refused a message", problem)
-        elif not self.confirmations.refuse(denied[2]):
-            self._complain("bus took a subscription away", problem)
+        self.client.denied(subject)
+        if not number:
+            self.confirmations.refuse(subject, words)
+        elif (taken := self.client.taken(number)) is not None:
+            self._mark(taken, words)
+            self._deafened()
+
+    async def _on_error(self, problem: Exception) -> None:
+        # what a server says before it takes a connection does not come by way of _refused
+        words = _QUOTED.search(str(problem))
+        if words is None or (kind := kind_of(words[1])) is RefusalKind.OTHER:
+            self._complain("bus error", problem)
+        elif kind not in {RefusalKind.PUBLISH, RefusalKind.SUBSCRIPTION}:
+            self.refusal = words[1]
+            self._refusals.note(kind, words[1])
 
     async def _on_disconnected(self) -> None:
         self.fail(str(self.client.last_error or "disconnected"))

@@ -17,8 +17,11 @@ class NoRespondersInbox:
 
     Attributes:
         subject: What to subscribe to.
-        number: The subscription's number on its connection; 0 before it was made.
+        number: The subscription's id on the connection; 0 before it was made.
+        refusal: The server's words while it does not have the subscription; else empty.
     """
+
+    closed = False
 
     def __init__(self, prefix: str) -> None:
         self._prefix = f"{prefix}.unheard.{secrets.token_hex(8)}."
@@ -26,6 +29,7 @@ class NoRespondersInbox:
         self._numbers = count()
         self.subject = f"{self._prefix}*"
         self.number = 0
+        self.refusal = ""
 
     def __len__(self) -> int:
         """How many messages are remembered: those whose sender still waits to be told."""
@@ -38,8 +42,8 @@ class NoRespondersInbox:
         no_responders.add_done_callback(lambda _: self._waiting.pop(subject))
         return subject
 
-    def answered(self, subject: str, headers: bytes) -> None:
+    def receive(self, subject: bytes, headers: bytes, _body: bytes) -> None:
         """A message came to one of the reply subjects."""
-        waiting = self._waiting.get(subject)
+        waiting = self._waiting.get(subject.decode())
         if waiting is not None and headers.startswith(_NO_RESPONDERS) and not waiting.done():
             waiting.set_result(None)

@@ -57,9 +57,12 @@ class Requests:
         clock: Monotonic seconds.
 
     Attributes:
-        inbox: What to subscribe to.
-        sid: The subscription's id on the connection; 0 before it was made.
+        subject: What to subscribe to.
+        number: The subscription's id on the connection; 0 before it was made.
+        refusal: The server's words while it does not have the subscription; else empty.
     """
+
+    closed = False
 
     def __init__(self, prefix: str, clock: Callable[[], float]) -> None:
         self._start = f"{prefix}.inbox.{secrets.token_hex(8)}."
@@ -68,8 +71,9 @@ class Requests:
         self._open: dict[int, _Request] = {}
         self._looked = clock()
         self._stopped = False
-        self.inbox = f"{self._start}*"
-        self.sid = 0
+        self.subject = f"{self._start}*"
+        self.number = 0
+        self.refusal = ""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -109,7 +113,7 @@ class Requests:
     def close(self, number: int) -> None:
         self._open.pop(number, None)
 
-    def answered(self, subject: bytes, headers: bytes, body: bytes) -> None:
+    def receive(self, subject: bytes, headers: bytes, body: bytes) -> None:
         """Something came to one of the answers' subjects."""
         number = subject[len(self._start) :]
         request = self._open.get(int(number)) if number.isdigit() else None
@@ -125,12 +129,9 @@ class Requests:
         if reply.status:
             request.done.set_result(request.parts)
 
-    def refused(self, subject: str) -> bool:
-        """The server denied publishing to a subject, in lower case; says whether it was a request."""
-        return self._fail(
-            lambda request: request.subject.lower() == subject,
-            lambda: BusUnavailable("the NATS server denies the request"),
-        )
+    def refused(self, subject: str, words: str) -> bool:
+        """The server denied publishing to a subject, in these words; says whether it was a request."""
+        return self._fail(lambda request: request.subject == subject, lambda: BusUnavailable(words))
 
     def expire(self) -> None:
         """Give up on what was overdue at the last call already; to be called a few times a second.

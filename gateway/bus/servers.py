@@ -1,11 +1,13 @@
 """Where the NATS servers are and how to log in, read from the configuration."""
 
 import random
+import ssl
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from gateway.bus.base import BusConfig
 from gateway.errors import ConfigError
 
 SCHEMES: Final = ("nats", "tls")
@@ -21,27 +23,34 @@ class Servers:
     User information is taken out of the addresses: it must reach no log, and counts for every server
     of the cluster, those included that are only heard of later.
 
-    Args:
-        url: One or more addresses, separated by commas.
-        credentials_file: Path of a .creds file, or empty.
-
     Attributes:
-        login: The options of nats-py that authenticate.
         urls: Addresses with their ports, without user information.
 
     Raises:
-        ConfigError: The addresses or the credentials cannot be used.
+        ConfigError: The addresses, the credentials or the certificates cannot be used.
     """
 
-    def __init__(self, url: str, credentials_file: str) -> None:
-        parts = [_split(part.strip()) for part in url.split(",")]
+    def __init__(self, config: BusConfig) -> None:
+        parts = [_split(part.strip()) for part in config.url.split(",")]
         self.urls = tuple(_address(part) for part in parts)
-        self.login = _login(parts)
-        self._credentials_file = credentials_file
+        self._user = _login(parts)
+        self._config = config
         self._failures: dict[str, int] = {}  # when a server failed last, counted in failures of all
-        if credentials_file:
-            self.check_credentials()
-            self.login["user_credentials"] = credentials_file
+        self.login()
+
+    def login(self) -> dict[str, Any]:
+        """The options of nats-py that authenticate, read anew for each connection, as files change.
+
+        Raises:
+            ConfigError: The credentials or the certificates cannot be used.
+        """
+        options: dict[str, Any] = dict(self._user)
+        if self._config.credentials_file:
+            _check_credentials(self._config.credentials_file)
+            options["user_credentials"] = self._config.credentials_file
+        if self._config.tls_ca or self._config.tls_certificate:
+            options["tls"] = _tls_context(self._config)
+        return options
 
     def with_advertised(self, addresses: list[str]) -> list[str]:
         """The addresses configured, and those a server told of (``host:port`` each)."""
@@ -71,28 +80,45 @@ class Servers:
         if address:
             self._failures[address] = max(self._failures.values(), default=0) + 1
 
-    def check_credentials(self) -> None:
-        """Look at the .creds file, if there is one; to be done before each use, as files change.
 
-        nats-py looks for the JWT's mark without noticing the end of the file: without this check a
-        wrong file would hang the process.
+def _check_credentials(path: str) -> None:
+    """Look at a .creds file.
 
-        Raises:
-            ConfigError: It cannot be read or is none.
-        """
-        path = self._credentials_file
-        if not path:
-            return
-        if find_spec("nkeys") is None:
-            raise ConfigError(
-                "bus.credentials_file needs the package nkeys: install nats-py[nkeys]"
-            )
+    nats-py looks for the JWT's mark without noticing the end of the file: without this check a
+    wrong file would hang the process.
+
+    Raises:
+        ConfigError: It cannot be read or is none.
+    """
+    if find_spec("nkeys") is None:
+        raise ConfigError("bus.credentials_file needs the package nkeys: install nats-py[nkeys]")
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"bus.credentials_file: {path} cannot be read") from problem
+    if not all(part in text for part in _CREDENTIALS_PARTS):
+        raise ConfigError(f"bus.credentials_file: {path} is no NATS credentials file")
+
+
+def _tls_context(config: BusConfig) -> ssl.SSLContext:
+    """What proves the servers to this replica, and this replica to the servers.
+
+    Raises:
+        ConfigError: A file cannot be read or used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=config.tls_ca or None)
+    except OSError as problem:  # ssl.SSLError is one
+        raise ConfigError(f"bus.tls_ca: {config.tls_ca} holds no certificate (PEM)") from problem
+    if config.tls_certificate:
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as problem:
-            raise ConfigError(f"bus.credentials_file: {path} cannot be read") from problem
-        if not all(part in text for part in _CREDENTIALS_PARTS):
-            raise ConfigError(f"bus.credentials_file: {path} is no NATS credentials file")
+            context.load_cert_chain(config.tls_certificate, config.tls_key or None)
+        except OSError as problem:
+            raise ConfigError(
+                f"bus.tls_certificate: {config.tls_certificate} and bus.tls_key are no pair of a"
+                " certificate and its private key (PEM)"
+            ) from problem
+    return context
 
 
 def _split(url: str) -> SplitResult:
@@ -101,9 +127,14 @@ def _split(url: str) -> SplitResult:
         _ = part.port  # raises for what is no port
     except ValueError:
         part = SplitResult("", "", "", "", "")
-    if part.scheme not in SCHEMES or not part.hostname:
+    # what follows the host was meant to stand before it: a raw / ? or # in a password or a token
+    behind = part.path not in {"", "/"} or part.query or part.fragment
+    if part.scheme not in SCHEMES or not part.hostname or behind:
         # the address itself may hold a password
-        raise ConfigError("bus.url must be memory:// or addresses like nats://host:4222")
+        raise ConfigError(
+            "bus.url must be memory:// or addresses like nats://host:4222; / ? # in a password or a"
+            " token are written %2F %3F %23"
+        )
     return part
 
 

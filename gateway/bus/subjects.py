@@ -47,6 +47,10 @@ class Subjects:
         """
         return self._topic + _tokens(topic)
 
+    def is_topic(self, subject: str) -> bool:
+        """Whether a subject is a topic's."""
+        return subject.startswith(self._topic)
+
     def stored(self, topic: str) -> str:
         """The subject of messages that are to be stored first; they come back on the topic's."""
         return self._stored + _tokens(topic)

@@ -123,6 +123,7 @@ class Callbacks:
             device=origin.device,
             params=params,
             traceparent=origin.traceparent,
+            ip=origin.ip,
         )
         return await self._upstream.connect(call)
 
@@ -187,6 +188,7 @@ def _call(
         payload=payload,
         params=params,
         traceparent=origin.traceparent,
+        ip=origin.ip,
     )
 
 

@@ -6,11 +6,11 @@ from typing import Protocol
 
 import structlog
 
+from gateway.audience import Audience
 from gateway.auth.claims import Claims
 from gateway.auth.rules import Rule
 from gateway.channels.callbacks import Callbacks, CallingSocket
 from gateway.errors import BusError, EnvelopeTooLarge
-from gateway.hub.broadcast import Audience
 from gateway.protocol.effects import Effect, Forward, UpdatePresence
 from gateway.protocol.messages import EMPTY_OBJECT, Json
 from gateway.protocol.reasons import Reason

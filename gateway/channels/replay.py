@@ -107,7 +107,7 @@ class Replays:
                 continue
             member.position = broadcast.position
             audience = broadcast.audience
-            if audience is None or audience.admits(socket):
+            if audience is None or audience.admits(socket.id, socket.device):
                 data = encoding.broadcast(broadcast)
                 if data is not None:
                     parts.append(data)

@@ -2,7 +2,7 @@
 
 import asyncio
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
@@ -12,22 +12,18 @@ from gateway.cli.options import (
     Assignments,
     ConfigFile,
     Dev,
-    Failure,
     complain,
     read_config,
     write,
 )
 from gateway.config import Config
-from gateway.config.check import ENVELOPE_ROOM_BYTES, missing_files, warnings
+from gateway.config.check import missing_files, warnings
 from gateway.config.keys import KEYS
 from gateway.config.load import effective
 from gateway.config.masking import masked
 from gateway.config.reference import markdown_reference, toml_reference, toml_value
 from gateway.errors import ConfigError
 from gateway.protocol.reserved import RESERVED_TOPIC
-
-CONNECT_SECONDS: Final = 5.0
-"""How long ``check-config --connect`` tries."""
 
 
 class Reference(StrEnum):
@@ -42,7 +38,12 @@ def check_config(
     config: ConfigFile = None,
     dev: Dev = False,
     assignments: Assignments = None,
-    connect: Annotated[bool, typer.Option("--connect", help="Connect to the bus, too.")] = False,
+    connect: Annotated[
+        bool,
+        typer.Option(
+            "--connect", help="Connect to the bus, too, and say why a replica would not be ready."
+        ),
+    ] = False,
     topic: Annotated[str | None, typer.Option(help="Tell which channel rule a topic hits.")] = None,
 ) -> None:
     """Check the configuration, and say what is wrong or hardly meant."""
@@ -56,7 +57,10 @@ def check_config(
     for warning in warnings(loaded.config):
         complain(warning, "warning")
     if connect:
-        write(asyncio.run(_connect(loaded.config)))
+        # only this option needs the bus
+        from gateway.cli.connect import connect as try_bus  # noqa: PLC0415
+
+        write(asyncio.run(try_bus(loaded.config)))
     if topic is not None:
         write(_rule(loaded.config, topic))
     write("the configuration can be used")
@@ -110,34 +114,3 @@ def _rule(config: Config, topic: str) -> str:
         backend = rule.upstream_url or config.upstream.url
         lines.append(f"its backend is {masked(backend, KEYS['upstream.url'].shape)}")
     return "\n".join(lines)
-
-
-async def _connect(config: Config) -> str:
-    # only this option needs them
-    from gateway import log  # noqa: PLC0415
-    from gateway.bus import MEMORY_URL, open_bus  # noqa: PLC0415
-    from gateway.metrics import Metrics  # noqa: PLC0415
-
-    if config.bus.url == MEMORY_URL:
-        return "the bus is in memory: nothing to connect to, and no other replica"
-    log.set_up(level="warning", style="console")  # the bus says there why it cannot connect
-    bus = open_bus(config.bus, metrics=Metrics(), name="gateway check-config")
-    connected = asyncio.Event()
-    bus.listen(lambda up: connected.set() if up else None)
-    await bus.start()
-    try:
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await connected.wait()
-        allowed = bus.max_envelope_bytes - ENVELOPE_ROOM_BYTES
-    except TimeoutError:
-        raise Failure(f"no connection to the bus within {CONNECT_SECONDS:g} seconds") from None
-    finally:
-        await bus.close()
-    wanted = config.limits.max_message_bytes
-    if wanted > allowed:
-        raise ConfigError(
-            f"limits.max_message_bytes: {wanted} is not allowed;"
-            f" allowed: at most {allowed}, which is what the NATS server takes less"
-            f" {ENVELOPE_ROOM_BYTES}"
-        )
-    return f"the bus is there, and takes messages of {allowed} bytes"

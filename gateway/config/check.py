@@ -44,6 +44,7 @@ def impossible(config: Config) -> Iterator[Finding]:
     yield from _tls(config)
     yield from _listeners(config)
     yield from _credentials(config)
+    yield from _bus_tls(config)
     yield from _api_keys(config)
     yield from _patterns(config)
     yield from _history(config)
@@ -82,6 +83,19 @@ def _credentials(config: Config) -> Iterator[Finding]:
     keys = ("bus.credentials_file", "bus.url")
     if config.bus.credentials_file and config.bus.url == "memory://":
         yield Finding(keys, "bus.credentials_file: is set, but bus.url names no NATS server")
+
+
+def _bus_tls(config: Config) -> Iterator[Finding]:
+    bus = config.bus
+    if bool(bus.tls_certificate) != bool(bus.tls_key):
+        lone, other = ("certificate", "key") if bus.tls_certificate else ("key", "certificate")
+        keys = ("bus.tls_certificate", "bus.tls_key")
+        yield Finding(keys, f"bus.tls_{lone}: is set, but bus.tls_{other} is not")
+    encrypted = all(url.strip().startswith("tls://") for url in bus.url.split(","))
+    for name in ("tls_ca", "tls_certificate"):
+        if getattr(bus, name) and not encrypted:
+            text = "is set, but not every address of bus.url begins with tls://"
+            yield Finding((f"bus.{name}", "bus.url"), f"bus.{name}: {text}")
 
 
 def _api_keys(config: Config) -> Iterator[Finding]:
@@ -167,6 +181,9 @@ def missing_files(config: Config) -> Iterator[str]:
         ("server.tls_certificate", config.server.tls_certificate),
         ("server.tls_key", config.server.tls_key),
         ("bus.credentials_file", config.bus.credentials_file),
+        ("bus.tls_ca", config.bus.tls_ca),
+        ("bus.tls_certificate", config.bus.tls_certificate),
+        ("bus.tls_key", config.bus.tls_key),
     ):
         if path and not Path(path).is_file():
             yield f'{key}: "{path}" is not a file'

@@ -81,6 +81,18 @@ class BusSettings(Section, frozen=True, kw_only=True):
         ),
     ] = "gateway"
     credentials_file: Annotated[str, doc("Path of a NATS .creds file; empty for none.")] = ""
+    tls_ca: Annotated[
+        str,
+        doc(
+            "Path of the certificates (PEM) of whoever signed those of the NATS servers;"
+            " empty for the authorities of the system."
+        ),
+    ] = ""
+    tls_certificate: Annotated[
+        str,
+        doc("Path of the certificate chain (PEM) shown to the NATS servers; empty for none."),
+    ] = ""
+    tls_key: Annotated[str, doc("Path of that certificate's private key (PEM).")] = ""
 
 
 class AuthSettings(Section, frozen=True, kw_only=True):
@@ -282,7 +294,9 @@ class UpstreamSettings(Section, frozen=True, kw_only=True):
     ] = 5
     max_in_flight: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=100_000)],
-        doc("Callbacks of one replica that are under way at a time; more wait."),
+        doc(
+            "Callbacks of one replica under way at a time, of one user a fifth at most; more wait."
+        ),
     ] = 100
     max_state_bytes: Annotated[
         Annotated[int, msgspec.Meta(ge=2, le=1_048_576)],

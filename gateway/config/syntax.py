@@ -40,14 +40,18 @@ def bus_url(value: str) -> str | None:
     if value == "memory://" or all(map(_is_server, value.split(","))):
         return None
     return (
-        "memory://, or NATS servers separated by commas, each nats://host:port or tls://host:port"
+        "memory://, or NATS servers separated by commas, each nats://host:port or tls://host:port,"
+        " with / ? # in a password or a token written %2F %3F %23"
     )
 
 
 def _is_server(url: str) -> bool:
     try:
         parts = urlsplit(url.strip())
-        return parts.scheme in _BUS_SCHEMES and bool(parts.hostname) and parts.port != 0
+        behind = parts.path not in {"", "/"} or parts.query or parts.fragment
+        return (
+            parts.scheme in _BUS_SCHEMES and bool(parts.hostname) and parts.port != 0 and not behind
+        )
     except ValueError:  # a port that is no number, an unclosed bracket
         return False
 

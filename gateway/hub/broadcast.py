@@ -4,29 +4,8 @@ from typing import Protocol
 
 import msgspec
 
+from gateway.audience import Audience
 from gateway.device import Device
-
-
-class Audience(msgspec.Struct, frozen=True, gc=False):
-    """Which members of a topic get a message.
-
-    Attributes:
-        excluded_sessions: Ids of sockets that do not.
-        excluded_devices: Ids of devices whose sockets do not.
-        device_types: The types of device that do; empty for all, those of unknown type included.
-    """
-
-    excluded_sessions: frozenset[str] = frozenset()
-    excluded_devices: frozenset[str] = frozenset()
-    device_types: frozenset[str] = frozenset()
-
-    def admits(self, outlet: "Outlet") -> bool:
-        device = outlet.device
-        return (
-            outlet.id not in self.excluded_sessions
-            and (not device.id or device.id not in self.excluded_devices)
-            and (not self.device_types or device.type in self.device_types)
-        )
 
 
 class Broadcast(msgspec.Struct, frozen=True, gc=False):

@@ -73,7 +73,7 @@ class _Pass:
             mine = [
                 m
                 for m in self.messages[start:]
-                if (m.audience is None or m.audience.admits(outlet))
+                if (m.audience is None or m.audience.admits(outlet.id, outlet.device))
                 and (encoding.positions or not m.reminder)
             ]
             if len(mine) != wanted:

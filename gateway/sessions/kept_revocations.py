@@ -15,6 +15,11 @@ CLOCKS_SECONDS: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
+def bucket(prefix: str) -> str:
+    """The bucket of the gateways that share a prefix."""
+    return f"{prefix}_revocations"
+
+
 class RevocationStore(Protocol):
     """Keeps values beyond the life of this process."""
 

@@ -57,7 +57,7 @@ class Entrance:
     def refused(self, request: web.Request, refused: Refused) -> dict[str, str]:
         """Count and log a refusal; returns the headers its answer has."""
         self._connects.labels("refused", refused.reason).inc()
-        _log.info("connect refused", reason=refused.reason, ip=self._address(request))
+        _log.info("connect refused", reason=refused.reason, ip=self._peers.of(request))
         return {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)} if refused.status == 503 else {}
 
     def bad_request(self, request: web.BaseRequest, _: BaseException | None) -> web.Response:
@@ -70,12 +70,8 @@ class Entrance:
     def welcome(self, request: web.Request, accepted: Accepted) -> Origin:
         """Count a client that is in; returns where it comes from."""
         self._connects.labels("ok", "").inc()
-        return describe(request, accepted, self._address(request))
+        return describe(request, accepted, self._peers.of(request))
 
     def _require_room(self) -> None:
         if busy := self._connections.refusal():
             raise Refused(503, busy)
-
-    def _address(self, request: web.Request) -> str:
-        forwarded = request.headers.getall("X-Forwarded-For", ())
-        return self._peers.resolve(request.remote, forwarded)

@@ -25,6 +25,7 @@ from gateway.errors import TokenError, UpstreamError, UpstreamRefused, UpstreamT
 from gateway.protocol.messages import NULL, Json, encode_json
 from gateway.sessions.client import Origin
 from gateway.transport.origin import OriginPolicy
+from gateway.transport.peer import PeerAddress
 
 SUBPROTOCOL: Final = "phoenix"
 BEARER_SUBPROTOCOL: Final = "base64url.bearer.phx."
@@ -39,6 +40,9 @@ _VERSION: Final = re.compile(
 )
 """What ``~> 1.0.0`` and ``~> 2.0.0`` take: a build (Semantic Versioning, 10) makes no difference."""
 _DEFAULT_VERSION: Final = "1.0.0"
+
+_KEY: Final = re.compile(r"[0-9A-Za-z+/]{22}==")
+"""Base64 of 16 bytes."""
 
 MAX_TRACEPARENT: Final = 64
 """Characters kept of a handshake's traceparent, which has 55 if it is one."""
@@ -93,6 +97,7 @@ class Handshake:
         admission: Admission,
         origins: OriginPolicy,
         callbacks: Callbacks,
+        peers: PeerAddress,
         *,
         websocket: Encodings,
         longpoll: Encodings,
@@ -100,6 +105,7 @@ class Handshake:
         self._admission = admission
         self._origins = origins
         self._callbacks = callbacks
+        self._peers = peers
         self._websocket = websocket
         self._longpoll = longpoll
 
@@ -118,7 +124,7 @@ class Handshake:
         subprotocol, protocol_token = _subprotocol(request)
         token = _last(request, "token") or _authorization(request) or protocol_token
         accepted = await self._accept(request, token, self._websocket, subprotocol)
-        if request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) != "13":
+        if not _is_upgrade(request):
             raise Refused(400, "no_upgrade")
         return await self._ask(request, session, accepted)
 
@@ -166,7 +172,7 @@ class Handshake:
         """Ask the backend, if it wants to be asked."""
         if not self._callbacks.asks_connect:
             return accepted
-        origin = describe(request, accepted, "")
+        origin = describe(request, accepted, self._peers.of(request))
         params = _params(request, verified=accepted.claims is not None)
         try:
             answer = await self._callbacks.connect(session, accepted.claims, origin, params)
@@ -187,6 +193,22 @@ class Handshake:
             device=answer.device or accepted.device,
             state=answer.state or NULL,
         )
+
+
+def _is_upgrade(request: web.Request) -> bool:
+    """Whether it asks for a WebSocket (RFC 6455 section 4.2.1)."""
+    return (
+        "websocket" in _tokens(request, hdrs.UPGRADE)
+        and "upgrade" in _tokens(request, hdrs.CONNECTION)
+        and request.headers.get(hdrs.SEC_WEBSOCKET_VERSION) == "13"
+        and _KEY.fullmatch(request.headers.get(hdrs.SEC_WEBSOCKET_KEY, "")) is not None
+    )
+
+
+def _tokens(request: web.Request, header: str) -> Iterator[str]:
+    """What the lists of a header name, in lower case; clients may offer more than one protocol."""
+    for value in request.headers.getall(header, ()):
+        yield from (token.strip().lower() for token in value.split(","))
 
 
 def describe(request: web.Request, accepted: Accepted, ip: str) -> Origin:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
+from aiohttp import web
+
 _Address: TypeAlias = IPv4Address | IPv6Address
 
 _FORM: Final = re.compile(r"\[([^\[\]]*)\](?::\d{1,5})?|([^:]*):\d{1,5}|(.*)", re.DOTALL)
@@ -23,6 +25,10 @@ class PeerAddress:
 
     def __init__(self, trusted: Sequence[str]) -> None:
         self._trusted = [_network(network) for network in trusted]
+
+    def of(self, request: web.Request) -> str:
+        """The address of the client that sends a request."""
+        return self.resolve(request.remote, request.headers.getall("X-Forwarded-For", ()))
 
     def resolve(self, remote: str | None, forwarded_for: Sequence[str]) -> str:
         """The client's address.

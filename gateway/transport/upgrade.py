@@ -47,18 +47,13 @@ class WebSocketTransport:
         """Answer a handshake, after which aiohttp has nothing more to do with the connection."""
         try:
             session, accepted = await self._entrance.admit(request, self._handshake.websocket)
-            answer = _switching_protocols(request, accepted)
-            try:
-                await answer.prepare(request)
-            except ConnectionResetError:
-                # The client went away. Of the half-made answer aiohttp would complain.
-                return web.Response()
         except Refused as refused:
             headers = self._entrance.refused(request, refused)
             return web.Response(status=refused.status, headers=headers)
         origin = self._entrance.welcome(request, accepted)
         transport = request.transport
         if transport is not None:  # else it went away just now
+            transport.write(_switching_protocols(request, accepted))
             connection = Connection(
                 self._services,
                 transport,
@@ -73,7 +68,17 @@ class WebSocketTransport:
             behind = _take_over(request, transport, socket)
             self._connections.add(connection, NAME)
             socket.data_received(behind)
-        return answer
+        return _Answered()
+
+
+class _Answered(web.StreamResponse):
+    """An answer that is written already: aiohttp's own would take as long as all else of a handshake."""
+
+    async def prepare(self, _: web.BaseRequest) -> None:
+        """Nothing is left to do."""
+
+    async def write_eof(self, _: bytes = b"") -> None:
+        """Nothing is left to do."""
 
 
 class _Behind:
@@ -107,23 +112,15 @@ def _take_over(
     return bytes(behind.data)
 
 
-def _switching_protocols(request: web.Request, accepted: Accepted) -> web.StreamResponse:
-    """The answer to a handshake (RFC 6455 section 4.2.2).
-
-    Raises:
-        Refused: The request is none.
-    """
-    protocols = (accepted.subprotocol,) if accepted.subprotocol else ()
-    if not web.WebSocketResponse(protocols=protocols).can_prepare(request):
-        raise Refused(400, "no_upgrade")
-    key = request.headers[hdrs.SEC_WEBSOCKET_KEY].encode()
-    headers = {
-        hdrs.UPGRADE: "websocket",
-        hdrs.CONNECTION: "upgrade",
-        hdrs.SEC_WEBSOCKET_ACCEPT: base64.b64encode(
-            hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
-        ).decode(),
-    }
-    if accepted.subprotocol:
-        headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = accepted.subprotocol
-    return web.StreamResponse(status=101, headers=headers)
+def _switching_protocols(request: web.Request, accepted: Accepted) -> bytes:
+    """The answer to a handshake (RFC 6455 section 4.2.2)."""
+    key = request.headers[hdrs.SEC_WEBSOCKET_KEY].strip().encode()
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+    protocol = accepted.subprotocol
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+    ) % (
+        base64.b64encode(digest),
+        b"Sec-WebSocket-Protocol: %b\r\n" % protocol.encode() if protocol else b"",
+    )

@@ -5,6 +5,7 @@ import hmac
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from ipaddress import IPv6Address
 from typing import Final
 from urllib.parse import quote
 
@@ -16,8 +17,8 @@ CONNECT: Final = "gateway.connect"
 JOIN: Final = "gateway.join"
 PUSH: Final = "gateway.push"
 
-STRANGERS: Final = "\0"
-"""All who connect and have not said who they are: each try has a session of its own, so that says nothing."""
+_ASKED: Final = frozenset({CONNECT, JOIN, PUSH})
+"""Types that ask for a client; all others tell of one."""
 
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 _UNCHANGED: Final = _PRINTABLE.replace('"', "").replace("%", "")
@@ -44,6 +45,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
         traceparent: As the client sent it, whatever that is.
         replica: The one that was lost.
         sessions: How many it had.
+        ip: The client's address, which is not said.
     """
 
     type: str
@@ -58,13 +60,18 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     traceparent: str = ""
     replica: str | None = None
     sessions: int | None = None
+    ip: str = ""
 
     @property
     def client(self) -> str:
-        """Who said what it is about, as far as that is known; empty for nobody."""
-        if self.user:
-            return self.user
-        return STRANGERS if self.type == CONNECT else self.session
+        """On whose account it goes, such as ``user 42``.
+
+        That is a user, with all her sockets, or the network of who is anonymous. What the backend is told
+        of a user goes on another account than what she asks for: neither holds up the other.
+        """
+        if self.type not in _ASKED:
+            return f"events of {self.user}"
+        return f"anonymous {_network(self.ip)}" if self.user is None else f"user {self.user}"
 
 
 def body(call: Call) -> bytes:
@@ -157,6 +164,11 @@ def sign(secrets: Sequence[str], message_id: str, timestamp: int, body: bytes) -
     """
     content = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
     return " ".join(["v1," + _signature(secret, content) for secret in secrets])
+
+
+def _network(ip: str) -> str:
+    """What one host has: an IPv4 address, or the 64 bits before the part of an IPv6 one it chooses itself."""
+    return IPv6Address(ip).exploded[:19] if ":" in ip else ip
 
 
 def _header_value(text: str) -> str:

@@ -21,6 +21,7 @@ from gateway.upstream.answers import (
     push_answer,
 )
 from gateway.upstream.backend import Backend
+from gateway.upstream.breaker import BreakerTicket
 from gateway.upstream.call import Call, body, headers, source
 from gateway.upstream.exchange import HttpExchange
 from gateway.upstream.slots import Slots
@@ -47,8 +48,8 @@ class Upstream:
     """The customer's backend; to be made within a running event loop.
 
     All callbacks share one deadline (``timeout_seconds``, from the call of a method here to the last byte
-    of the answer), one bound and one pool of connections. Each URL has a breaker of its own. One whose
-    caller is cancelled is broken off; the backend may have acted on it.
+    of the answer), one pool of connections, and slots of which each client gets its share. Each URL has
+    breakers of its own. One whose caller is cancelled is broken off; the backend may have acted on it.
 
     Args:
         replica: Id of this replica, named as the source of callbacks.
@@ -130,34 +131,39 @@ class Upstream:
         call_id: str,
         occurred_at: float,
     ) -> T:
-        backend = self._backend(url)
-        ticket: int | None = None
+        backend, client = self._backend(url), call.client
+        ticket: BreakerTicket | None = None
         started = self._clock()
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):
-                backend.check()
-                async with self._slots:
-                    ticket = backend.admit()
+                backend.check(client)
+                await self._slots.take(client)
+                try:
+                    ticket = backend.admit(client)
                     status, answer = await self._send(backend.url, call, read, call_id, occurred_at)
+                finally:
+                    self._slots.give_back(client)
         except (TimeoutError, UpstreamUnavailable) as problem:
-            word, detail = _describe(problem)
+            word, detail = _describe(problem, sent=ticket is not None)
             self._requests.labels(call.type, word).observe(self._clock() - started)
             if ticket is not None:
-                backend.failed(ticket, call, word, detail)
+                backend.failed(client, ticket, call, word, detail)
             if isinstance(problem, UpstreamUnavailable):
                 raise
+            if ticket is None:
+                raise UpstreamUnavailable("busy") from None
             raise UpstreamTimeout("no answer in time") from None
         except UpstreamRefused as refused:
             self._requests.labels(call.type, str(refused.status)).observe(self._clock() - started)
             if ticket is not None:
-                backend.answered(ticket, call)
+                backend.answered(client, ticket)
             raise
         except BaseException:
             if ticket is not None:
-                backend.given_up(ticket)
+                backend.given_up(client, ticket)
             raise
         self._requests.labels(call.type, str(status)).observe(self._clock() - started)
-        backend.answered(ticket, call)
+        backend.answered(client, ticket)
         return answer
 
     async def _send(
@@ -189,8 +195,8 @@ class Upstream:
         return backend
 
 
-def _describe(problem: TimeoutError | UpstreamUnavailable) -> tuple[str, str]:
+def _describe(problem: TimeoutError | UpstreamUnavailable, *, sent: bool) -> tuple[str, str]:
     """What metrics call it, and what is known beyond."""
     if isinstance(problem, TimeoutError):
-        return "timeout", ""
+        return "timeout" if sent else "busy", ""
     return "unusable" if problem.reason == "answer" else problem.reason, problem.detail

@@ -84,14 +84,15 @@ class Outbox:
         if self._closing:
             self._drop(1, "closing")
             return
-        if self._waiting >= MOST_WAITING:
+        queue = self._queues.get(call.user)
+        # As for slots: nobody has more waiting than there is room for others.
+        if (0 if queue is None else len(queue)) >= MOST_WAITING - self._waiting:
             self._drop(1, "full")
             return
         event = _Event(
             call, secrets.token_hex(16), self._wall_clock(), self._loop.time() + KEEP_SECONDS
         )
         self._count(1)
-        queue = self._queues.get(call.user)
         if queue is None:
             self._queues[call.user] = deque((event,))
             self._ready.put_nowait(call.user)

@@ -11,7 +11,7 @@ from tests.support.waiting import eventually
 
 
 class ChangingServer(NatsServer):
-    """A nats-server whose configuration can be changed under way."""
+    """A nats-server, and how to log in."""
 
     def login(self, userinfo: str) -> str:
         """Its address with a user in it."""
@@ -25,6 +25,9 @@ class Section:
     url: str
     prefix: str = "t"
     credentials_file: str = ""
+    tls_ca: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
 
 
 class Counters(Counted):

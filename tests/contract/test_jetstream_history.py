@@ -380,7 +380,7 @@ async def test_missing_permissions_are_a_reason_and_no_loss_of_the_connection(
     with structlog.testing.capture_logs() as logs:
         here = await open_replica(url=url, wait=works)
         if not works:
-            await eventually(lambda: "denies the request" in str(logs))
+            await eventually(lambda: "Permissions Violation for Publish" in str(logs))
     with pytest.raises(HistoryUnavailable):
         await here.history.append("a", b"x")
     live = await here.hear("a")

@@ -47,7 +47,8 @@ class NatsServer:
         binary = nats_server_binary()
         assert binary is not None, "nats-server is missing"
         self.store.mkdir(parents=True, exist_ok=True)
-        command = [binary, "-c", str(self._configure())]
+        config = self._configure(self.extra)
+        command = [binary, "-c", str(config)]
         if self.jetstream:
             command += ["-js", "-sd", str(self.store / "js")]
         with (self.store / "nats.log").open("ab") as log:
@@ -64,9 +65,8 @@ class NatsServer:
                 return
 
     def reload(self, extra: str) -> None:
-        """Let it take other lines for its configuration file, such as permissions, while it runs."""
-        self.extra = extra
-        self._configure()
+        """Have it read other lines of configuration."""
+        self._configure(extra)
         self._signal(signal.SIGHUP)
 
     def kill(self) -> None:
@@ -91,9 +91,9 @@ class NatsServer:
         """Let it go on."""
         self._signal(signal.SIGCONT)
 
-    def _configure(self) -> Path:
+    def _configure(self, extra: str) -> Path:
         config = self.store / "nats.conf"
-        config.write_text(f"listen: 127.0.0.1:{self.port}\n{self.extra}\n")
+        config.write_text(f"listen: 127.0.0.1:{self.port}\n{extra}\n")
         return config
 
     def _end(self, number: signal.Signals) -> None:

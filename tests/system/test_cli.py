@@ -4,8 +4,10 @@ import json
 import re
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -88,6 +90,76 @@ def test_the_bus_is_tried_and_its_limit_compared(start_nats: StartNats) -> None:
     )
     assert accepted.returncode == 0
     assert "takes messages of 28672 bytes" in accepted.stdout
+
+
+HISTORY = 'channels=[{"pattern": "room:*", "history": {"messages": 5, "seconds": 60}}]'
+
+
+def test_a_bus_that_has_no_place_for_the_history_is_a_failure(start_nats: StartNats) -> None:
+    url = start_nats(jetstream=False).url
+    arguments = ("check-config", "--connect", "--set", f"bus.url={url}")
+
+    without = run_process(*arguments)
+    wanted = run_process(*arguments, "--set", HISTORY)
+
+    assert without.returncode == 0, without.stderr
+    assert wanted.returncode == 1
+    assert "error: a replica would not be ready: history_no_jetstream" in wanted.stderr
+
+
+def test_a_bus_that_could_keep_a_history_is_left_as_it_is(start_nats: StartNats) -> None:
+    nats = start_nats()
+
+    result = run_process(
+        "check-config", "--connect", "--set", f"bus.url={nats.url}", "--set", HISTORY
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert not list((nats.store / "js").rglob("GATEWAY")), "nothing is made"
+
+
+class OldServer(socketserver.StreamRequestHandler):
+    """Says that it is nats-server 2.10, and answers PINGs."""
+
+    def handle(self) -> None:
+        self.wfile.write(b'INFO {"max_payload":1048576,"version":"2.10.29","headers":true}\r\n')
+        for line in self.rfile:
+            if line.startswith(b"PING"):
+                self.wfile.write(b"PONG\r\n")
+
+
+def test_a_bus_server_that_is_too_old_for_the_history_is_a_failure() -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), OldServer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"nats://127.0.0.1:{server.server_address[1]}"
+        result = run_process(
+            "check-config", "--connect", "--set", f"bus.url={url}", "--set", HISTORY
+        )
+        server.shutdown()
+
+    assert result.returncode == 1
+    assert "history_server_too_old: nats-server 2.10.29 is older than 2.11" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("denied", "reason"),
+    [
+        ('subscribe: { deny: "gateway.replicas" }', "bus_subscription_denied"),
+        ('publish: { deny: "gateway.replicas" }', "bus_publish_denied"),
+        ('publish: { deny: "$JS.API.>" }', ""),
+    ],
+)
+def test_missing_permissions_are_a_failure_where_a_replica_needs_them(
+    start_nats: StartNats, denied: str, reason: str
+) -> None:
+    user = f"{{ user: g, password: hunter2, permissions: {{ {denied} }} }}"
+    url = start_nats(f"authorization {{ users = [ {user} ] }}").url.replace("//", "//g:hunter2@")
+
+    result = run_process("check-config", "--connect", "--set", f"bus.url={url}")
+
+    assert (result.returncode == 0) == (not reason), result.stderr
+    assert not reason or f"a replica would not be ready: {reason}" in result.stderr
+    assert "hunter2" not in result.stderr
 
 
 def test_a_bus_that_is_away_is_a_failure_that_shows_no_password() -> None:

@@ -22,7 +22,7 @@ LAYERS = [
     {"relay", "cluster"},
     {"history"},
     {"hub", "bus", "auth", "config", "tracker", "upstream"},
-    {"protocol"},
+    {"protocol", "audience"},
     {
         "device",
         "errors",

@@ -118,8 +118,11 @@ async def test_who_does_not_answer_is_cut_off_at_the_end(monkeypatch: pytest.Mon
     assert deaf.aborted
 
 
-async def test_who_is_cut_off_has_ended_before_the_rest_is_stopped() -> None:
+async def test_who_is_cut_off_has_ended_before_the_rest_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """What follows from its end, a fact for the backend say, is otherwise lost."""
+    monkeypatch.setattr("gateway.lifecycle.CLOSING_SECONDS", 0.0)
     connections = FakeConnections()
 
     class EndsLater(FakeConnection):

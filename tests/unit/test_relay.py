@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from gateway.audience import Audience
 from gateway.bus.envelope import Envelope, encode
 from gateway.bus.memory import MemoryBus
 from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.history.no_history import NoHistory
-from gateway.hub.broadcast import Audience, Broadcast
+from gateway.hub.broadcast import Broadcast
 from gateway.hub.registry import Registry
 from gateway.relay import Relay
 from tests.support.counted import Counted

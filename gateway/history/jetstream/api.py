@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from gateway.bus.refusals import RefusalKind, kind_of_code
 from gateway.bus.remote import RemoteBus
 from gateway.bus.requests import NO_RESPONDERS, Reply
 from gateway.bus.stream_position import unix_seconds
@@ -25,7 +26,9 @@ notice; the next try is likely to find another.
 NAME_IN_USE: Final = 10058
 NO_STREAM: Final = 10059
 NO_MESSAGE: Final = 10037
-_NO_JETSTREAM: Final = (10039, 10076)
+_EXPECTED: Final = (NAME_IN_USE, NO_STREAM, NO_MESSAGE)
+"""Answers rather than refusals."""
+
 
 _END_OF_BATCH: Final = 204
 _NOTHING_FOUND: Final = 404
@@ -205,11 +208,15 @@ class StreamApi:
         except BusUnavailable as problem:
             raise HistoryUnavailable("unavailable", f"{operation}: {problem}") from problem
         if reply.status == NO_RESPONDERS:
+            self._bus.refusals.note(RefusalKind.NO_JETSTREAM, f"{operation}: no responders")
             raise HistoryUnavailable("no_jetstream", f"{operation}: nobody answers")
         error = msgspec.json.decode(reply.body, type=_Failure).error
         if error is not None:
+            refused = kind_of_code(error.err_code)
+            if error.err_code not in _EXPECTED:
+                self._bus.refusals.note(refused, f"{operation}: {error.description}")
             raise HistoryUnavailable(
-                "no_jetstream" if error.err_code in _NO_JETSTREAM else "unavailable",
+                "no_jetstream" if refused is RefusalKind.NO_JETSTREAM else "unavailable",
                 f"{operation}: {error.description}",
                 error.err_code,
             )

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.bus.refusals import RefusalKind, kind_of_code
 from gateway.bus.remote import RemoteBus
 from gateway.bus.requests import NO_RESPONDERS
 from gateway.bus.subjects import Subjects
@@ -105,13 +106,16 @@ class Appender:
         if reply.status == NO_RESPONDERS:
             # The stream is gone, or has no leader at the moment; nobody else would have listened.
             self._keeper.look()
-            raise HistoryUnavailable("unavailable", "no server keeps the stream at the moment")
+            why = "no server keeps the stream at the moment"
+            self._bus.refusals.note(RefusalKind.STREAM, why)
+            raise HistoryUnavailable("unavailable", why)
         try:
             return _decode(reply.body)
         except msgspec.DecodeError as problem:
             raise OutcomeUnknown("the acknowledgement cannot be read") from problem
 
     def _refusal(self, error: ApiError, size: int) -> HistoryUnavailable | EnvelopeTooLarge:
+        self._bus.refusals.note(kind_of_code(error.err_code), error.description)
         if error.err_code == _TOO_LARGE:
             return EnvelopeTooLarge(size, int(self._keeper.config.get("max_msg_size", 0)))
         return HistoryUnavailable("unavailable", error.description, error.err_code)

@@ -108,6 +108,18 @@ def is_ours(there: JsonObject, wanted: JsonObject) -> bool:
     return set(wanted["subjects"]) <= set(there.get("subjects") or ())
 
 
+def check_version(version: str) -> None:
+    """Whether a nats-server has what is needed.
+
+    Raises:
+        HistoryUnavailable: It is too old.
+    """
+    match = _VERSION(version)
+    if match is not None and (int(match[1]), int(match[2])) < LEAST_VERSION:
+        least = ".".join(map(str, LEAST_VERSION))
+        raise HistoryUnavailable("server_too_old", f"nats-server {version} is older than {least}")
+
+
 def _wider(there: int, wanted: int) -> int:
     if there in _NO_LIMIT or wanted in _NO_LIMIT:
         return there if there in _NO_LIMIT else wanted
@@ -173,6 +185,7 @@ class StreamKeeper:
         self._losses = 0  # of the bus
         self._leader = ""
         self._task: asyncio.Task[None] | None = None
+        self._why = ""  # the problem in the server's words
         self.problem: HistoryProblem | None = "unavailable"
         self.epoch = ""
         self.config: JsonObject = {}
@@ -204,7 +217,7 @@ class StreamKeeper:
             HistoryUnavailable: It cannot.
         """
         if self.problem is not None:
-            raise HistoryUnavailable(self.problem, f"no history: {self.problem}")
+            raise HistoryUnavailable(self.problem, f"no history: {self._why or self.problem}")
 
     def look(self) -> None:
         """Have the stream looked at again at once, because something about it is odd."""
@@ -248,7 +261,7 @@ class StreamKeeper:
 
     async def _look(self) -> StreamInfo:
         """The stream, made or widened where needed."""
-        self._check_version()
+        check_version(self._bus.server_version)
         await self._subscribe()
         for _ in range(ATTEMPTS):
             info = await self._info()
@@ -293,15 +306,6 @@ class StreamKeeper:
         _log.info("history stream widened", stream=self._wanted["name"])
         return True
 
-    def _check_version(self) -> None:
-        version = self._bus.server_version
-        match = _VERSION(version)
-        if match is not None and (int(match[1]), int(match[2])) < LEAST_VERSION:
-            least = ".".join(map(str, LEAST_VERSION))
-            raise HistoryUnavailable(
-                "server_too_old", f"nats-server {version} is older than {least}"
-            )
-
     async def _subscribe(self) -> None:
         """Listen to what JetStream tells of the stream; without it, changes are seen when it is looked at."""
         while self._advisories:
@@ -322,7 +326,7 @@ class StreamKeeper:
         if new and self.epoch:
             _log.warning("history began anew", before=self.epoch, epoch=info.epoch)
         self.epoch, self._leader, self.config = info.epoch, info.cluster.leader, info.config
-        self.problem = None
+        self.problem, self._why = None, ""
         if back:
             _log.info("history ready", epoch=self.epoch, leader=self._leader)
         if new or moved or back:
@@ -330,7 +334,7 @@ class StreamKeeper:
                 asyncio.get_running_loop().call_soon(listener)
 
     def _fail(self, reason: HistoryProblem, problem: Exception) -> None:
-        self.problem = reason
+        self.problem, self._why = reason, str(problem)
         if self._bus.connected:  # else the bus has said it all
             self._complain("no history", problem)
 

@@ -13,12 +13,12 @@ from yarl import URL
 from gateway.api import problem
 from gateway.api.history import HistoryItem
 from gateway.api.user_types import ReplicaReport
+from gateway.audience import Audience
 from gateway.auth.revocations import Revocation
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.cluster import Cover
 from gateway.config import ChannelSettings, Config, LimitsSettings
 from gateway.config.sections import ApiKeySettings, ApiSettings
-from gateway.hub.broadcast import Audience
 from gateway.metrics import Metrics
 from gateway.relay import NOT_KEPT, Published
 from gateway.retention import Retention

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gateway.api.history import item
+from gateway.audience import Audience
 from gateway.errors import BusUnavailable, HistoryUnavailable, OutcomeUnknown
 from gateway.relay import Published
 from tests.unit.api.fakes import Gateway
@@ -19,8 +20,8 @@ def message(**fields: object) -> str:
 
 
 async def test_a_page_shows_messages_with_their_positions(gateway: Gateway) -> None:
-    filters = ((), ("d1",), ("phone", "tv"))
-    gateway.archive.items = [item("@e.1.1", 1767323045.678, "said", b'{"n": 1.50}', filters)]
+    audience = Audience(frozenset(), frozenset({"d1"}), frozenset({"tv", "phone"}))
+    gateway.archive.items = [item("@e.1.1", 1767323045.678, "said", b'{"n": 1.50}', audience)]
     gateway.archive.more = "@e.1.1"
 
     answer = await gateway.ask("GET", f"{HISTORY}?limit=1&cursor=@e.0.0", "read-key")
@@ -74,7 +75,7 @@ async def test_a_bad_query_is_refused(gateway: Gateway, query: str, field: str) 
     ("method", "failure", "status"),
     [
         ("GET", ValueError(), 422),
-        ("GET", BusUnavailable(), 503),
+        ("GET", BusUnavailable("gone"), 503),
         ("GET", HistoryUnavailable("no_jetstream", "x"), 503),
         ("DELETE", HistoryUnavailable("unavailable", "x"), 503),
         ("DELETE", OutcomeUnknown(), 504),
@@ -85,7 +86,10 @@ async def test_what_cannot_be_done_is_said(
 ) -> None:
     gateway.archive.failure = failure
 
-    assert (await gateway.ask(method, HISTORY)).status == status
+    answer = await gateway.ask(method, HISTORY)
+
+    assert answer.status == status
+    assert status != 503 or answer.json["detail"].endswith(f": {failure}"), "what the bus said"
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])

@@ -143,6 +143,7 @@ async def test_bus_down_is_503_with_retry_after(gateway: Gateway) -> None:
     for answer in (one, several):
         assert (answer.status, answer.slug) == (503, "bus-unavailable")
         assert int(answer.headers["Retry-After"]) > 0
+        assert answer.json["detail"].endswith(": gone"), "what the bus said"
 
 
 async def test_payload_above_the_limit_is_413(gateway: Gateway) -> None:

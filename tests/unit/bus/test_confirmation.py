@@ -3,7 +3,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from gateway.bus.confirmation import Confirmations
+from gateway.bus.confirmation import Confirmations, Listening
 from gateway.bus.delivery import Delivery, RemoteSubscription
 from gateway.errors import BusUnavailable, SubscriptionRefused
 from gateway.metrics import Metrics
@@ -22,7 +22,7 @@ class FakeLine:
         self.sent: list[str] = []
         self.pongs: list[asyncio.Future[bool]] = []
 
-    def listen(self, subscriptions: Iterable[RemoteSubscription]) -> None:
+    def listen(self, subscriptions: Iterable[Listening]) -> None:
         self.sent += [subscription.subject for subscription in subscriptions]
 
     def ping(self) -> "asyncio.Future[bool]":
@@ -73,13 +73,26 @@ async def test_a_refusal_is_for_the_oldest_unanswered_only() -> None:
     for _ in range(2):
         tasks.append(asyncio.create_task(confirmations.confirm(subscription("Same"))))
         await settle()
-    assert confirmations.refuse("same")
+    confirmations.refuse("Same", "the server's words")
     for pong in line.pongs:
         pong.set_result(True)
-    with pytest.raises(SubscriptionRefused):
+    with pytest.raises(SubscriptionRefused, match="the server's words"):
         await tasks[0]
     await tasks[1]
-    assert not confirmations.refuse("same")
+    confirmations.refuse("Same", "nobody waits for it any more")
+
+
+async def test_those_that_found_no_room_are_the_last_ones_sent() -> None:
+    line = FakeLine()
+    confirmations = Confirmations(line)
+    waiting = asyncio.create_task(confirmations.confirm_all(map(subscription, "abcd")))
+    await settle()
+    confirmations.refuse("c", "denied")
+    for _ in range(2):
+        confirmations.refuse_one("full")
+    line.pongs[0].set_result(True)
+    assert await waiting == {"c": "denied", "d": "full", "b": "full"}
+    confirmations.refuse_one("nobody waits for it")
 
 
 async def test_a_lost_connection_ends_all_waiting() -> None:
@@ -122,12 +135,12 @@ async def test_what_is_closed_before_it_was_sent_is_not_sent() -> None:
     await settle()
     assert line.sent == ["kept", "PING"]
     line.pongs[0].set_result(True)
-    assert await task == set()
+    assert await task == {}
 
 
 async def test_a_line_that_breaks_as_it_is_written_to_leaves_nobody_waiting() -> None:
     class Broken(FakeLine):
-        def listen(self, _subscriptions: Iterable[RemoteSubscription]) -> None:
+        def listen(self, _subscriptions: Iterable[Listening]) -> None:
             raise RuntimeError
 
     confirmations = Confirmations(Broken())

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.audience import Audience
 from gateway.bus.envelope import Envelope, EnvelopeError, decode, encode
 
 # version 1, kind 1, published_at 2.0, event of 4 bytes, no meta
@@ -19,7 +20,7 @@ envelopes = st.builds(
     payload=st.binary(max_size=300),
     binary=st.booleans(),
     published_at=st.floats(allow_nan=False, allow_infinity=False),
-    exclude_sessions=st.lists(texts, max_size=3).map(tuple),
+    audience=st.none() | st.builds(Audience, *[st.frozensets(texts, max_size=3)] * 3),
 )
 
 
@@ -95,7 +96,7 @@ def test_each_fault_has_its_label(data: bytes, label: str) -> None:
 
 def test_a_later_release_may_add_keys_to_meta() -> None:
     meta = json.dumps({"exclude": ["s1"], "priority": {"of": [1, 2]}}).encode()
-    assert decode(with_meta(meta)).exclude_sessions == ("s1",)
+    assert decode(with_meta(meta)).audience == Audience(frozenset({"s1"}))
 
 
 def test_a_payload_is_passed_on_byte_for_byte() -> None:

@@ -43,6 +43,8 @@ class JumpingSelector(selectors.DefaultSelector):
 
 
 class FakeSubscription:
+    refusal = ""
+
     def __init__(self, bus: "FakeBus", subject: str) -> None:
         self._bus = bus
         self._subject = subject
@@ -64,6 +66,7 @@ class FakeBus:
     """
 
     max_envelope_bytes = 1000
+    doubt = None
 
     def __init__(self, *, connected: bool = True) -> None:
         self.connected = connected
@@ -92,7 +95,8 @@ class FakeBus:
             await self.gate()
         self.standing.append(subject)
         self.handlers[subject] = handler
-        return FakeSubscription(self, subject)
+        self.latest = FakeSubscription(self, subject)
+        return self.latest
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
@@ -189,6 +193,27 @@ def test_nothing_is_acquired_at_once_before_it_is_confirmed() -> None:
         assert interest.try_acquire("t")
         bus.turn(up=False)
         assert not interest.try_acquire("t")
+
+    run(main())
+
+
+def test_a_topic_the_server_took_away_is_refused_until_it_is_back() -> None:
+    async def main() -> None:
+        bus = FakeBus()
+        interest = interest_in(bus)
+        await interest.acquire("t")
+        bus.latest.refusal = "Permissions Violation"
+        assert not interest.try_acquire("t")
+        began = await now()
+        with pytest.raises(SubscriptionRefused, match="Permissions Violation"):
+            await interest.acquire("t")
+        assert await now() - began < WAIT, "refused at once"
+        await interest.acquire("other")
+        assert bus.standing == ["g.topic.t", "g.topic.other"], "its members keep it"
+        bus.latest.refusal = "x"
+        assert not interest.try_acquire("other")
+        bus.latest.refusal = ""
+        assert interest.try_acquire("other")
 
     run(main())
 

@@ -29,8 +29,8 @@ async def test_the_sender_is_told_and_no_other() -> None:
     inbox, told, other = NoRespondersInbox("gw"), waiting(), waiting()
     subject = inbox.expect(told)
     inbox.expect(other)
-    inbox.answered(subject, HEADERS)
-    inbox.answered(subject, HEADERS)
+    inbox.receive(subject.encode(), HEADERS, b"")
+    inbox.receive(subject.encode(), HEADERS, b"")
 
     assert told.done()
     assert not other.done()
@@ -39,7 +39,7 @@ async def test_the_sender_is_told_and_no_other() -> None:
 async def test_what_does_not_say_that_nobody_is_there_is_no_such_answer() -> None:
     for headers in (b"", b"NATS/1.0\r\n\r\n", b"NATS/1.0 408\r\n\r\n", b"x 503\r\n\r\n"):
         inbox, told = NoRespondersInbox("gw"), waiting()
-        inbox.answered(inbox.expect(told), headers)
+        inbox.receive((inbox.expect(told)).encode(), headers, b"")
 
         assert not told.done()
 
@@ -48,11 +48,11 @@ async def test_a_message_is_forgotten_when_its_sender_does_not_wait_any_more() -
     inbox, told, gone = NoRespondersInbox("gw"), waiting(), waiting()
     subjects = [inbox.expect(told), inbox.expect(gone), inbox.expect(gone)]
     inbox.expect(waiting())
-    inbox.answered(subjects[0], HEADERS)
+    inbox.receive(subjects[0].encode(), HEADERS, b"")
     gone.cancel()
     await asyncio.sleep(0)
     assert len(inbox) == 1
 
     for subject in (*subjects, "gw.unheard.x.1"):
-        inbox.answered(subject, HEADERS)
+        inbox.receive(subject.encode(), HEADERS, b"")
     assert gone.cancelled()

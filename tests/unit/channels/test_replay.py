@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.audience import Audience
 from gateway.channels.channels import Channels
 from gateway.channels.membership import Membership, Recall
 from gateway.channels.replay import AT_ONCE_BYTES, Replays
@@ -14,7 +15,7 @@ from gateway.errors import HistoryUnavailable
 from gateway.history.base import Stored
 from gateway.history.position import Position, decode, encode
 from gateway.history.resume import Outcome
-from gateway.hub.broadcast import Audience, Broadcast
+from gateway.hub.broadcast import Broadcast
 from gateway.hub.registry import Registry
 from gateway.leases import Lease
 from gateway.protocol.effects import Unsubscribe

@@ -83,6 +83,9 @@ def test_a_listen_address_may_be(value: str) -> None:
         "nats://a:4222,memory://",
         "http://u:hunter2@a, nats://b",
         "nats://u:hunter2,x@h:99999",
+        "nats://u:hunter2/x@h",
+        "nats://hunter2?x@h",
+        "nats://hunter2#x@h",
         "nats://u:hun@hunter2@h:x",
     ],
 )
@@ -92,7 +95,13 @@ def test_a_bad_bus_url_is_refused_without_its_password(value: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["memory://", "nats://h", "nats://u:hunter2@a:4222, tls://b:4222", "nats://token@[::1]:4222"],
+    [
+        "memory://",
+        "nats://h",
+        "nats://u:hunter2@a:4222, tls://b:4222",
+        "nats://token@[::1]:4222",
+        "nats://to%2Fken@h/",
+    ],
 )
 def test_a_bus_url_may_be(value: str) -> None:
     assert load(f'[bus]\nurl = "{value}"').bus.url == value
@@ -198,6 +207,18 @@ def test_a_value_out_of_range_is_refused(toml: str, key: str) -> None:
         (
             "[bus]\ncredentials_file = 'x'",
             "bus.credentials_file: is set, but bus.url names no NATS server",
+        ),
+        (
+            "[bus]\nurl = 'tls://a,nats://b'\ntls_ca = 'x'",
+            "bus.tls_ca: is set, but not every address of bus.url begins with tls://",
+        ),
+        (
+            "[bus]\nurl = 'tls://a'\ntls_certificate = 'x'",
+            "bus.tls_certificate: is set, but bus.tls_key is not",
+        ),
+        (
+            "[bus]\nurl = 'tls://a'\ntls_key = 'x'",
+            "bus.tls_key: is set, but bus.tls_certificate is not",
         ),
         (
             key("a", "hunter2") + key("a", "b"),

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.audience import Audience
 from gateway.device import UNKNOWN, Device
-from gateway.hub.broadcast import Audience, Broadcast
+from gateway.hub.broadcast import Broadcast
 from gateway.hub.fanout import PASS_BYTES, SLICE_WRITES, Fanout
 from gateway.hub.registry import Member, Registry
 from tests.support.counted import Counted

@@ -14,6 +14,7 @@ from gateway.errors import TokenError
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS
 from gateway.transport.origin import OriginPolicy
+from gateway.transport.peer import PeerAddress
 from gateway.transport.websocket import WEBSOCKET_ENCODINGS
 
 OF_TOKEN = Device("t", "Token's", "tv")
@@ -30,6 +31,14 @@ class Admission:
         return Claims(token, 0.0, device=OF_TOKEN if token == "tv" else None)
 
 
+HEADERS = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
 def check(**query: str) -> Device:
     """The device of a request with this query.
 
@@ -39,8 +48,10 @@ def check(**query: str) -> Device:
     return accepted({"vsn": "2.0.0"} | query).device
 
 
-def accepted(query: dict[str, str] | list[tuple[str, str]]) -> Accepted:
-    """What becomes of a request with this query.
+def accepted(
+    query: dict[str, str] | list[tuple[str, str]], headers: dict[str, str] = HEADERS
+) -> Accepted:
+    """What becomes of a request with this query and these headers.
 
     Raises:
         Refused: As the handshake does.
@@ -48,7 +59,7 @@ def accepted(query: dict[str, str] | list[tuple[str, str]]) -> Accepted:
     request = make_mocked_request(
         "GET",
         f"/socket/websocket?{urlencode(query)}",
-        headers={"Sec-WebSocket-Version": "13"},
+        headers=headers,
     )
     admission: Any = Admission()
     callbacks: Any = SimpleNamespace(asks_connect=False)
@@ -56,6 +67,7 @@ def accepted(query: dict[str, str] | list[tuple[str, str]]) -> Accepted:
         admission,
         OriginPolicy(()),
         callbacks,
+        PeerAddress(()),
         websocket=WEBSOCKET_ENCODINGS,
         longpoll=LONGPOLL_ENCODINGS,
     )
@@ -150,9 +162,43 @@ def test_the_token_of_a_client_that_polls(
         admission,
         OriginPolicy(()),
         callbacks,
+        PeerAddress(()),
         websocket=WEBSOCKET_ENCODINGS,
         longpoll=LONGPOLL_ENCODINGS,
     )
     claims = asyncio.run(handshake.longpoll(request, "s1")).claims
 
     assert (None if claims is None else claims.user) == user
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Upgrade": "WebSocket", "Connection": "keep-alive, upgrade"},
+        {"Upgrade": "websocket, h2c"},
+        {"Upgrade": "h2c ,\twebsocket", "Connection": "Upgrade,close"},
+    ],
+)
+def test_how_clients_ask_for_a_websocket(headers: dict[str, str]) -> None:
+    assert accepted({"vsn": "2.0.0"}, HEADERS | headers).encoding.version == "2.0.0"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Upgrade": "h2c"},
+        {"Upgrade": "websockets"},
+        {"Upgrade": ""},
+        {"Connection": "keep-alive"},
+        {"Sec-WebSocket-Version": "8"},
+        {"Sec-WebSocket-Version": "13, 8"},
+        {"Sec-WebSocket-Key": ""},
+        {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25j"},
+        {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZSEh"},
+        {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZ===="},
+    ],
+)
+def test_what_asks_for_none(headers: dict[str, str]) -> None:
+    with pytest.raises(Refused, match="no_upgrade"):
+        accepted({"vsn": "2.0.0"}, HEADERS | headers)

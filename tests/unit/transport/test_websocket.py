@@ -8,7 +8,8 @@ import pytest
 import structlog
 
 from gateway.protocol.reasons import CloseCode
-from gateway.transport.framing import CLOSE, MAX_FRAGMENTS, TEXT, close_frame, frame
+from gateway.transport import framing
+from gateway.transport.framing import CLOSE, TEXT, close_frame, frame
 from gateway.transport.websocket import FRAMES_PER_TURN
 from tests.unit.transport.shell import (
     CONTINUATION,
@@ -49,9 +50,10 @@ async def test_a_ping_in_a_message_of_the_greatest_length_is_no_excess() -> None
     assert shell.connection.messages == ["x" * MAX_BYTES]
 
 
-async def test_empty_fragments_without_end_are_too_many() -> None:
+async def test_empty_fragments_without_end_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framing, "MAX_FRAGMENTS", 1000)
     shell = Shell()
-    shell.feed(client_frame(TEXT, fin=False), client_frame(CONTINUATION, fin=False) * MAX_FRAGMENTS)
+    shell.feed(client_frame(TEXT, fin=False), client_frame(CONTINUATION, fin=False) * 1000)
     while not shell.transport.reading:
         await turn()
 

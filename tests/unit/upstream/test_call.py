@@ -132,6 +132,24 @@ def test_what_is_absent_is_left_away(call: Call, expected: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("call", "client"),
+    [
+        (Call(calls.PUSH, session="s", user="42", ip="192.0.2.1"), "user 42"),
+        (Call(calls.CONNECT, session="s", user="42"), "user 42"),
+        (Call(calls.JOIN, session="s", ip="192.0.2.1"), "anonymous 192.0.2.1"),
+        (Call(calls.CONNECT, ip="2001:db8::1"), "anonymous 2001:0db8:0000:0000"),
+        (Call(calls.CONNECT, ip="2001:db8::2:0:0:1"), "anonymous 2001:0db8:0000:0000"),
+        (Call(calls.CONNECT, ip="2001:db8:0:1::1"), "anonymous 2001:0db8:0000:0001"),
+        (Call("gateway.user.online", user="42"), "events of 42"),
+        (Call("gateway.session.ended", session="s", user="42"), "events of 42"),
+    ],
+)
+def test_whose_account_a_callback_goes_on(call: Call, client: str) -> None:
+    assert call.client == client
+    assert b"ip" not in body(call)
+
+
+@pytest.mark.parametrize(
     "user", ["42", "Jürgen Müller", "100%", 'a"b', "a%20b", "😀\r\nce-id: x", "·"]
 )
 def test_a_cloudevents_library_reads_the_event(user: str) -> None:

@@ -18,7 +18,7 @@ from gateway.metrics import Metrics
 from gateway.upstream import call as calls
 from gateway.upstream import exchange
 from gateway.upstream.answers import ConnectAnswer, JoinAnswer, PushAnswer, TopicMessage
-from gateway.upstream.breaker import FAILURES
+from gateway.upstream.breaker import FAILURES, PROVEN_SECONDS
 from gateway.upstream.call import Call
 from gateway.upstream.client import Upstream
 from gateway.upstream.exchange import MAX_ANSWER_BYTES
@@ -29,6 +29,11 @@ from tests.unit.upstream.scripted import Request, closing, serving
 SECRETS = tuple("whsec_" + base64.b64encode(key * 32).decode() for key in (b"1", b"2"))
 JOIN = Call(calls.JOIN, session="s", user="42", topic="room:1", params=b"{}")
 PUSH = Call(calls.PUSH, session="s", user="42", topic="room:1", event="e", payload=b'{"a": 1}')
+
+
+def of(user: str) -> Call:
+    """The join of another user."""
+    return msgspec.structs.replace(JOIN, user=user)
 
 
 class Settings(msgspec.Struct):
@@ -397,7 +402,7 @@ async def test_no_more_than_allowed_are_under_way() -> None:
         await request.answer()
 
     async with serving(wait) as backend, upstream(backend.url, counted, max_in_flight=3) as client:
-        tasks = [asyncio.create_task(client.join(JOIN)) for _ in range(12)]
+        tasks = [asyncio.create_task(client.join(of(str(n)))) for n in range(12)]
         await turns(lambda: backend.active == 3)
         release.set()
         await asyncio.gather(*tasks)
@@ -407,10 +412,48 @@ async def test_no_more_than_allowed_are_under_way() -> None:
     assert (max(counted.under_way), counted.under_way[-1]) == (3, 0)
 
 
+async def test_one_user_leaves_room_for_others_and_they_go_first() -> None:
+    served: list[str] = []
+    gates = {user: asyncio.Event() for user in ("42", "43")}
+
+    async def wait(request: Request) -> None:
+        user = request.headers["ce-subject"]
+        served.append(user)
+        await gates[user].wait()
+        await request.answer()
+
+    async with serving(wait) as backend, upstream(backend.url, max_in_flight=2) as client:
+        mine = [asyncio.create_task(client.push(PUSH)) for _ in range(5)]
+        await turns(lambda: backend.active == 1)
+        others = [asyncio.create_task(client.join(of("43"))) for _ in range(2)]
+        await turns(lambda: backend.active == 2)
+        gates["43"].set()
+        await asyncio.gather(*others)
+        assert served == ["42", "43", "43"]
+        gates["42"].set()
+        await asyncio.gather(*mine)
+
+
+async def test_what_is_told_of_a_user_does_not_wait_for_what_she_asks() -> None:
+    release = asyncio.Event()
+
+    async def wait(request: Request) -> None:
+        if request.headers["ce-type"] == calls.PUSH:
+            await release.wait()
+        await request.answer()
+
+    async with serving(wait) as backend, upstream(backend.url, max_in_flight=4) as client:
+        mine = [asyncio.create_task(client.push(PUSH)) for _ in range(8)]
+        await turns(lambda: backend.active == 1)
+        await client.tell(Call("gateway.user.offline", user="42"), "abc", 0.0)
+        release.set()
+        await asyncio.gather(*mine)
+
+
 async def test_who_would_wait_too_long_is_sent_away_at_once() -> None:
     counted = Counted()
     async with serving(hold) as backend, upstream(backend.url, counted, max_in_flight=1) as client:
-        tasks = [asyncio.create_task(client.join(JOIN)) for _ in range(11)]
+        tasks = [asyncio.create_task(client.join(of(str(n)))) for n in range(11)]
         await turns(lambda: backend.active == 1)
         with pytest.raises(UpstreamUnavailable, match="busy"):
             await client.join(JOIN)
@@ -449,6 +492,22 @@ async def test_waiting_for_a_turn_counts_towards_the_deadline() -> None:
         assert isinstance(task.exception(), UpstreamTimeout)
 
 
+async def test_whose_turn_does_not_come_in_time_is_told_that_nothing_was_sent() -> None:
+    counted = Counted()
+    keys: dict[str, Any] = {"max_in_flight": 1, "timeout_seconds": 5}
+    async with serving(hold) as backend, upstream(backend.url, counted, **keys) as client:
+        clock = Clock()
+        tasks = [asyncio.create_task(client.join(JOIN)) for _ in range(2)]
+        await turns(lambda: backend.active == 1)
+        await clock.run(5)
+        await turns(lambda: all(task.done() for task in tasks))
+
+    assert isinstance(tasks[0].exception(), UpstreamTimeout)
+    assert isinstance(tasks[1].exception(), UpstreamUnavailable)
+    assert sorted(counted.statuses) == ["busy", "timeout"]
+    assert len(backend.requests) == 1
+
+
 async def fail(client: Upstream, times: int = FAILURES, url: str = "", call: Call = JOIN) -> None:
     """So many callbacks in a row that fail."""
     for _ in range(times):
@@ -477,31 +536,56 @@ async def test_a_backend_that_fails_is_left_alone_until_a_probe_succeeds(
     assert counted.statuses[FAILURES:] == ["breaker_open", "200", "200"]
 
 
-@pytest.mark.parametrize(("status", "sent"), [(500, 2 * FAILURES), (502, FAILURES)])
-async def test_a_client_whose_pushes_the_backend_chokes_on_cuts_nobody_off(
-    status: int, sent: int
+async def reset(request: Request) -> None:
+    """Neither FIN nor answer."""
+    request.writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        *map(answering, (302, 500, 502, 503, 504)),
+        answering(200, b"["),
+        answering(200, b" " * MAX_ANSWER_BYTES + b" "),
+        close_mid_body,
+        hang_up,
+        reset,
+        hold,
+    ],
+)
+@pytest.mark.parametrize("call", [PUSH, Call(calls.CONNECT, ip="192.0.2.1")])
+async def test_who_makes_the_backend_fail_is_cut_off_alone(
+    script: Callable[..., Awaitable[None]], call: Call
 ) -> None:
-    other = msgspec.structs.replace(PUSH, user="43")
-    async with serving(answering()) as backend, upstream(backend.url) as client:
-        await client.push(other)
-        backend.script = answering(status)
-        for _ in range(2 * FAILURES):
-            with pytest.raises(UpstreamUnavailable):
-                await client.push(PUSH)
-
-    assert len(backend.requests) == 1 + sent
-
-
-async def test_strangers_whose_handshakes_the_backend_chokes_on_cut_nobody_off() -> None:
-    """Each try has another session, but nobody knows that it is another client."""
-    async with serving(answering()) as backend, upstream(backend.url) as client:
-        await client.push(PUSH)
-        backend.script = answering(500)
+    """Also who connects anew each time, as another session: there is one address."""
+    counted = Counted()
+    seconds = 0.05 if script is hold else 10
+    async with (
+        serving(script) as backend,
+        upstream(backend.url, counted, timeout_seconds=seconds) as client,
+    ):
         for number in range(2 * FAILURES):
-            with pytest.raises(UpstreamUnavailable):
-                await client.connect(Call(calls.CONNECT, session=f"s-{number}"))
+            with pytest.raises(UpstreamError):
+                await client.push(msgspec.structs.replace(call, session=str(number)))
+        backend.script = answering()
+        await client.push(of("43"))
 
-    assert len(backend.requests) == 1 + 2 * FAILURES
+    assert counted.statuses[FAILURES:] == ["breaker_open"] * FAILURES + ["200"]
+
+
+async def test_a_backend_that_fails_many_is_left_alone_by_all() -> None:
+    clock = Moved()
+    async with serving(answering(502)) as backend, upstream(backend.url, clock=clock) as client:
+        await fail(client, 1)
+        clock.now += PROVEN_SECONDS
+        for number in range(FAILURES):
+            await fail(client, 1, call=of(str(number)))
+        with pytest.raises(UpstreamUnavailable, match="breaker_open"):
+            await client.join(of("new"))
+        clock.now += 1
+        backend.script = answering()
+        await client.join(of("new"))
+        await client.join(of("0"))
 
 
 async def test_timeouts_open_the_breaker() -> None:
@@ -565,7 +649,7 @@ async def test_who_waited_while_the_breaker_opened_is_not_sent() -> None:
     script = answering(500)
     async with (
         serving(script) as backend,
-        upstream(backend.url, counted, max_in_flight=1) as client,
+        upstream(backend.url, counted, max_in_flight=4) as client,
     ):
         tasks = [asyncio.create_task(client.join(JOIN)) for _ in range(FAILURES + 3)]
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -596,7 +680,7 @@ async def test_closing_ends_what_is_under_way_and_takes_nothing_more() -> None:
 
 async def test_trouble_is_logged_once_in_a_while_and_nothing_private_with_it() -> None:
     clock = Moved()
-    private = msgspec.structs.replace(PUSH, user="private", payload=b'{"private":1}')
+    private = msgspec.structs.replace(PUSH, payload=b'{"private":1}', topic="private")
     async with serving(answering(200, b'{"response":"private"}')) as backend:
         url = backend.url + "&private=1"
         with structlog.testing.capture_logs() as logs:
@@ -612,6 +696,7 @@ async def test_trouble_is_logged_once_in_a_while_and_nothing_private_with_it() -
         "upstream works again",
     ]
     assert logs[0]["detail"] == "response is no object"
+    assert [entry["client"] for entry in logs[1:]] == ["user 42"] * 2
     assert "private" not in str(logs)
     assert SECRETS[0] not in str(logs)
 

@@ -13,7 +13,7 @@ from gateway.metrics import Metrics
 from gateway.upstream import outbox as outbox_module
 from gateway.upstream.call import Call
 from gateway.upstream.client import Upstream
-from gateway.upstream.outbox import KEEP_SECONDS, MOST_WAITING, Outbox, Tell
+from gateway.upstream.outbox import KEEP_SECONDS, Outbox, Tell
 from tests.support.clock import Clock
 from tests.unit.upstream.scripted import Request, closing, serving
 from tests.unit.upstream.test_client import Counted, Settings, turns
@@ -264,20 +264,37 @@ async def test_events_take_a_quarter_of_what_may_be_under_way(
         assert len(at.backend.tries) == 200
 
 
-async def test_the_newest_beyond_the_bound_are_dropped() -> None:
+async def test_one_user_has_no_more_waiting_than_there_is_room_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox_module, "MOST_WAITING", 100)
     async with running() as at:
         at.backend.gate.clear()
-        for user in range(MOST_WAITING + 2):
+        for _ in range(100):
+            at.outbox.tell(online("1"))
+        assert at.counts.waiting == 50
+        assert at.counts.dropped == {"full": 50}
+        at.outbox.tell(online("2"))
+        assert at.counts.waiting == 51
+        at.backend.gate.set()
+        await turns(lambda: at.counts.waiting == 0)
+
+
+async def test_the_newest_beyond_the_bound_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "MOST_WAITING", 100)
+    async with running() as at:
+        at.backend.gate.clear()
+        for user in range(102):
             at.outbox.tell(online(str(user)))
         assert at.counts.dropped == {"full": 2}
-        assert at.counts.waiting == MOST_WAITING
+        assert at.counts.waiting == 100
         at.backend.gate.set()
         await turns(lambda: at.counts.waiting == 0)
         at.outbox.tell(online("again"))
         await at.clock.run()
 
         assert at.backend.told("again") == [USER_ONLINE]
-        assert at.backend.told(str(MOST_WAITING)) == []
+        assert at.backend.told("100") == []
 
 
 async def test_what_is_of_no_user_is_told_in_order() -> None:
