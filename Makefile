@@ -7,7 +7,7 @@ QUICK := $(BIN)/pytest -q --hypothesis-profile=quick -p no:cacheprovider
 # Compiled test modules are kept, whatever the shell says: to rewrite their asserts each time takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run demo quick test soak check lint type fmt bench lock image clean
+.PHONY: help setup run demo quick test soak faults fuzz audit check lint type fmt bench lock image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,17 @@ test: setup ## Run the whole test suite, with a real nats-server, real clients a
 	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered tests/unit tests/contract
 	$(BIN)/pytest -n 4 --dist worksteal --ignore=tests/unit --ignore=tests/contract
 
-soak: setup ## Let everything go wrong for a minute, and count what 200 clients get; SEED=n plays it again
-	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED))
+soak: setup ## Let everything go wrong for a minute, SEED=n again; or look for leaks for SECONDS=3600
+	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--churn $(SECONDS))
+
+faults: setup ## Make every fault, one after the other; fills in the table of docs/reliability.md
+	$(BIN)/python -m tests.faults --write
+
+fuzz: setup ## Feed a replica a million random frames, and other input; SEED=n plays it again
+	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
+
+audit: ## Look the locked versions up among known vulnerabilities
+	.ci/audit
 
 check: lint type test ## What CI runs, step by step
 

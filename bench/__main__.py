@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from bench import (
+    abuse,
     breakdown,
     checks,
     churning,
@@ -41,6 +42,7 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "history": live.run,
     "resume": resuming.run,
     "checks": checks.run,
+    "abuse": abuse.run,
 }
 """What ``--only`` can name; each returns its table."""
 
@@ -77,7 +79,7 @@ def main() -> None:
                 marker = f"beside {name}"
             print(text, flush=True)
             if options.write:
-                report.write(marker, text)
+                report.write(marker, text, report.RELIABILITY if name == "abuse" else report.README)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.abusers import ABUSES
 from bench.servers import SERVERS
 
 
@@ -20,7 +21,8 @@ class Options:
         members: The numbers of members of the part ``presence``.
         samples: How many clients of ``presence`` are examined to the last byte.
         rounds: How often each is measured; None for what is usual.
-        write: Whether the tables go into the README.
+        abuses: Those of the part ``abuse``; empty for all.
+        write: Whether the tables go into the README; that of ``abuse`` into docs/reliability.md.
     """
 
     only: Sequence[str]
@@ -31,6 +33,7 @@ class Options:
     members: Sequence[int]
     samples: int
     rounds: int | None
+    abuses: Sequence[str]
     write: bool
 
 
@@ -62,7 +65,10 @@ def parse(parts: Sequence[str], comparable: Sequence[str]) -> Options:
     )
     parser.add_argument("--samples", type=_positive, default=20)
     parser.add_argument("--rounds", type=_positive)
-    parser.add_argument("--write", action="store_true", help="put the tables into bench/README.md")
+    parser.add_argument(
+        "--abuses", type=_names(list(ABUSES)), default=[], help="names, with commas"
+    )
+    parser.add_argument("--write", action="store_true", help="put the tables into the documents")
     found = parser.parse_args()
     measurable = comparable if found.beside else parts
     found.only = found.only or measurable

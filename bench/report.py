@@ -10,6 +10,7 @@ from bench.scenarios import Figures, Scale
 from bench.servers import BASELINE, PAYLOAD_BYTES
 
 README: Final = Path(__file__).parent / "README.md"
+RELIABILITY: Final = Path(__file__).parents[1] / "docs/reliability.md"
 
 _HEAD: Final = (
     f"| server | CPU µs a delivery | user | kernel | ratio to {BASELINE} | KiB a connection |\n"
@@ -59,12 +60,12 @@ def ratio(values: Sequence[float], bases: Sequence[float]) -> str:
     return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def write(name: str, text: str) -> None:
-    """Put the table of a part between that part's markers in the README."""
+def write(name: str, text: str, path: Path = README) -> None:
+    """Put a table between its markers in a page."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    page = README.read_text()
+    page = path.read_text()
     before, found_begin, rest = page.partition(begin)
     _, found_end, after = rest.partition(end)
     if not found_begin or not found_end:
-        sys.exit(f"bench: {README.name} lacks {begin} or {end}")
-    README.write_text(f"{before}{begin}\n{text}{end}{after}")
+        sys.exit(f"{path.name} lacks {begin} or {end}")
+    path.write_text(f"{before}{begin}\n{text}{end}{after}")

@@ -28,24 +28,35 @@ Answer = dict[str, Any]
 class Reader:
     """One client on one topic, joining again as often as it must.
 
+    Args:
+        heard: Told each number as it comes.
+
     Attributes:
         numbers: What it got, in order.
         last: The last position it knows, for ``resume``.
+        joined: Whether it is on its topic now, as far as it knows.
         answers: Responses of its ok replies.
         refusals: Reasons of its other replies.
         errors: How often its channel was ended by ``phx_error``.
         closes: Codes it was closed with.
     """
 
-    def __init__(self, user: str = "42", topic: str = ROOM) -> None:
+    def __init__(
+        self,
+        user: str = "42",
+        topic: str = ROOM,
+        heard: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self.numbers: list[int] = []
         self.last: Any = None
+        self.joined = False
         self.answers: list[Answer] = []
         self.refusals: list[str] = []
         self.errors = 0
         self.closes: list[int | None] = []
         self._user = user
         self._topic = topic
+        self._heard = heard
         self._urls: Callable[[], str] = str
         self._refs = count(1)
         self._join_ref = ""
@@ -93,11 +104,13 @@ class Reader:
                 self.closes.append(socket.close_code)
             except ConnectionClosed as closed:
                 self.closes.append(closed.rcvd.code if closed.rcvd else None)
-            except (OSError, InvalidHandshake):
+            except (OSError, InvalidHandshake, EOFError):
                 pass
+            self.joined = False
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _join(self, socket: Any) -> None:
+        self.joined = False
         self._join_ref = ref = str(next(self._refs))
         join = [ref, ref, self._topic, "phx_join", {"resume": self.last}]
         await socket.send(json.dumps(join))
@@ -109,6 +122,7 @@ class Reader:
         if event == "phx_reply" and ref == self._join_ref:
             if payload["status"] == "ok":
                 self.last = payload["response"]["position"]
+                self.joined = True
                 self.answers.append(payload["response"])
             else:
                 self.refusals.append(payload["response"]["reason"])
@@ -121,6 +135,7 @@ class Reader:
             self.last = ref
             if event == "n":
                 self.numbers.append(payload["n"])
+                self._heard(payload["n"])
 
 
 class Pouring:

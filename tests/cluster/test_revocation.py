@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.cluster.conftest import StartCluster
+from tests.cluster.conftest import BehindLink, StartCluster
 from tests.conftest import StartGateway, StartNats
 from tests.support.api import Backend
 from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
-from tests.support.link import Link
 from tests.support.ports import free_port
 from tests.support.tokens import token
 from tests.support.waiting import eventually
@@ -254,25 +253,27 @@ async def test_a_stalled_replica_is_named_and_learns_it_when_it_goes_on(
 
 @pytest.mark.parametrize("jetstream", [True, False])
 async def test_a_replica_that_was_cut_off_learns_it_when_the_bus_is_back(
-    start_nats: StartNats, start_gateway: StartGateway, clients: Clients, jetstream: bool
+    start_nats: StartNats,
+    start_gateway: StartGateway,
+    behind_link: BehindLink,
+    clients: Clients,
+    jetstream: bool,
 ) -> None:
     nats = start_nats(jetstream=jetstream)
     old = token("42")
-    async with Link(nats.url) as link:
-        a = start_gateway({"bus": {"url": nats.url}})
-        b = await asyncio.to_thread(start_gateway, {"bus": {"url": link.url}})
-        on_b, other = await clients.join(b, old), await clients.join(b, token("43"))
-        await link.cut()
-        await eventually(lambda: b.metric("bus_connected") == 0)
-        status, answer = await revoke(a, user="42")
-        assert (status, answer["complete"], len(answer["missing_replicas"])) == (200, False, 1)
-        assert (await on_b.heartbeat())[4]["status"] == "ok"
+    a = start_gateway({"bus": {"url": nats.url}})
+    b, cut, heal = behind_link(nats, {})
+    on_b, other = await clients.join(b, old), await clients.join(b, token("43"))
+    cut()
+    await eventually(lambda: b.metric("bus_connected") == 0)
+    status, answer = await revoke(a, user="42")
+    assert (status, answer["complete"], len(answer["missing_replicas"])) == (200, False, 1)
+    assert (await on_b.heartbeat())[4]["status"] == "ok"
 
-        await link.restore()
-        assert await on_b.closed(within=20) == 1001
-        assert await refused(b, old)
-        assert (await other.heartbeat())[4]["status"] == "ok"
-        b.kill()
+    heal()
+    assert await on_b.closed(within=20) == 1001
+    assert await refused(b, old)
+    assert (await other.heartbeat())[4]["status"] == "ok"
 
 
 @pytest.mark.parametrize("jetstream", [True, False])

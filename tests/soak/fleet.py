@@ -10,8 +10,8 @@ from typing import Any, Self
 import msgspec
 
 from tests.clients.npm import install
-from tests.soak.ledger import Ledger
-from tests.soak.timeline import Timeline
+from tests.faults.ledger import Ledger
+from tests.faults.timeline import Timeline
 from tests.support.tokens import token
 
 PACKAGES = 6 * ["phoenix-1.8"] + 2 * ["phoenix-1.7"] + 2 * ["phoenix-1.6"]

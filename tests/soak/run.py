@@ -3,21 +3,16 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.soak.balancer import Balancer
+from tests.faults.lab import Lab
+from tests.faults.ledger import Finding, Ledger
+from tests.faults.publisher import Publisher
+from tests.faults.timeline import Timeline
 from tests.soak.faults import Faults
 from tests.soak.fleet import Fleet
-from tests.soak.ledger import Finding, Ledger
-from tests.soak.publisher import Publisher
-from tests.soak.timeline import Timeline
-from tests.support.gateway import GatewayProcess
-from tests.support.nats import NatsServer
 
-REPLICAS = 3
 JOINED_SECONDS = 60.0
 SETTLED_SECONDS = 90.0
 """Far above the half minute in which a lost live copy is found, and a client's longest pause."""
@@ -62,40 +57,35 @@ async def soak(size: Size, seed: int, directory: Path, node: str) -> Report:
     names = [f"room:{number}" for number in range(size.topics)]
     members = [chance.sample(names, size.each) for _ in range(size.clients)]
     ledger, timeline = Ledger(members), Timeline()
-    async with _servers(directory) as (nats, replicas):
-        async with (
-            Balancer([replica.public_port for replica in replicas]) as balancer,
-            Fleet(
-                *(node, f"ws://127.0.0.1:{balancer.port}/socket"), members, ledger, timeline
-            ) as fleet,
-            Publisher(replicas, names, ledger, timeline.now, chance) as publisher,
-        ):
-            await fleet.joined(JOINED_SECONDS)
-            timeline.note("all have joined")
-            done = asyncio.Event()
-            faults = Faults(nats, replicas, balancer, timeline, random.Random(seed))
-            async with asyncio.TaskGroup() as group:
-                group.create_task(publisher.pour(size.rate, done))
-                end = timeline.now() + size.seconds
-                while not faults.made or timeline.now() < end:
-                    await faults.round()
-                timeline.note("the faults are over")
-                done.set()
-            timeline.note("everything is taken")
-            settled = await fleet.complete(SETTLED_SECONDS)
-            timeline.note("everything is there" if settled else "something does not come")
-            # whatever were to come twice would come before these
-            for name in names:
-                await publisher.publish(name)
-            await fleet.complete(SETTLED_SECONDS)
-        crashes = [
-            f"replica {number} logged: {line}"
-            for number, replica in enumerate(replicas)
-            for line in replica.log_lines()
-            if line.get("level") in {"error", "critical"}
-        ]
+    async with (
+        Lab(directory) as lab,
+        Fleet(
+            *(node, f"ws://127.0.0.1:{lab.balancer.port}/socket"), members, ledger, timeline
+        ) as fleet,
+        Publisher(lab.replicas, names, ledger, timeline.now, chance) as publisher,
+    ):
+        await fleet.joined(JOINED_SECONDS)
+        timeline.note("all have joined")
+        done = asyncio.Event()
+        faults = Faults(lab, timeline, random.Random(seed))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(publisher.pour(size.rate, done))
+            end = timeline.now() + size.seconds
+            while not faults.made or timeline.now() < end:
+                await faults.round()
+            timeline.note("the faults are over")
+            done.set()
+        timeline.note("everything is taken")
+        settled = await fleet.complete(SETTLED_SECONDS)
+        timeline.note("everything is there" if settled else "something does not come")
+        # whatever were to come twice would come before these
+        for name in names:
+            await publisher.publish(name)
+        await fleet.complete(SETTLED_SECONDS)
     findings = ledger.findings()
-    problems = publisher.problems + fleet.problems + crashes
+    problems = publisher.problems + fleet.problems + lab.errors()
+    if len(publisher.epochs) > 1:
+        problems.append("the epoch changed")
     problems += [_explain(finding, ledger, timeline) for finding in findings[:SHOWN]]
     if len(findings) > SHOWN:
         kinds = Counter(finding.kind for finding in findings)
@@ -110,25 +100,6 @@ async def soak(size: Size, seed: int, directory: Path, node: str) -> Report:
         f"closes: {dict(fleet.closes)}",
     ]
     return Report(summary, problems)
-
-
-@asynccontextmanager
-async def _servers(directory: Path) -> AsyncIterator[tuple[NatsServer, list[GatewayProcess]]]:
-    nats = NatsServer(directory / "nats")
-    config = {
-        "bus": {"url": nats.url},
-        "drain": {"delay_seconds": 0.3, "window_seconds": 1},
-        "channels": [{"pattern": "room:*", "history": {"messages": 2000, "seconds": 600}}],
-    }
-    replicas = [GatewayProcess(directory / f"gateway{n}", config) for n in range(REPLICAS)]
-    try:
-        await asyncio.to_thread(nats.start)
-        await asyncio.gather(*(asyncio.to_thread(replica.start) for replica in replicas))
-        yield nats, replicas
-    finally:
-        for replica in replicas:
-            replica.kill()
-        nats.kill()
 
 
 def _explain(finding: Finding, ledger: Ledger, timeline: Timeline) -> str:

@@ -22,6 +22,7 @@ class PhoenixClient:
     Attributes:
         inbox: All frames so far, decoded; binary ones as bytes.
         close_code: What the connection was closed with; None while it is open.
+        unreadable: The frame that was none; after it no other is read.
     """
 
     def __init__(self, connection: ClientConnection, vsn: str) -> None:
@@ -29,6 +30,7 @@ class PhoenixClient:
         self.vsn = vsn
         self.inbox: list[Frame | bytes] = []
         self.close_code: int | None = None
+        self.unreadable: str | bytes | None = None
         self._refs = count(1)
         self._join_refs: dict[str, str] = {}
         self._news = asyncio.Event()
@@ -54,7 +56,9 @@ class PhoenixClient:
     async def _read(self) -> None:
         try:
             async for data in self.connection:
+                self.unreadable = data
                 self.inbox.append(self._decode(data))
+                self.unreadable = None
                 self._news.set()
         except ConnectionClosed:
             pass

@@ -132,6 +132,18 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
+def test_the_tests_that_the_threat_model_names_exist() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/threat-model.md").read_text())
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if not (ROOT / path).exists() or f"def {name}(" not in (ROOT / path).read_text()
+    ]
+
+    assert len(named) > 30
+    assert missing == []
+
+
 def test_the_guide_for_contributors_names_every_folder() -> None:
     guide = (ROOT / "CONTRIBUTING.md").read_text()
     folders = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.soak.ledger import Finding, Ledger
+from tests.faults.ledger import Finding, Ledger
 
 ROOM = "room:1"
 

@@ -9,13 +9,19 @@ from typing import Self
 import aiohttp
 
 from gateway.history.position import decode
-from tests.soak.ledger import Ledger
+from tests.faults.ledger import Ledger
 from tests.support.gateway import API_KEY, GatewayProcess
 
 ANSWER_SECONDS = 15.0
 REPEAT_SECONDS = 0.2
+LATE_SECONDS = 0.5
+"""A message that was not taken within that was late."""
+
 GIVE_UP_SECONDS = 100.0
 """Ids are remembered for two minutes; after that a repeat might be stored a second time."""
+
+EPOCH = 2**48
+"""More than any offset."""
 
 
 class Publisher:
@@ -24,9 +30,12 @@ class Publisher:
     Args:
         clock: Seconds since the beginning.
         chance: Chooses topics and replicas.
+        answer_seconds: For how long it waits for an answer.
 
     Attributes:
         refused: Answers 503, answers 504 and broken connections, counted.
+        late_at: When a message was taken last that had not been at once.
+        epochs: Of all positions, in order.
         problems: What broke the contract of ``POST /v1/publish``.
     """
 
@@ -37,6 +46,8 @@ class Publisher:
         ledger: Ledger,
         clock: Callable[[], float],
         chance: random.Random,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
         self._replicas = replicas
         self._topics = topics
@@ -45,14 +56,16 @@ class Publisher:
         self._chance = chance
         self._numbers = 0
         self._run = f"{chance.getrandbits(64):x}"
-        self._epochs: set[str] = set()
+        self._answer_seconds = answer_seconds
+        self.epochs: list[str] = []
+        self.late_at = 0.0
         self.refused = {"503": 0, "504": 0, "broken": 0}
         self.problems: list[str] = []
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {API_KEY}"},
-            timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=self._answer_seconds),
         )
         return self
 
@@ -91,6 +104,8 @@ class Publisher:
             match status:
                 case 202:
                     self._taken(topic, number, answer["results"][0], certain=certain)
+                    if time.monotonic() - began > LATE_SECONDS:
+                        self.late_at = self._clock()
                     return
                 case 0:
                     self.refused["broken"] += 1
@@ -107,14 +122,17 @@ class Publisher:
                 return
             await asyncio.sleep(REPEAT_SECONDS * self._chance.uniform(0.5, 1.5))
 
+    def place(self, position: str) -> int:
+        """Where a position stands, above all those of earlier epochs."""
+        found = decode(position)
+        if found.epoch not in self.epochs:
+            self.epochs.append(found.epoch)
+        return self.epochs.index(found.epoch) * EPOCH + found.offset
+
     def _taken(
         self, topic: str, number: int, result: dict[str, str | bool], *, certain: bool
     ) -> None:
-        position = decode(str(result["position"]))
-        self._ledger.store(topic, number, position.offset, self._clock())
-        self._epochs.add(position.epoch)
-        if len(self._epochs) > 1:
-            self.problems.append(f"the epoch changed with message {number} on {topic}")
+        self._ledger.store(topic, number, self.place(str(result["position"])), self._clock())
         if result.get("duplicate") and certain:
             self.problems.append(
                 f"message {number} on {topic} had been stored, although each answer was 503"
