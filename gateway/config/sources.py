@@ -42,6 +42,8 @@ def from_file(path: str, converter: Converter) -> dict[str, Written]:
         raise ConfigError(f"{path}: is not UTF-8") from problem
     except tomllib.TOMLDecodeError as problem:
         raise ConfigError(f"{path}: is not TOML: {problem}") from problem
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply") from None
     written = {}
     for section, table in tables.items():
         if section == CHANNELS:

@@ -14,7 +14,6 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.app.replica import Gateway
 from gateway.bus.memory import MemoryBus
-from gateway.channels.connections import Phase
 from gateway.config import Config
 from gateway.config.sections import (
     ApiKeySettings,
@@ -103,7 +102,8 @@ class Replica:
                     ChannelSettings(pattern="shown:*", push="broadcast", presence=True),
                     ChannelSettings(pattern="count:*", presence="count"),
                 ),
-            )
+            ),
+            descriptors=1024,
         )
 
     @property
@@ -120,7 +120,7 @@ class Replica:
     @property
     def serving(self) -> bool:
         """Whether clients are let in."""
-        return self.gateway._connections.phase is Phase.SERVING
+        return self.gateway._connections.refusal() is None
 
     def check(self) -> None:
         """Make sure that nothing went wrong inside.

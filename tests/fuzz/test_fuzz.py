@@ -11,39 +11,22 @@ from tests.fuzz.targets import TARGETS, Target
 
 SEED = 1
 
-MENDED_LATER = {
-    "envelopes": "payloads from the bus are not looked at yet",
-    "configurations": "arrays a thousand deep are a RecursionError of tomllib",
-}
-"""What is known to break, and why."""
-
-BROKEN = [
-    pytest.param(
-        target,
-        id=target.name,
-        marks=[
-            pytest.mark.xfail(raises=(Broken, AssertionError), strict=False, reason=reason)
-            for name, reason in MENDED_LATER.items()
-            if name == target.name
-        ],
-    )
-    for target in TARGETS
-]
+EACH = pytest.mark.parametrize("target", TARGETS, ids=lambda each: each.name)
 
 
-@pytest.mark.parametrize("target", BROKEN)
+@EACH
 async def test_what_broke_something_once_does_no_more(target: Target) -> None:
     inputs = [file.read_bytes() for file in vectors(target)]
 
     assert await breaks(target, inputs) == ""
 
 
-@pytest.mark.parametrize("target", BROKEN)
+@EACH
 async def test_nothing_breaks(target: Target) -> None:
     await fuzz(target, SEED, target.short)
 
 
-@pytest.mark.parametrize("target", TARGETS, ids=lambda each: each.name)
+@EACH
 def test_a_seed_plays_a_run_again(target: Target) -> None:
     one, other = (Inputs(random.Random(SEED)) for _ in range(2))
 

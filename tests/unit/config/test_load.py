@@ -288,6 +288,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     ("content", "expected"),
     [
         (b"[server", "is not TOML"),
+        (b"[auth]\nsecrets = " + b"[" * 3000, "is nested too deeply"),
         (b"a = '\xff'", "is not UTF-8"),
         (None, "cannot be read: No such file or directory"),
     ],
