@@ -40,7 +40,7 @@ def from_file(path: str, converter: Converter) -> dict[str, Written]:
         raise ConfigError(f"{path}: cannot be read: {problem.strerror}") from problem
     except UnicodeDecodeError as problem:
         raise ConfigError(f"{path}: is not UTF-8") from problem
-    except tomllib.TOMLDecodeError as problem:
+    except ValueError as problem:  # a number with thousands of digits is not a TOMLDecodeError
         raise ConfigError(f"{path}: is not TOML: {problem}") from problem
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply") from None
