@@ -41,8 +41,8 @@ FLOOR_MS: Final = 2.0
 
 CALLS: Final = 0.99
 
-BOUND_MIB: Final = 12.0
-"""What one client can make a gateway hold, says docs/operations.md, with default limits."""
+BOUND_MIB: Final = 10.6
+"""What a user with one socket can make a gateway hold, says docs/operations.md, with default limits."""
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 

@@ -1,4 +1,4 @@
-"""Readiness and liveness of a replica, its drain, and the check it makes every second."""
+"""The drain of a replica, which closes its sockets at an even pace; and its readiness and liveness."""
 
 import asyncio
 import contextlib
