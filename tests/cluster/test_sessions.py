@@ -257,15 +257,24 @@ async def test_who_does_not_come_back_from_a_restart_is_missed(
     assert [event for event in roster.events() if event[0] == "leave"] == [("leave", "42")]
 
 
+def gave_way(socket: PhoenixClient) -> bool:
+    """Whether it was told that its session is over, and is about to be closed."""
+    told = any(isinstance(frame, list) and frame[3] == "phx_close" for frame in socket.inbox)
+    return told and socket.close_code is None
+
+
 async def settled(cluster: Cluster, sockets: list[PhoenixClient], wanted: int) -> list[int]:
-    """Indexes of the sockets that are still there, once the replicas agree and so many are left."""
+    """Indexes of the sockets that are still there, once the replicas agree and so many are left.
+
+    Those that gave way are closed a moment after their sessions have ended.
+    """
 
     async def agree() -> bool:
         lists = [await sessions_of(replica, "42") for replica in cluster.replicas]
         return {len(each["items"]) for each in lists} == {wanted}
 
     deadline = time.monotonic() + 20
-    while not await agree():
+    while not await agree() or any(gave_way(socket) for socket in sockets):
         assert time.monotonic() < deadline, "they do not settle"
     return [index for index, socket in enumerate(sockets) if socket.close_code is None]
 

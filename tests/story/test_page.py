@@ -158,7 +158,8 @@ async def test_who_is_removed_sees_it_on_all_devices(screens: Screens, tmp_path:
         assert bob.complaints == []
     await bobs[1].page.screenshot(path=tmp_path / "removed.png")
 
-    await ada.button("Add Bob").click()
+    async with ada.page.expect_response("**/members/bob"):
+        await ada.button("Add Bob").click()
     await bobs[0].button("Try again").click()
     await bobs[0].is_in()
     await expect(bobs[0].texts).to_have_text(["he is gone"])
