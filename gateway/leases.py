@@ -145,6 +145,7 @@ class Leases(Generic[Value]):
             self._end(resource)
 
     def _end(self, resource: _Resource[Value]) -> None:
+        resource.timer = None  # which knows the resource: a cycle, that waits for the collector
         del self._resources[resource.name]
         self._open -= 1
         if resource.value is not None:
