@@ -66,6 +66,8 @@ class Interest:
             BusUnavailable: The bus was down all the time, or went down too often.
             SubscriptionRefused: The bus server denies the topic, or took it away and has not given it back.
         """
+        if (lease := self.try_acquire(topic)) is not None:
+            return lease  # the usual case, in a fraction of what a deadline costs
         try:
             async with asyncio.timeout(self._wait_seconds):
                 while True:

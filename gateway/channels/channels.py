@@ -44,27 +44,28 @@ class ChannelSocket(PushingSocket, ReplaySocket, Protocol):
 class Channels:
     """The joins under way and the memberships of one socket.
 
+    The socket knows it and not the other way round: a cycle would stay until the garbage collector comes.
+
     Attributes:
         members: Its memberships, by topic.
         departed: The topic of the channel that ended last, and the position it was sent; a join that
             follows at once replaces it.
     """
 
-    __slots__ = ("_joined_once", "_joining", "_services", "_socket", "departed", "members")
+    __slots__ = ("_joined_once", "_joining", "_services", "departed", "members")
 
-    def __init__(self, socket: ChannelSocket, services: Services) -> None:
-        self._socket = socket
+    def __init__(self, services: Services) -> None:
         self._services = services
         self._joined_once = False
         self._joining = _NONE_JOINING  # between admission and reply, by attempt
         self.members: dict[str, Membership] = {}
         self.departed: tuple[str, Position] | None = None
 
-    def authorize(self, ask: Authorize) -> list[Effect]:
+    def authorize(self, socket: ChannelSocket, ask: Authorize) -> list[Effect]:
         """Decide on a join by the rules, or have the backend asked."""
-        services, core = self._services, self._socket.core
+        services, core = self._services, socket.core
         departed, self.departed = self.departed, None
-        decision = services.admission.join(ask.topic, self._socket.claims)
+        decision = services.admission.join(ask.topic, socket.claims)
         rule = decision.rule
         if rule is None:
             return core.join_decided(ask.topic, ask.attempt, refused=decision.refused)
@@ -78,37 +79,37 @@ class Channels:
         if rule.join == "upstream":
             size = len(ask.params or b"")
             if services.joins.full or not services.callbacks.queue(
-                self._socket, partial(self._ask_backend, ask, rule), size
+                socket, partial(self._ask_backend, socket, ask, rule), size
             ):
                 return core.join_decided(ask.topic, ask.attempt, refused=Reason.RATE_LIMITED)
             services.joins.began()
         if self._joining is _NONE_JOINING:
             self._joining = {}
         self._joining[ask.attempt] = joining
-        return [] if rule.join == "upstream" else self._admitted(ask, rule)
+        return [] if rule.join == "upstream" else self._admitted(socket, ask, rule)
 
-    def subscribe(self, ask: Subscribe) -> list[Effect]:
+    def subscribe(self, socket: ChannelSocket, ask: Subscribe) -> list[Effect]:
         """Have the topic's messages come here; at once if they do already, else in a task."""
-        services, socket = self._services, self._socket
+        services = self._services
         joining = self._joining[ask.attempt]
         known = socket.claims is None or services.sessions.has(socket)
         resumes = joining.request is not None and joining.rule.history is not None
         if known and not resumes:
             joining.lease = services.relay.try_subscribe(ask.topic)
             if joining.lease is not None:
-                return self._joined(ask, joining, joining.lease)
+                return self._joined(socket, ask, joining, joining.lease)
         if services.joins.full:
             self._settled(ask.attempt)
             return socket.core.subscribe_failed(ask.topic, ask.attempt, Reason.RATE_LIMITED)
-        joining.task = asyncio.create_task(self._wait_for_bus(ask, joining))
+        joining.task = asyncio.create_task(self._wait_for_bus(socket, ask, joining))
         # Counted here and not in the task: a task that is cancelled before its first step never runs.
         services.joins.began()
         joining.task.add_done_callback(services.joins.ended)
         return []
 
-    def activate(self, ask: Activate) -> None:
+    def activate(self, socket: ChannelSocket, ask: Activate) -> None:
         """The join is answered: the socket is a member."""
-        services, socket = self._services, self._socket
+        services = self._services
         joining = self._joining[ask.attempt]
         self._settled(ask.attempt)
         assert joining.lease is not None  # noqa: S101 -- nothing is answered ok without one
@@ -126,10 +127,10 @@ class Channels:
         services.joins.succeeded()
         mode = member.rule.presence
         if mode is not False:
-            greet = partial(self._greet, ask.topic, ask.attempt)
+            greet = partial(self._greet, socket, ask.topic, ask.attempt)
             services.presences.enter(ask.topic, socket, mode, greet, member.presence)
 
-    def unsubscribe(self, ask: Unsubscribe) -> None:
+    def unsubscribe(self, socket: ChannelSocket, ask: Unsubscribe) -> None:
         """Undo what was done for a join, at whichever stage it ended."""
         joining = self._joining.get(ask.attempt)
         if joining is not None:
@@ -151,15 +152,15 @@ class Channels:
             steps.append(partial(services.relay.remove, ask.topic, member))
         steps.append(member.lease.close)
         if member.rule.presence:
-            steps.append(partial(services.presences.leave, ask.topic, self._socket))
+            steps.append(partial(services.presences.leave, ask.topic, socket))
         teardown("channel", *steps)
 
-    def crash(self, topic: str, member: object) -> list[Effect]:
+    def crash(self, socket: ChannelSocket, topic: str, member: object) -> list[Effect]:
         """A member cannot go on, so its client joins again; unless that is another member by now."""
         known = self.members.get(topic)
         if known is None or known is not member:
             return []
-        return self._socket.core.crash(topic, known.attempt)
+        return socket.core.crash(topic, known.attempt)
 
     def not_admitted(self, claims: Claims) -> list[str]:
         """Joined topics that some claims do not allow."""
@@ -173,22 +174,23 @@ class Channels:
         if member.encoding.positions:
             self.departed = (topic, decode_position(member.position[1:-1].decode()))
 
-    def _admitted(self, ask: Authorize, rule: Rule) -> list[Effect]:
-        return self._socket.core.join_decided(
+    def _admitted(self, socket: ChannelSocket, ask: Authorize, rule: Rule) -> list[Effect]:
+        return socket.core.join_decided(
             ask.topic,
             ask.attempt,
             may_push=rule.push != "deny",
-            shows_presence=bool(rule.presence) and self._socket.claims is not None,
+            shows_presence=bool(rule.presence) and socket.claims is not None,
         )
 
-    def _joined(self, ask: Subscribe, joining: Joining, lease: Lease) -> list[Effect]:
-        socket = self._socket
+    def _joined(
+        self, socket: ChannelSocket, ask: Subscribe, joining: Joining, lease: Lease
+    ) -> list[Effect]:
         claims, sessions = socket.claims, self._services.sessions
         if not joining.rule.admits(ask.topic, claims):
             # what it was admitted with has been refreshed since, and allows less
             lease.close()
             self._settled(ask.attempt)
-            self._leave_sessions()
+            self._leave_sessions(socket)
             return socket.core.subscribe_failed(ask.topic, ask.attempt, Reason.UNAUTHORIZED)
         own = EMPTY_OBJECT
         if claims is not None and ask.topic == sessions.topic(claims.user):
@@ -200,7 +202,7 @@ class Channels:
         response = overlay(joining.response, own)
         return socket.core.subscribed(ask.topic, ask.attempt, response)
 
-    async def _ask_backend(self, ask: Authorize, rule: Rule) -> None:
+    async def _ask_backend(self, socket: ChannelSocket, ask: Authorize, rule: Rule) -> None:
         """Ask the backend whether a join is allowed, unless it has ended by the time its turn comes."""
         services = self._services
         try:
@@ -208,7 +210,7 @@ class Channels:
                 return
             answer: JoinAnswer | Reason | Json
             try:
-                answer = await services.callbacks.join(self._socket, ask.topic, ask.params, rule)
+                answer = await services.callbacks.join(socket, ask.topic, ask.params, rule)
             except Exception:  # noqa: BLE001 -- nobody else would answer the client
                 _log.exception("join crashed", throttle="")
                 answer = Reason.JOIN_CRASHED
@@ -219,37 +221,37 @@ class Channels:
             return
         if isinstance(answer, JoinAnswer):
             try:
-                services.presences.check(self._socket, answer.presence)
+                services.presences.check(socket, answer.presence)
             except MetaTooLarge:
                 answer = Reason.PAYLOAD_TOO_LARGE
         if isinstance(answer, JoinAnswer):
             joining.response, joining.presence = answer.response, answer.presence
-            effects = self._admitted(ask, rule)
+            effects = self._admitted(socket, ask, rule)
         else:
             self._settled(ask.attempt)
-            effects = self._socket.core.join_decided(ask.topic, ask.attempt, refused=answer)
-        self._socket.perform(effects)
+            effects = socket.core.join_decided(ask.topic, ask.attempt, refused=answer)
+        socket.perform(effects)
 
-    async def _wait_for_bus(self, ask: Subscribe, joining: Joining) -> None:
+    async def _wait_for_bus(self, socket: ChannelSocket, ask: Subscribe, joining: Joining) -> None:
         try:
-            failed = await self._prepare(ask.topic, joining)
+            failed = await self._prepare(socket, ask.topic, joining)
         except BusError:
             failed = Reason.BUS_UNAVAILABLE
         except Exception:  # noqa: BLE001 -- top of this task: logged, and the client is told
             _log.exception("join crashed", throttle="")
             failed = Reason.JOIN_CRASHED
         except asyncio.CancelledError:
-            self._give_back(joining)
+            self._give_back(socket, joining)
             raise
         if failed is None and joining.lease is not None:
-            self._socket.perform(self._joined(ask, joining, joining.lease))
+            socket.perform(self._joined(socket, ask, joining, joining.lease))
             return
         self._settled(ask.attempt)
-        self._give_back(joining)
+        self._give_back(socket, joining)
         refused = failed or Reason.JOIN_CRASHED
-        self._socket.perform(self._socket.core.subscribe_failed(ask.topic, ask.attempt, refused))
+        socket.perform(socket.core.subscribe_failed(ask.topic, ask.attempt, refused))
 
-    async def _prepare(self, topic: str, joining: Joining) -> Reason | None:
+    async def _prepare(self, socket: ChannelSocket, topic: str, joining: Joining) -> Reason | None:
         """Make the joiner a session, have the topic subscribed, find out what the client missed.
 
         Returns:
@@ -258,7 +260,7 @@ class Channels:
         Raises:
             BusError: The bus is down, or the history does not answer.
         """
-        services, socket = self._services, self._socket
+        services = self._services
         if socket.claims is not None:
             # The session first: its limit is asked for at the subject of a topic that may be this very one,
             # which has a responder as soon as this replica is subscribed itself.
@@ -274,18 +276,18 @@ class Channels:
             joining.recall = Recall(outcome, [*outcome.replay, *tail])
         return None
 
-    def _give_back(self, joining: Joining) -> None:
+    def _give_back(self, socket: ChannelSocket, joining: Joining) -> None:
         """A join came to nothing: let go of what it acquired."""
         joining.entered = False
         close = [] if joining.lease is None else [joining.lease.close]
-        teardown("channel", *close, self._leave_sessions)
+        teardown("channel", *close, partial(self._leave_sessions, socket))
 
-    def _leave_sessions(self) -> None:
+    def _leave_sessions(self, socket: ChannelSocket) -> None:
         """A socket is a session from its first successful join on, so not if all its joins failed."""
         joins = self._joining.values()
         relied_on = self._joined_once or any(joining.entered for joining in joins)
-        if self._socket.claims is not None and not relied_on:
-            self._services.sessions.leave(self._socket)
+        if socket.claims is not None and not relied_on:
+            self._services.sessions.leave(socket)
 
     def _settled(self, attempt: int) -> None:
         """A join is under way no longer."""
@@ -293,6 +295,6 @@ class Channels:
         if not self._joining:
             self._joining = _NONE_JOINING
 
-    def _greet(self, topic: str, attempt: int, events: list[Event]) -> None:
+    def _greet(self, socket: ChannelSocket, topic: str, attempt: int, events: list[Event]) -> None:
         for event, payload in events:
-            self._socket.perform(self._socket.core.push(topic, attempt, event, payload))
+            socket.perform(socket.core.push(topic, attempt, event, payload))

@@ -119,7 +119,7 @@ class Connection(Timed):
         self.close_code: CloseCode | None = None
         self.wire = wire
         self.core = Socket(max_channels=services.limits.max_channels_per_socket)
-        self.channels = Channels(self, services)
+        self.channels = Channels(services)
         self.refreshing: asyncio.Task[None] | None = None
         self._resumed = 0
         self._services = services
@@ -151,17 +151,17 @@ class Connection(Timed):
                     rule = channels.members[effect.topic].rule
                     effects += self._services.pushes.forward(self, effect, rule)
                 case Authorize():
-                    effects += channels.authorize(effect)
+                    effects += channels.authorize(self, effect)
                 case Subscribe():
-                    effects += channels.subscribe(effect)
+                    effects += channels.subscribe(self, effect)
                 case Activate():
-                    channels.activate(effect)
+                    channels.activate(self, effect)
                 case Resume():
                     effects += self._resume(effect)
                 case RefuseJoin() | Ignore():
                     self._refuse(effect)
                 case Unsubscribe():
-                    channels.unsubscribe(effect)
+                    channels.unsubscribe(self, effect)
                 case UpdatePresence():
                     base = channels.members[effect.topic].presence
                     effects += self._services.pushes.update_presence(self, effect, base)
@@ -209,7 +209,7 @@ class Connection(Timed):
 
     def rejoin(self, topic: str, member: object) -> None:
         """Have the client join a topic again, with the position it has; unless it has done so already."""
-        self.perform(self.channels.crash(topic, member))
+        self.perform(self.channels.crash(self, topic, member))
 
     def take_claims(self, claims: Claims) -> list[str]:
         """Use newer credentials of the same user from now on; returns the topics they do not allow."""

@@ -79,7 +79,7 @@ class WebSocketTransport:
             self._descriptors.open += 1  # to aiohttp it is gone
             self._connections.add(connection, NAME)
             socket.data_received(behind)
-        return _Answered()
+        return _ANSWERED
 
 
 class _Answered(web.StreamResponse):
@@ -90,6 +90,9 @@ class _Answered(web.StreamResponse):
 
     async def write_eof(self, _: bytes = b"") -> None:
         """Nothing is left to do."""
+
+
+_ANSWERED: Final = _Answered()
 
 
 class _Behind:

@@ -1,6 +1,7 @@
 """How a socket ends: with which code, what comes last, what is given back, and by which timer."""
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from operator import attrgetter
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.channels.connection import Connection
 from gateway.protocol.reasons import CloseCode
 from tests.unit.channels.fakes import Closed
 from tests.unit.channels.scene import (
@@ -320,6 +322,33 @@ async def test_whatever_is_under_way_a_socket_that_ends_gives_all_back(
     assert (client.topics, client.joins_under_way) == ([], 0)
     await scene.answered()
     assert (scene.tasks, scene.joins_in_flight) == (0, 0)
+
+
+def connections() -> int:
+    """How many are in memory."""
+    return sum(type(each) is Connection for each in gc.get_objects())
+
+
+async def test_a_socket_that_has_ended_does_not_wait_for_the_garbage_collector(
+    scene: Scene,
+) -> None:
+    """The collector looks at everything that lives only now and then, and stops all for it."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = connections()
+        for topic in (ROOM, KEPT):
+            client = scene.connect()
+            await client.join(topic)
+            assert connections() == before + 1
+            await client.go()
+            scene.clients.remove(client)
+            del client
+            await scene.pass_time(GRACE + 1)
+            await scene.settled()
+            assert connections() == before
+    finally:
+        gc.enable()
 
 
 # timers

@@ -20,7 +20,7 @@ class Socket:
     def __init__(self) -> None:
         self.core = self
         services: Any = None  # not needed
-        self.channels = Channels(cast("Any", self), services)
+        self.channels = Channels(services)
         self.members = cast("dict[str, Attempt]", self.channels.members)
         self.crashed: list[int] = []
 
@@ -31,7 +31,7 @@ class Socket:
 
     def rejoin(self, member: Attempt) -> None:
         """What the hub asks of it."""
-        self.channels.crash(ROOM, member)
+        self.channels.crash(cast("Any", self), ROOM, member)
 
 
 def test_the_membership_that_lost_messages_ends() -> None:

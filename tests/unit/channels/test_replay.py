@@ -75,7 +75,7 @@ class Scene:
         self.follower = Follower()
         services: Any = SimpleNamespace(relay=self)
         itself: Any = self
-        self.channels = Channels(itself, services)
+        self.channels = Channels(services)
         self.replays = Replays(itself, self._delivered)
         self.registry = Registry()
         self.written: list[bytes] = []
@@ -129,7 +129,8 @@ class Scene:
 
     def end(self) -> None:
         """The channel ends, however."""
-        self.channels.unsubscribe(Unsubscribe(ROOM, 1))
+        itself: Any = self
+        self.channels.unsubscribe(itself, Unsubscribe(ROOM, 1))
 
     def begin(self, *messages: Stored) -> None:
         """A join was answered."""
