@@ -50,6 +50,13 @@ LEVEL_SECONDS: Final = 0.01
 SETTLE_SECONDS: Final = 5.0
 """How long a join waits for a topic whose offsets began anew."""
 
+BELIEVED_SECONDS: Final = 5.0
+"""
+How long the store must say that it ends before a topic does, until that is taken for true.
+
+A server that has just become its leader may not have come to what it knows already.
+"""
+
 TIP_SECONDS: Final = 10.0
 """How often the end of the history is asked for at least."""
 
@@ -69,12 +76,14 @@ class FollowedTopic(Timed):
         told_at: When those were last told one, monotonic seconds.
         generation: How often its offsets began anew.
         away: Whether the store was away, or led by another server, since the last check.
+        beyond_since: Since when the store says that it ends before the topic does, monotonic seconds.
         fetches: Reads of what is missing that are under way, or wait to be tried again.
     """
 
     __slots__ = (
         "_due",
         "away",
+        "beyond_since",
         "fetches",
         "forgotten",
         "generation",
@@ -97,6 +106,7 @@ class FollowedTopic(Timed):
         self.told_at = now
         self.generation = 0
         self.away = False
+        self.beyond_since: float | None = None
         self.fetches = 0
         self._due = due
 
@@ -367,7 +377,9 @@ class Follower:
             if known.forgotten:
                 continue
             if floor > tip.offset and known.generation == before:
-                self._disprove(known, tip)
+                self._doubt(known, tip)
+            elif not known.fetches:
+                known.beyond_since = None
             lacking = known.away and self.may_lack(tip, floor, known.log.standing(0)[1])
             known.away = False
             step = known.log.check(last.get(known.name, 0), tip.time)
@@ -390,12 +402,19 @@ class Follower:
             known.away = True
         self._check_all.set()
 
-    def _disprove(self, known: FollowedTopic, tip: Tip) -> None:
+    def _doubt(self, known: FollowedTopic, tip: Tip) -> None:
         """A topic is further than the store, though it was asked later: a live copy was none of the store's.
 
         Or the store was replaced by an older copy, which has the topic's messages up to somewhere. Either way
-        its offsets are looked at anew, and who resumes is judged by them.
+        its offsets are looked at anew, if that is so for long, and who resumes is judged by them.
         """
+        now = self._clock()
+        if known.beyond_since is None:
+            known.beyond_since = now
+        if now < known.beyond_since + BELIEVED_SECONDS:
+            self._wheel.add(known, known.beyond_since + BELIEVED_SECONDS)
+            return
+        known.beyond_since = None
         self._refused(known.name, "sequence beyond the stream's end")
         known.log.reset(tip.time)
         known.generation += 1
@@ -461,8 +480,9 @@ class Follower:
             background_error("follower", problem)
             return None
         if tip.offset < wanted.upto:
-            self._disprove(known, tip)
+            self._doubt(known, tip)
             return None
+        known.beyond_since = None
         upto = wanted.upto if len(found) < limit else found[-1].offset
         lacking = self.may_lack(tip, wanted.after, known.log.standing(0)[1], len(found))
         step = known.log.fetched(wanted, found, upto=upto, time=tip.time)

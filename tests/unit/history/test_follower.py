@@ -9,6 +9,7 @@ from gateway.bus.stream_position import StreamPosition
 from gateway.errors import HistoryUnavailable
 from gateway.history.follower import (
     AGAIN_SECONDS,
+    BELIEVED_SECONDS,
     CHECK_SECONDS,
     CHECKED_AT_ONCE,
     RETRY_SECONDS,
@@ -285,11 +286,12 @@ async def test_a_store_that_is_an_older_copy_is_noticed_though_its_epoch_is_the_
     at.history.now += 10
     at.publish(lose=True)
     at.history.listener()
-    await at.settle()
+    restored = at.history.now
+    await at.pass_time(BELIEVED_SECONDS + 2)
 
     assert at.lost == ["a"]
     assert at.offsets() == [1, 2, 3, 4, 5, 3], "the new third, and not the first two again"
-    assert not at.follower["a"].log.vouches(at.history.now - 1)
+    assert not at.follower["a"].log.vouches(restored)
 
 
 async def test_a_message_that_overtakes_the_answer_is_no_sign_of_an_older_copy(at: Scene) -> None:
@@ -566,6 +568,22 @@ async def test_a_number_that_the_store_never_gave_is_found_out_for_its_topic_alo
     assert at.offsets("b") == [2, 3]
     assert set(at.lost) == {"a"}
     assert at.follower.epochs == 1
+
+
+async def test_a_new_leader_that_lags_for_a_moment_disproves_nothing(at: Scene) -> None:
+    """It does not know yet of what it has; others have it, and say so."""
+    at.publish()
+    await at.pass_time(CHECK_SECONDS + 1)
+    at.publish()
+    at.publish(lose=True)
+    at.history.last = 1
+    at.history.listener()
+    await at.pass_time(BELIEVED_SECONDS - 2)
+    assert at.offsets() == [1, 2]
+    at.history.last = 3
+    await at.pass_time(CHECK_SECONDS)
+
+    assert (at.offsets(), at.lost, at.refused) == ([1, 2, 3], [], [])
 
 
 # What the store let go of
