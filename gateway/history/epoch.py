@@ -23,6 +23,13 @@ By how much it may claim to be younger than the store's clock, which differs bet
 Less than :data:`gateway.retention.SPARE_SECONDS`: for so long a position that was made of it lives longer.
 """
 
+BELIEVED_SECONDS: Final = 5.0
+"""
+How long the store must say that it ends before what is known, until that is taken for true.
+
+A server that has just become its leader may not have come to what the one before said; it does in a moment.
+"""
+
 POSITION_SECONDS: Final = 0.001
 """A position has its time to the millisecond."""
 
@@ -58,6 +65,11 @@ class EpochWatch:
     def known(self) -> KnownOffsets:
         return KnownOffsets(self.generation, self.highest)
 
+    def went_back(self, tip: Tip, asked: KnownOffsets) -> bool:
+        """Whether the same history ends before what was known when its end was asked for."""
+        same = tip.epoch == self.epoch and asked.generation == self.generation
+        return same and tip.offset < asked.highest
+
     def note(self, tip: Tip, asked: KnownOffsets) -> bool:
         """Take note of the end of the history; says whether offsets have begun anew with it.
 
@@ -67,8 +79,7 @@ class EpochWatch:
             asked: What was known before it was asked for.
         """
         known_before = self.epoch
-        back = tip.offset < asked.highest and asked.generation == self.generation
-        if anew := tip.epoch != self.epoch or back:
+        if anew := tip.epoch != self.epoch or self.went_back(tip, asked):
             self.epoch = tip.epoch
             self.highest = 0
             self.generation += 1

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from gateway.bus.stream_position import StreamPosition
 from gateway.errors import BusError, HistoryUnavailable
 from gateway.history.base import MessageHistory, Stored, Tip
-from gateway.history.epoch import EpochWatch
+from gateway.history.epoch import BELIEVED_SECONDS, EpochWatch
 from gateway.history.position import CLOCK_SECONDS, Position
 from gateway.history.topiclog import FetchRange, Step, TopicLog
 from gateway.log import background_error
@@ -47,15 +47,11 @@ RETRY_SECONDS: Final = 1.0
 LEVEL_SECONDS: Final = 0.01
 """How often is checked whether the topic has come to where a client that waits for it is already."""
 
+LAG_SECONDS: Final = 0.1
+"""How often a leader that lags behind the one before is asked again."""
+
 SETTLE_SECONDS: Final = 5.0
 """How long a join waits for a topic whose offsets began anew."""
-
-BELIEVED_SECONDS: Final = 5.0
-"""
-How long the store must say that it ends before a topic does, until that is taken for true.
-
-A server that has just become its leader may not have come to what it knows already.
-"""
 
 TIP_SECONDS: Final = 10.0
 """How often the end of the history is asked for at least."""
@@ -340,9 +336,14 @@ class Follower:
 
     async def tip(self) -> Tip:
         """The end of the history; where that is another than before, everything begins anew."""
-        asked = self._epochs.known()
-        self._asked_at = self._clock()
-        tip = await self._history.tip()
+        until = self._clock() + BELIEVED_SECONDS
+        while True:
+            asked = self._epochs.known()
+            self._asked_at = self._clock()
+            tip = await self._history.tip()
+            if not self._epochs.went_back(tip, asked) or self._clock() >= until:
+                break
+            await asyncio.sleep(LAG_SECONDS)
         self._ahead = tip.time - self._clock()
         if self._epochs.note(tip, asked):
             _log.warning("history began anew", topics=len(self._topics))

@@ -7,9 +7,9 @@ import pytest
 
 from gateway.bus.stream_position import StreamPosition
 from gateway.errors import HistoryUnavailable
+from gateway.history.epoch import BELIEVED_SECONDS
 from gateway.history.follower import (
     AGAIN_SECONDS,
-    BELIEVED_SECONDS,
     CHECK_SECONDS,
     CHECKED_AT_ONCE,
     RETRY_SECONDS,
@@ -584,6 +584,22 @@ async def test_a_new_leader_that_lags_for_a_moment_disproves_nothing(at: Scene) 
     await at.pass_time(CHECK_SECONDS)
 
     assert (at.offsets(), at.lost, at.refused) == ([1, 2, 3], [], [])
+
+
+async def test_an_end_that_goes_back_for_a_moment_is_a_new_leaders_that_lags(at: Scene) -> None:
+    for _ in range(3):
+        at.publish()
+    await at.pass_time(CHECK_SECONDS + 1)
+    before = at.follower.epochs
+    at.history.last = 2
+    asking = asyncio.create_task(at.follower.tip())
+    await at.pass_time(BELIEVED_SECONDS - 2, step=0.1)
+    assert not asking.done()
+    at.history.last = 3
+    await at.pass_time(1, step=0.1)
+
+    assert (await asking).offset == 3
+    assert (at.follower.epochs, at.lost) == (before, [])
 
 
 # What the store let go of

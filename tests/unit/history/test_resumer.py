@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.errors import HistoryUnavailable
+from gateway.history.epoch import BELIEVED_SECONDS
 from gateway.history.position import Position
 from gateway.history.resume import After, FromNow, Newest
 from gateway.history.resumer import TRIES, Resumer
@@ -254,7 +255,7 @@ async def test_what_was_sent_before_the_store_was_replaced_does_not_count(
     at.history.restore(4)
     at.history.now += 10
     join = asyncio.create_task(resumer.resume("a", After(sent), sent))
-    await at.pass_time(1, step=0.1)
+    await at.pass_time(BELIEVED_SECONDS + 2, step=0.1)
     outcome, tail = await join
 
     assert (outcome.recovered, outcome.reason) == (False, "epoch_changed")
