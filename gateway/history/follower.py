@@ -377,7 +377,10 @@ class Follower:
         for known, (floor, before) in zip(due, reached, strict=True):
             if known.forgotten:
                 continue
-            if floor > tip.offset and known.generation == before:
+            reached_there = max(
+                tip.offset, last.get(known.name, 0)
+            )  # any copy may say more than the leader
+            if floor > reached_there and known.generation == before:
                 self._doubt(known, tip)
             elif not known.fetches:
                 known.beyond_since = None
@@ -480,7 +483,8 @@ class Follower:
         except Exception as problem:  # noqa: BLE001 -- the log wants no other fetch before it hears of this one
             background_error("follower", problem)
             return None
-        if tip.offset < wanted.upto:
+        reached_there = max(tip.offset, found[-1].offset if found else 0)
+        if reached_there < wanted.upto:
             self._doubt(known, tip)
             return None
         known.beyond_since = None

@@ -571,17 +571,33 @@ async def test_a_number_that_the_store_never_gave_is_found_out_for_its_topic_alo
 
 
 async def test_a_new_leader_that_lags_for_a_moment_disproves_nothing(at: Scene) -> None:
-    """It does not know yet of what it has; others have it, and say so."""
+    """It does not know yet of what it has, and its copy does not either."""
+    at.publish()
+    await at.pass_time(CHECK_SECONDS + 1)
+    at.publish()
+    at.publish()
+    kept = at.history.kept
+    at.history.last, at.history.kept = 1, {1: kept[1]}
+    at.history.listener()
+    await at.pass_time(BELIEVED_SECONDS - 2)
+    at.history.last, at.history.kept = 3, kept
+    await at.pass_time(CHECK_SECONDS)
+
+    assert (at.offsets(), at.lost, at.refused) == ([1, 2, 3], [], [])
+
+
+async def test_a_leader_that_lags_for_long_is_no_harm_where_another_copy_knows_more(
+    at: Scene,
+) -> None:
     at.publish()
     await at.pass_time(CHECK_SECONDS + 1)
     at.publish()
     at.publish(lose=True)
     at.history.last = 1
     at.history.listener()
-    await at.pass_time(BELIEVED_SECONDS - 2)
-    assert at.offsets() == [1, 2]
-    at.history.last = 3
-    await at.pass_time(CHECK_SECONDS)
+    await at.settle()
+    assert at.offsets() == [1, 2, 3]
+    await at.pass_time(3 * CHECK_SECONDS)
 
     assert (at.offsets(), at.lost, at.refused) == ([1, 2, 3], [], [])
 
