@@ -623,7 +623,8 @@ async def test_a_subscription_taken_away_is_made_again_when_the_right_is_back(
     with structlog.testing.capture_logs() as logs:
         nats_server.reload(denying(hear='"t.topic.one", "t.topic.two"'))
         await eventually(lambda: bool(one.refusal and other.refusal))
-    assert any('Violation for Subscription to "t.topic.one"' in str(entry) for entry in logs)
+        # of two refusals of a kind within a moment one is logged, whichever the server names first
+        assert any('Violation for Subscription to "t.topic.' in str(entry) for entry in logs)
     assert client.bus.connected
     assert doubt(client) is None
     with pytest.raises(SubscriptionRefused, match=r"t\.topic\.one"):
