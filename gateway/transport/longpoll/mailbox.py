@@ -37,11 +37,10 @@ class Mailbox:
 
     def __init__(self, emptied: Callable[[], None]) -> None:
         self.number = 0
-        self._emptied = emptied
+        self._emptied: Callable[[], None] | None = emptied
         self._waiting: deque[bytes] = deque()
         self._parcel = b""
         self._size = 0
-        self._gone = False
         self._poll: asyncio.Future[bool] | None = None
 
     def write(self, data: bytes) -> None:
@@ -56,18 +55,18 @@ class Mailbox:
         return self._size
 
     def is_closing(self) -> bool:
-        return self._gone
+        return self._emptied is None
 
     def abort(self) -> None:
         """Throw away what is in it. Idempotent."""
-        if self._gone:
+        emptied, self._emptied = self._emptied, None  # which knows the session, which knows this
+        if emptied is None:
             return
-        self._gone = True
         self._waiting.clear()
         self._parcel = b""
         self._size = 0
         self._ring(True)
-        self._emptied()
+        emptied()
 
     def parcel(self, received: int) -> bytes:
         """The messages for a client that has got so many parcels, each as :func:`entry` has it.
