@@ -124,7 +124,9 @@ async def test_bad_tokens_are_refused_counted_and_not_logged(
         word for word in fragments(*tokens.values(), *good.values(), *keys, *secrets) if word in log
     }
     assert leaked == set()
-    told = [line for line in map(json.loads, log.splitlines()) if line["event"] == "connect refused"]
+    told = [
+        line for line in map(json.loads, log.splitlines()) if line["event"] == "connect refused"
+    ]
     assert {line["reason"] for line in told} == {bad.reason for bad in BAD_TOKENS}
 
 
