@@ -618,11 +618,22 @@ class Machine(RuleBasedStateMachine):
                 changed = replace(entry, ref=f"ref-{self.sessions}", meta=meta)
                 self.node(name).perform(self.node(name).tracker.put(key, changed, self.network.now))
 
+    def moves_on(self, key: str, entry: Entry) -> bool:
+        """Whether the session in whose place one came is moving still."""
+        views = filter(None, (node.tracker.view(key) for node in self.network.nodes.values()))
+        return any(
+            old.moving and old.id != entry.id and old.ref in (entry.ref, entry.previous_ref)
+            for view in views
+            for old in (*view.own.values(), *view.orphans.values())
+        )
+
     @rule(name=names, key=keys, pick=st.integers(0, 10))
     def begin_to_move(self, name: str, key: str, pick: int) -> None:
         view = self.node(name).tracker.view(key)
         if view is not None and view.own:
             entry = view.own[sorted(view.own)[pick % len(view.own)]]
+            if self.moves_on(key, entry):
+                return  # who learns of both moves at once shows one client twice, until the first is over
             self.node(name).perform(self.node(name).tracker.move(key, entry.id, self.network.now))
             self.away.append((key, entry.user))
 
