@@ -1,4 +1,4 @@
-"""Python programs, forked from a process that has imported the gateway, which takes longer than most tests."""
+"""Python programs, forked from a process that has imported the gateway: that takes longer than most tests."""
 
 import multiprocessing
 import os

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -40,7 +41,7 @@ class GatewayProcess:
         self._directory = directory
         self._arguments = arguments
         self._command = command
-        self._process: Forked | None = None
+        self._process: Forked | subprocess.Popen[bytes] | None = None
         self._log_path = directory / "gateway.log"
         directory.mkdir(parents=True, exist_ok=True)
         merged = self._defaults()
