@@ -18,7 +18,7 @@ FROM ${BASE}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/*
-COPY --chmod=755 deploy/image/healthcheck /usr/local/bin/healthcheck
+COPY deploy/image/healthcheck /usr/local/bin/healthcheck
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \

@@ -6,11 +6,10 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from tests.support.gateway import GatewayProcess
 from tests.support.ports import free_port
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
@@ -19,9 +18,9 @@ START_SECONDS: Final = 20.0
 
 def nginx(text: str, directory: Path) -> tuple[str, list[str]]:
     """The file of nginx with this machine's paths, and the command."""
-    text = text.replace("/var/log/nginx/access.log", str(directory / "access.log"))
+    text = text.replace("/var/log/nginx/", f"{directory}/")
     text = re.sub(r"worker_(rlimit_nofile|connections) \d+;", r"worker_\1 512;", text)
-    main = f"daemon off; pid {directory}/pid; error_log {directory}/log;"
+    main = f"daemon off; pid {directory}/pid;"
     return text, ["nginx", "-p", str(directory), "-c", "proxy.conf", "-g", main]
 
 
@@ -33,7 +32,7 @@ def haproxy(text: str, directory: Path) -> tuple[str, list[str]]:
 
 def caddy(text: str, directory: Path) -> tuple[str, list[str]]:
     """Caddy's."""
-    text = "{\n\tadmin off\n}\n" + text
+    text = text.replace("\n{\n", "\n{\n\tadmin off\n", 1)
     # it has one port for all servers, and here each replica has its own
     text = re.sub(r"\t+health_.*\n", "", text)
     return text, ["caddy", "run", "--adapter", "caddyfile", "--config", f"{directory}/proxy.conf"]
@@ -46,6 +45,18 @@ FILES: Final[dict[str, tuple[str, Callable[[str, Path], tuple[str, list[str]]]]]
 }
 
 
+class Replica(Protocol):
+    """The ports of one."""
+
+    @property
+    def public_port(self) -> int:
+        """Where clients connect."""
+
+    @property
+    def internal_port(self) -> int:
+        """Where it says whether it is ready."""
+
+
 class Proxy:
     """One of them.
 
@@ -54,7 +65,7 @@ class Proxy:
         public_url: What clients connect to.
     """
 
-    def __init__(self, name: str, directory: Path, replicas: list[GatewayProcess]) -> None:
+    def __init__(self, name: str, directory: Path, replicas: Sequence[Replica]) -> None:
         self.name = name
         self.directory = directory
         self.port = free_port()
@@ -67,7 +78,7 @@ class Proxy:
         self.text = self._here(text, replicas)
         (directory / "proxy.conf").write_text(self.text)
 
-    def _here(self, text: str, replicas: list[GatewayProcess]) -> str:
+    def _here(self, text: str, replicas: Sequence[Replica]) -> str:
         """The file with the addresses of this machine in place of those it names."""
         listens = {"nginx": "listen 80;", "haproxy": "bind :80", "caddy": "\n:80 {"}[self.name]
         assert text.count(listens) == 1
@@ -113,8 +124,8 @@ class Proxy:
 
     def log(self) -> str:
         """All it logged."""
-        files = [self.directory / "log", self.directory / "access.log"]
-        return "".join(file.read_text(errors="replace") for file in files if file.exists())
+        files = self.directory.glob("*log")
+        return "".join(file.read_text(errors="replace") for file in files)
 
 
 def binary(name: str) -> str | None:

