@@ -1,7 +1,7 @@
 """Lays out the pages of the site, from files that are written to be read in the repository: ``make docs``.
 
-What ``docs/`` has goes as it is. A link that leads out of it leads to a copy below ``repository/``: the site has
-all that its pages refer to, and asks no other server for anything.
+What ``docs/`` has goes as it is. A link that leads out of it leads to a copy below ``repository/``: the site
+has all that its pages refer to, and asks no other server for anything.
 """
 
 import os
@@ -19,7 +19,9 @@ COMING: Final = ("live.md", "deployment.md", "runbook.md", "console.md", "cli.md
 """Pages that are still being written; each may be missing, and is then a line on the site."""
 
 LINK: Final = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
-FOREIGN: Final = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=\"?(?:https?:)?//[^>]*")
+FOREIGN: Final = re.compile(
+    r"<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=\"?(?:https?:)?//[^>]*"
+)
 
 
 def resolved(source: Path, target: str) -> Path:
@@ -46,7 +48,11 @@ def page(source: Path) -> str:
 def lay_out(target: Path) -> None:
     """Write all pages, and what they link to, into an empty folder."""
     shutil.rmtree(target, ignore_errors=True)
-    pending = {path.relative_to(ROOT) for path in (ROOT / DOCS).rglob("*.*") if path.suffix in {".md", ".svg"}}
+    pending = {
+        path.relative_to(ROOT)
+        for path in (ROOT / DOCS).rglob("*.*")
+        if path.suffix in {".md", ".svg"}
+    }
     written: set[Path] = set()
     while pending:
         source = pending.pop()

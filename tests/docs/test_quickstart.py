@@ -1,4 +1,4 @@
-"""Follows docs/quickstart.md block by block in an empty folder, up to two windows that speak to each other."""
+"""Follows docs/quickstart.md block by block in an empty folder, up to two windows that hear each other."""
 
 import json
 import os
@@ -73,7 +73,7 @@ class Follower:
         (self.folder / "node_modules/phoenix").symlink_to(install() / "phoenix-1.8")
 
     def _start(self, command: str, terminal: str) -> None:
-        log = self.folder / f"{terminal.split(',')[0]}.log"
+        log = self.folder / f"{terminal.split(',', maxsplit=1)[0]}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 shlex.split(command),
