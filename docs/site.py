@@ -18,6 +18,7 @@ OUTSIDE: Final = Path("repository")
 COMING: Final = ("live.md", "deployment.md", "runbook.md", "console.md", "cli.md")
 """Pages that are still being written; each may be missing, and is then a line on the site."""
 
+FOLDER: Final = re.compile(r"\[([^\]]+)\]\(([^)#:\s]+)\)")
 LINK: Final = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 FOREIGN: Final = re.compile(
     r"<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)=\"?(?:https?:)?//[^>]*"
@@ -35,14 +36,17 @@ def place(path: Path) -> Path:
 
 
 def page(source: Path) -> str:
-    """A page, its links leading where their files are on the site."""
+    """A page, its links leading where their files are on the site; a folder is none, so its name remains."""
     here = place(source).parent
+
+    def named(link: re.Match[str]) -> str:
+        return link[1] if (ROOT / resolved(source, link[2])).is_dir() else link[0]
 
     def rewritten(link: re.Match[str]) -> str:
         there = place(resolved(source, link[2]))
         return link[1] + Path(os.path.relpath(there, here)).as_posix() + link[3]
 
-    return LINK.sub(rewritten, (ROOT / source).read_text())
+    return LINK.sub(rewritten, FOLDER.sub(named, (ROOT / source).read_text()))
 
 
 def lay_out(target: Path) -> None:

@@ -21,15 +21,17 @@ from gateway.errors import HistoryProblem
 from gateway.history.resume import Loss
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
+from gateway.transport import upgrade as websocket
+from gateway.transport.longpoll import requests as longpoll
 from tests.docs.blocks import blocks
 from tests.unit.config.loading import load_config
 
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / DOCS).rglob("*.md"))]
 HANDBOOK = ROOT / DOCS / "cli.md"
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # it is a group
+GATEWAY: Any = typer.main.get_command(app)
+COMMANDS = GATEWAY.commands
 
 SECTIONS = sorted({path.partition(".")[0] for path in KEYS})
-PUBLIC = {"/socket/websocket", "/socket/longpoll"}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -191,7 +193,13 @@ def test_routes_are_those_of_the_code() -> None:
     listed = re.findall(r"^\| \[?`((?:GET|POST|DELETE) /[^`]*)`", table, re.MULTILINE)
 
     assert sorted(listed) == sorted(f"{each.method} {each.path}" for each in OPERATIONS)
-    assert all(path in (ROOT / DOCS / "protocol.md").read_text() for path in PUBLIC)
+
+
+def test_routes_of_clients_are_those_of_the_code() -> None:
+    served = {*websocket.PATHS, *longpoll.PATHS}
+    named = set(re.findall(r"`?(/socket/+[a-z]+)", (ROOT / DOCS / "protocol.md").read_text()))
+
+    assert named == {path for path in served if not path.endswith("/")}
 
 
 @each_page
@@ -213,11 +221,12 @@ def test_every_command_is_shown(name: str) -> None:
 
 @each_page
 def test_commands_that_are_shown_exist_with_their_options(page: Path) -> None:
-    for name, *words in typed(page):
-        assert name in COMMANDS, name
-        known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    for words in typed(page):
+        command = GATEWAY if words[0].startswith("-") else COMMANDS.get(words[0])
+        assert command is not None, words
+        known = {option for parameter in command.params for option in parameter.opts}
         options = {word.partition("=")[0] for word in words if word.startswith("--")}
-        assert options <= known | {"--help"}, f"gateway {name}"
+        assert options <= known | {"--help"}, words
 
 
 @pytest.mark.skipif(not HANDBOOK.exists(), reason="docs/cli.md is still being written")
