@@ -25,6 +25,8 @@ __all__ = ["browser"]  # a fixture of another folder
 PAGE = ROOT / "docs/quickstart.md"
 STEPS = blocks(PAGE)
 LEAVE = "leave it running"
+WAIT = 20_000
+"""Milliseconds until a page shows something, on a machine that is busy."""
 MINUTES = 10
 """What the page promises; a command that takes longer fails."""
 
@@ -138,21 +140,21 @@ async def test_the_quickstart_works_as_it_is_written(follower: Follower, browser
     urls = re.findall(r"<(http://[^>]+)>", PAGE.read_text())
     ada, bob = [await window(browser, follower.here(url), complaints) for url in urls]
     for page in (ada, bob):
-        await expect(page.locator("#here")).to_have_text("ada, bob")
+        await expect(page.locator("#here")).to_have_text("ada, bob", timeout=WAIT)
 
     await ada.get_by_label("Message").fill("Hello, Bob")
     await ada.get_by_role("button", name="Send").click()
     for page in (ada, bob):
-        await expect(page.get_by_role("listitem")).to_have_text(["ada: Hello, Bob"])
+        await expect(page.get_by_role("listitem")).to_have_text(["ada: Hello, Bob"], timeout=WAIT)
 
     await bob.reload()
-    await expect(bob.get_by_role("listitem")).to_have_text(["ada: Hello, Bob"])
+    await expect(bob.get_by_role("listitem")).to_have_text(["ada: Hello, Bob"], timeout=WAIT)
 
     for block in third:
         follower.follow(block)
     for page in (ada, bob):
         await expect(page.get_by_role("listitem")).to_have_text(
-            ["ada: Hello, Bob", "terminal: Hello from outside"]
+            ["ada: Hello, Bob", "terminal: Hello from outside"], timeout=WAIT
         )
     assert [each["user"] for each in json.loads(follower.answers[-1])["items"]] == ["ada"]
     assert complaints == []
