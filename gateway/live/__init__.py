@@ -70,7 +70,7 @@ async def _send(name: str, request: web.Request) -> web.StreamResponse:
     response.etag = ETag(etag, is_weak=True)  # the same for both encodings
     await response.prepare(request)
     transport = request.transport
-    if transport is None:
+    if transport is None or transport.is_closing():
         return response
     transport.set_write_buffer_limits(0)  # so that the end is when the kernel has it all
     try:
@@ -78,6 +78,6 @@ async def _send(name: str, request: web.Request) -> web.StreamResponse:
             await response.write_eof()
     except TimeoutError:
         transport.abort()
-    finally:
+    else:
         transport.set_write_buffer_limits()
     return response

@@ -5,31 +5,33 @@ const ACTIONS = {
   replace: (target, fresh) =>
     fresh.children.length === 1 ? put(target, fresh.firstElementChild) : target.replaceWith(fresh),
   update: (target, fresh) => morphChildren(target, fresh),
-  append: (target, fresh) => target.append(...unknown(target, fresh)),
-  prepend: (target, fresh) => target.prepend(...unknown(target, fresh)),
+  append: (target, fresh) => target.append(...lacking(target, fresh)),
+  prepend: (target, fresh) => target.prepend(...lacking(target, fresh)),
   remove: (target) => target.remove(),
 };
 const GET_MS = 10_000; // how long one may take
 const RETRY_MS = [1_000, 2_000, 5_000, 10_000, 30_000]; // after one that failed
-const FAILURES = 5; // attempts to connect after which another token is asked for
+const FAILURES = 5; // to connect, after which the token is suspected
+const LONGEST_MS = 2 ** 31 - 1; // of a timer
 
 const meta = (name) => document.querySelector(`meta[name=live-${name}]`);
 const said = meta("socket")?.content;
 const endpoint = said ? new URL(said, document.baseURI) : new URL("socket", import.meta.url);
-const socket = new Socket(endpoint.href.replace(/^http/, "ws"), {
-  authToken: meta("token") && (() => meta("token").content),
-});
+const authToken = meta("token") ? () => meta("token").content : undefined;
+const socket = new Socket(endpoint.href.replace(/^http/, "ws"), { authToken });
 const topics = new Map(); // by name
 let failures = 0;
+let renewal; // a timer
 
+/** A channel, and the elements that show what comes by it. */
 class Topic {
   elements = new Set();
-  loading = 0; // fragments
+  loading = 0; // elements
   waiting = []; // messages that came meanwhile
 
   constructor(name, position) {
-    this.position = position; // where the page stands; null where nobody said it
-    this.resumes = position !== null;
+    this.position = position; // where the page stands; null where it does not say
+    this.known = position !== null; // whether the page stands anywhere
     this.channel = socket.channel(name, () => ({ resume: this.position }));
     this.channel.onMessage = (_, payload, ref) => {
       if (typeof ref === "string" && ref[0] === "@") this.position = ref;
@@ -39,23 +41,24 @@ class Topic {
     this.channel.join().receive("ok", ({ recovered, position }) => {
       this.position = position;
       for (const element of recovered ? [] : this.elements)
-        if (this.resumes || element.dataset.liveSrc) this.load(element);
-      this.resumes = true;
+        if (this.known || element.dataset.liveSrc) this.load(element);
+      this.known = true;
     }).receive("error", ({ reason }) => {
       if (reason === "invalid resume") this.position = null;
       console.warn(`live: ${name} cannot be joined:`, reason);
     });
   }
 
-  /** Fetches what an element shows anew, and then applies what came meanwhile. */
+  /** Fetches an element anew, and applies what came meanwhile. */
   async load(element, tries = 0) {
-    const { liveSrc } = element.dataset;
     this.loading += 1;
     try {
+      const { liveSrc } = element.dataset;
       const page = await get(liveSrc ?? location.href);
-      const fresh = page.getElementById(element.id) ?? (liveSrc && page);
-      if (!fresh) throw new Error("it has no data-live-src, and its page no element of its id");
-      change(() => morphChildren(element, fresh));
+      const fresh = page.getElementById(element.id);
+      if (fresh) change(() => morph(element, fresh));
+      else if (liveSrc) change(() => morphChildren(element, page));
+      else console.warn("live: not up to date, for want of a data-live-src or an id:", element);
     } catch (problem) {
       console.warn("live: not up to date:", element, problem);
       const again = () => this.elements.has(element) && this.load(element, tries + 1);
@@ -78,7 +81,7 @@ function scan() {
     const topic = topics.get(name);
     if (topic.elements.has(element)) continue;
     topic.elements.add(element);
-    if (livePosition !== topic.position && liveSrc) topic.load(element); // it missed what the others have
+    if (livePosition !== topic.position && liveSrc) topic.load(element); // rendered before or after the others
   }
   for (const [name, { elements, channel }] of topics)
     if (!elements.size && topics.delete(name)) channel.leave();
@@ -88,7 +91,7 @@ function apply(message) {
   try {
     const { target, action, html = "" } = message;
     if (!Object.hasOwn(ACTIONS, action) || typeof target !== "string" || typeof html !== "string")
-      throw new TypeError("target, action or html is not as it should be");
+      throw new TypeError("target, action or html is not what it should be");
     const one = document.getElementById(target);
     for (const each of one ? [one] : document.querySelectorAll(target))
       change(() => ACTIONS[action](each, parse(html)));
@@ -97,7 +100,7 @@ function apply(message) {
   }
 }
 
-/** Nodes of HTML; scripts are left out. */
+/** Nodes of HTML; its scripts are left out. */
 function parse(html) {
   const template = document.createElement("template");
   template.innerHTML = html;
@@ -108,34 +111,34 @@ function parse(html) {
 /** Changes the page; focus and selection stay. */
 function change(how) {
   const active = document.activeElement ?? document.body;
-  const { selectionStart, selectionEnd, selectionDirection } = active;
+  const { selectionStart: start, selectionEnd: end, selectionDirection: direction } = active;
   how();
   const now = active.isConnected ? active : active.id && document.getElementById(active.id);
   if (!now || now === document.activeElement) return;
   now.focus({ preventScroll: true });
-  if (typeof selectionStart === "number") now.setSelectionRange(selectionStart, selectionEnd, selectionDirection);
+  if (typeof start === "number") now.setSelectionRange?.(start, end, direction);
 }
 
-/** What of new content a target lacks. What it has already, by its id, is brought up to date in its place. */
-function unknown(target, fresh) {
+/** What a target lacks of new content; what it has already, by its id, is brought up to date in its place. */
+function lacking(target, fresh) {
   return [...fresh.childNodes].filter((node) => {
-    const known = node.id && [...target.children].find((child) => child.id === node.id);
-    if (known) put(known, node);
-    return !known;
+    const old = node.id && [...target.children].find(({ id }) => id === node.id);
+    if (old) put(old, node);
+    return !old;
   });
 }
 
 const same = (a, b) => a.nodeName === b.nodeName && (a.id ?? "") === (b.id ?? "");
 const put = (old, fresh) => (same(old, fresh) ? morph(old, fresh) : old.replaceWith(fresh));
 
-/** Makes a node like another of its kind. What both have inside stays, with its scroll, focus and input. */
+/** Makes a node like another; what both have inside stays, with its scroll, its focus and what was typed. */
 function morph(node, like) {
   if (node.nodeType !== Node.ELEMENT_NODE) {
     if (node.data !== like.data) node.data = like.data;
     return;
   }
   for (const { name } of [...node.attributes])
-    if (!like.hasAttribute(name) && name !== "open") node.removeAttribute(name); // who opened it closes it
+    if (!like.hasAttribute(name) && name !== "open") node.removeAttribute(name); // the reader opened it
   for (const { name, value } of like.attributes)
     if (node.getAttribute(name) !== value) node.setAttribute(name, value);
   morphChildren(node, like);
@@ -146,57 +149,53 @@ function morphChildren(parent, like) {
   for (const child of [...parent.children]) if (child.id && !ids.has(child.id)) child.remove();
   let at = parent.firstChild;
   for (const fresh of [...like.childNodes]) {
-    let known = at;
-    while (known && !same(known, fresh)) known = known.nextSibling;
-    if (known === at) at = at?.nextSibling ?? null;
-    else if (known && parent.moveBefore) parent.moveBefore(known, at);
-    else if (known) parent.insertBefore(known, at);
-    if (known) morph(known, fresh);
-    else parent.insertBefore(fresh, at);
+    let old = at;
+    while (old && !same(old, fresh)) old = old.nextSibling;
+    if (!old) parent.insertBefore(fresh, at);
+    else if (old === at) at = at.nextSibling;
+    else if (parent.moveBefore) parent.moveBefore(old, at);
+    else parent.insertBefore(old, at);
+    if (old) morph(old, fresh);
   }
   while (at) {
-    const gone = at;
-    at = at.nextSibling;
-    gone.remove();
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
   }
 }
 
 /** The HTML at an address. */
 async function get(url) {
-  const answer = await fetch(url, { signal: AbortSignal.timeout(GET_MS) });
+  const signal = AbortSignal.timeout(GET_MS);
+  const answer = await fetch(url, { cache: "no-cache", redirect: "error", signal }); // to a login, say
   if (!answer.ok) throw new Error(`${url} answered ${answer.status}`);
   return parse(await answer.text());
 }
 
-/** Asks for another token, and tells the gateway: a connection outlives its first one. */
-async function renew() {
-  const old = meta("token");
+/** Takes a token into use, or asks for one; and asks for the next when half of its life is over. */
+async function renew(token) {
+  clearTimeout(renewal);
   try {
-    const page = await get(old.dataset.src ?? location.href);
-    const token = page.querySelector("meta[name=live-token]")?.content;
-    old.content = token ?? page.textContent.trim();
-    const payload = { access_token: old.content };
-    if (socket.isConnected()) socket.push({ topic: "phoenix", event: "access_token", payload, ref: socket.makeRef() });
-    planRenewal();
+    const { content, dataset } = meta("token");
+    const page = token ? null : await get(dataset.src ?? location.href);
+    const next = token || (page.querySelector("meta[name=live-token]")?.content ?? page.textContent.trim());
+    const { iat, exp } = JSON.parse(atob(next.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
+    meta("token").content = next;
+    const refresh = { topic: "phoenix", event: "access_token", payload: { access_token: next } };
+    if (next !== content && socket.isConnected()) socket.push({ ...refresh, ref: socket.makeRef() });
+    renewal = setTimeout(renew, Math.min((exp - iat) * 500, LONGEST_MS)); // whatever the clock here says
   } catch (problem) {
-    console.warn("live: no new token:", problem);
-    setTimeout(renew, RETRY_MS.at(-1));
+    console.warn("live: no token:", problem);
+    renewal = setTimeout(renew, RETRY_MS.at(-1));
   }
 }
 
-/** Renews the token when four fifths of its life are over: by its own measure, as the clock here may be wrong. */
-function planRenewal() {
-  const { iat, exp } = JSON.parse(atob(meta("token").content.split(".")[1].replace(/-/g, "+").replace(/_/g, "/")));
-  setTimeout(renew, Math.min((exp - iat) * 800, 2 ** 31 - 1));
-}
-
-const state = (now) => (document.documentElement.dataset.liveState = now); // for the page's CSS
-socket.onOpen(() => state("connected", (failures = 0)));
-socket.onClose(() => state("connecting"));
-socket.onError(() => ++failures % FAILURES || !meta("token") || renew()); // refused, or not reached
-state("connecting");
-if (meta("token")?.content) planRenewal();
-else if (meta("token")) await renew();
-socket.connect();
+const show = (state) => (document.documentElement.dataset.liveState = state); // for the page's CSS
+socket.onOpen(() => show("connected", (failures = 0)));
+socket.onClose(() => show("connecting"));
+socket.onError(() => ++failures % FAILURES || (authToken && renew()));
+show("connecting");
 new MutationObserver(scan).observe(document, { childList: true, subtree: true, attributeFilter: ["data-live"] });
 scan();
+if (authToken) await renew(authToken());
+socket.connect();
