@@ -167,12 +167,17 @@ def bad_request(_: web.BaseRequest, fault: BaseException | None) -> web.Response
     return _of_aiohttp(web.HTTPBadRequest(), 0)
 
 
+def as_expected(request: web.Request) -> bool:
+    """Whether a request expects nothing but that it may go on with its body."""
+    return request.headers.get("Expect", "").lower() in {"", "100-continue"}
+
+
 async def expect(request: web.Request) -> web.StreamResponse | None:
     """Let the client go on with its body; other expectations are refused (RFC 9110, section 10.1.1).
 
     aiohttp asks before any middleware, and by itself would refuse in plain text.
     """
-    if request.headers["Expect"].lower() != "100-continue":
+    if not as_expected(request):
         return _of_aiohttp(web.HTTPExpectationFailed(), 0)
     if request.version >= HttpVersion11:
         await request.writer.write(CONTINUE)
