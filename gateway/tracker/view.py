@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
+from gateway.tracker.devices import DeviceIndex
 from gateway.tracker.entry import Entry
 from gateway.tracker.messages import Delta, Digest, Hello, State
 
@@ -50,6 +51,7 @@ class View:
         shown: Everybody who is there, by session id: the entries of all replicas as these say them,
             but for moving ones whose place is taken or whose time is over.
         limited: How many of these have a token that limits the user's sessions.
+        by_device: These by device, where that is wanted, while the key is held.
         due: When the next digest is to be sent.
         changed_at: When ``own`` last changed, or the key was first held.
     """
@@ -64,6 +66,7 @@ class View:
     orphans: dict[str, Entry] = field(default_factory=dict)
     shown: dict[str, Entry] = field(default_factory=dict)
     limited: int = 0
+    by_device: DeviceIndex | None = None
     # ref of a moving session whose place one of ``own`` took -> that one as it was before;
     # forgotten when it changes, moves on or ends
     _heirs: dict[str, Entry] = field(default_factory=dict)
@@ -198,16 +201,25 @@ class View:
         self.orphans.clear()
         self.shown.clear()
         self.limited = 0
+        self.by_device = None
+
+    def index_devices(self) -> None:
+        """Keep what is shown by device, too."""
+        self.by_device = DeviceIndex(self.shown.values())
 
     def _put_on(self, entry: Entry) -> None:
         before = self.shown.get(entry.id)
         self.shown[entry.id] = entry  # where it stood, if it is shown already
         self.limited += bool(entry.limit) - bool(before and before.limit)
+        if self.by_device is not None:
+            self.by_device.change(before, entry)
 
     def _take_off(self, session: str) -> Entry | None:
         entry = self.shown.pop(session, None)
         if entry is not None:
             self.limited -= bool(entry.limit)
+            if self.by_device is not None:
+                self.by_device.change(entry, None)
         return entry
 
     def _show_moving(self, entry: Entry, now: float) -> bool:
