@@ -15,6 +15,9 @@ from tests.support.waiting import eventually
 
 ROOM = "room:1"
 
+HANGS_SECONDS = 120.0
+"""A machine with much else to do takes some tens of seconds for thousands of topics; more only what hangs."""
+
 
 async def clients_of(cluster: Cluster) -> list[PhoenixClient]:
     """A client on each replica, both in the room."""
@@ -168,11 +171,11 @@ async def test_fifteen_thousand_topics_are_subscribed_again(
             await client.send_frame("1", str(number), f"room:{number}", "phx_join", {})
         clients.append(client)
     for client in clients:
-        await eventually(lambda c=client: len(c.inbox) == per_socket, within=60)
+        await eventually(lambda c=client: len(c.inbox) == per_socket, within=HANGS_SECONDS)
     nats.kill()
-    await eventually(lambda: gateway.metric("bus_connected") == 0, within=20)
+    await eventually(lambda: gateway.metric("bus_connected") == 0, within=HANGS_SECONDS)
     nats.start()
-    await eventually(lambda: gateway.metric("bus_connected") == 1, within=20)
+    await eventually(lambda: gateway.metric("bus_connected") == 1, within=HANGS_SECONDS)
     async with Backend(gateway) as backend:
         for number in range(0, topics, 500):
             assert await backend.publish(f"room:{number}", "back", {"n": number}) == 202
@@ -181,7 +184,8 @@ async def test_fifteen_thousand_topics_are_subscribed_again(
         await eventually(
             lambda c=client: (
                 sum(isinstance(f, list) and f[3] == "back" for f in c.inbox) == expected
-            )
+            ),
+            within=HANGS_SECONDS,
         )
         await client.close()
 
