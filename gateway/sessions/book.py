@@ -17,7 +17,7 @@ from gateway.sessions.commands import Count, Displace
 from gateway.sessions.displaced import Displaced
 from gateway.sessions.limits import Limits
 from gateway.sessions.registry import SessionRegistry, User, user_of
-from gateway.tracker.entry import SESSIONS, Entry
+from gateway.tracker.entry import NEXT_MOMENT, SESSIONS, Entry
 from gateway.tracker.service import TrackerService
 
 LINGER_SECONDS: Final = 2.0
@@ -25,8 +25,6 @@ LINGER_SECONDS: Final = 2.0
 
 SYNC_SECONDS: Final = 0.5
 """How long a first join waits for what other replicas know, where a limit depends on it."""
-
-NEXT_MOMENT: Final = 1e-6
 
 REPLACED: Final = "session replaced"
 OVER_LIMIT: Final = "session limit reached"

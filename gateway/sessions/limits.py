@@ -45,7 +45,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     def losers(self, entries: Iterable[Entry]) -> list[Entry]:
         """The sessions that may not stay; moving ones neither count nor lose."""
-        ordered = sorted((e for e in entries if not e.moving), key=lambda e: (e.connected_at, e.id))
+        ordered = sorted((e for e in entries if not e.moving), key=lambda e: e.order)
         replaced = _replaced(ordered) if self.same_device == "replace" else []
         staying = [entry for entry in ordered if entry not in replaced]
         allowed = self._allowed(staying)
