@@ -155,6 +155,18 @@ async def test_a_limit_the_server_cannot_carry_stops_the_start(
     assert "max_message_bytes" in gateway.full_log()
 
 
+async def join_all(client: PhoenixClient, rooms: set[int]) -> None:
+    """Join rooms at once, and again those that were refused, as the bus of a busy machine may be too slow."""
+    joined: set[int] = set()
+    while left := rooms - joined:
+        client.inbox.clear()
+        for number in left:
+            await client.send_frame("1", str(number), f"room:{number}", "phx_join", {})
+        await eventually(lambda n=left: len(client.inbox) == len(n), within=HANGS_SECONDS)
+        replies = [frame for frame in client.inbox if isinstance(frame, list)]
+        joined |= {int(frame[1]) for frame in replies if frame[4]["status"] == "ok"}
+
+
 @pytest.mark.slow
 async def test_fifteen_thousand_topics_are_subscribed_again(
     start_nats: StartNats, start_gateway: StartGateway
@@ -167,11 +179,9 @@ async def test_fifteen_thousand_topics_are_subscribed_again(
     clients = []
     for first in range(0, topics, per_socket):
         client = await PhoenixClient.connect(gateway.socket_url, token())
-        for number in range(first, first + per_socket):
-            await client.send_frame("1", str(number), f"room:{number}", "phx_join", {})
+        async with asyncio.timeout(HANGS_SECONDS):
+            await join_all(client, set(range(first, first + per_socket)))
         clients.append(client)
-    for client in clients:
-        await eventually(lambda c=client: len(c.inbox) == per_socket, within=HANGS_SECONDS)
     nats.kill()
     await eventually(lambda: gateway.metric("bus_connected") == 0, within=HANGS_SECONDS)
     nats.start()
