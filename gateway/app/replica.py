@@ -35,6 +35,8 @@ from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions import commands
 from gateway.sessions.facts import callback
+from gateway.topics import commands as topic_commands
+from gateway.topics.directory import TopicDirectory
 from gateway.tracker.core import Tracker
 from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.transport.longpoll.sessions import Poll, Push
@@ -130,7 +132,7 @@ class Gateway:
             config.server.replica,
             self._bus,
             subjects,
-            (*commands.ALL, Poll, Push),
+            (*commands.ALL, *topic_commands.ALL, Poll, Push),
             peers=core.peers,
             undecodable=metrics.bus_dropped.inc,
         )
@@ -182,6 +184,10 @@ class Gateway:
             descriptors=descriptors,
             metrics=metrics,
         )
+        topics = TopicDirectory(self._registry, self._cluster, self._users.tracker)
+        self._cluster.handle(topic_commands.ListTopics, topics.list_here)
+        self._cluster.handle(topic_commands.CountTopic, topics.count_here)
+        self._cluster.handle(topic_commands.ListPresent, topics.present_here)
         self._cluster.check()
         self._connections = self._clients.connections
         self._revoker = self._clients.revoker
@@ -213,6 +219,7 @@ class Gateway:
             rules=rules,
             personal=personal,
             directory=self._users.directory,
+            topics=topics,
             revoker=self._revoker,
             archive=StoredArchive(self._relay),
             replicas=self._replicas,

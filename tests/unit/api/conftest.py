@@ -19,6 +19,7 @@ from tests.unit.api.fakes import (
     RecordingDrain,
     RecordingRelay,
     RecordingRevoker,
+    RecordingTopics,
     two_replicas,
 )
 
@@ -27,13 +28,14 @@ from tests.unit.api.fakes import (
 async def gateway() -> AsyncIterator[Gateway]:
     relay, readiness, metrics = RecordingRelay(), Readiness(), Metrics()
     directory, revoker, archive = RecordingDirectory(), RecordingRevoker(), RecordingArchive()
-    drain = RecordingDrain()
+    drain, topics = RecordingDrain(), RecordingTopics()
     app = build_api(
         config=CONFIG,
         publisher=relay,
         rules=RULES,
         personal=PERSONAL,
         directory=directory,
+        topics=topics,
         revoker=revoker,
         archive=archive,
         replicas=two_replicas,
@@ -43,4 +45,6 @@ async def gateway() -> AsyncIterator[Gateway]:
         metrics=metrics,
     )
     async with TestClient(TestServer(app)) as client:
-        yield Gateway(app, client, relay, directory, revoker, archive, drain, readiness, metrics)
+        yield Gateway(
+            app, client, relay, directory, topics, revoker, archive, drain, readiness, metrics
+        )

@@ -24,6 +24,7 @@ from gateway.metrics import Metrics
 from gateway.relay import NOT_KEPT, Published
 from gateway.retention import Retention
 from gateway.sessions.commands import Presence, Session
+from gateway.topics.commands import Figures, PresentUser
 
 CONFIG = Config(
     api=ApiSettings(
@@ -46,6 +47,7 @@ RULES = Rules(
     (
         ChannelSettings(pattern="room:*", history=Retention(100, 300)),
         PERSONAL,
+        ChannelSettings(pattern="watched:*", presence=True),
         ChannelSettings(pattern="phoenix"),
     )
 )
@@ -117,6 +119,35 @@ class RecordingDirectory:
 
 
 @dataclass
+class RecordingTopics:
+    """Knows what it is told of topics, and remembers what it was asked."""
+
+    channels: dict[str, int] = field(default_factory=dict)
+    here: Figures = field(default_factory=Figures)
+    total: Figures = field(default_factory=Figures)
+    users: dict[str, PresentUser] = field(default_factory=dict)
+    following: str | None = None
+    cover: Cover = field(default_factory=Cover)
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+
+    async def topics(
+        self, prefix: str, after: str | None, limit: int, /
+    ) -> tuple[dict[str, int], str | None, Cover]:
+        self.asked.append((prefix, after, limit))
+        return self.channels, self.following, self.cover
+
+    async def figures(self, topic: str, /) -> tuple[Figures, Figures, Cover]:
+        self.asked.append((topic,))
+        return self.here, self.total, self.cover
+
+    async def present(
+        self, topic: str, after: str | None, limit: int, /
+    ) -> tuple[dict[str, PresentUser], str | None, Cover]:
+        self.asked.append((topic, after, limit))
+        return self.users, self.following, self.cover
+
+
+@dataclass
 class RecordingRevoker:
     """Remembers what was revoked; fails when it is told to."""
 
@@ -148,6 +179,12 @@ class RecordingArchive:
         if self.failure is not None:
             raise self.failure
         return self.items, "@e.9.9", self.more
+
+    async def ends(self, topic: str, /) -> tuple[str | None, str | None]:
+        self.asked.append(("ends", topic))
+        if self.failure is not None:
+            raise self.failure
+        return "@e.1.1", "@e.9.9"
 
     async def erase(self, topic: str, /) -> int:
         self.asked.append((topic,))
@@ -230,6 +267,7 @@ class Gateway:
     client: TestClient[web.Request, web.Application]
     relay: RecordingRelay
     directory: RecordingDirectory
+    topics: RecordingTopics
     revoker: RecordingRevoker
     archive: RecordingArchive
     drain: RecordingDrain
