@@ -20,7 +20,7 @@ LAYERS = [
     {"channels"},
     {"sessions", "topics"},
     {"relay", "cluster"},
-    {"history"},
+    {"history", "listener_check"},
     {"hub", "bus", "auth", "config", "tracker", "upstream"},
     {"protocol", "audience"},
     {

@@ -20,6 +20,7 @@ from gateway.auth.rules import PersonalTopic, Rules
 from gateway.cluster import Cover
 from gateway.config import ChannelSettings, Config, LimitsSettings
 from gateway.config.sections import ApiKeySettings, ApiSettings
+from gateway.listener_check import ListenerCheck
 from gateway.metrics import Metrics
 from gateway.relay import NOT_KEPT, Published
 from gateway.retention import Retention
@@ -53,6 +54,22 @@ RULES = Rules(
 )
 
 
+class KnownListeners(ListenerCheck):
+    """Knows who listens, of those that it is asked about."""
+
+    def __init__(self, listeners: dict[str, bool]) -> None:
+        self._listeners = listeners
+        self._asked: list[str] = []
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def ask(self, topic: str) -> None:
+        self._asked.append(topic)
+
+    async def answers(self) -> dict[str, bool]:
+        return {topic: self._listeners[topic] for topic in self._asked if topic in self._listeners}
+
+
 @dataclass
 class RecordingRelay:
     """Remembers what was published; fails for the topics it is told to."""
@@ -62,6 +79,8 @@ class RecordingRelay:
     ids: list[str | None] = field(default_factory=list)
     tried: list[str | None] = field(default_factory=list)
     answer: Published = NOT_KEPT
+    listeners: dict[str, bool] = field(default_factory=dict)
+    checks: list[ListenerCheck | None] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
     failure: Exception | None = None
 
@@ -74,15 +93,22 @@ class RecordingRelay:
         *,
         audience: Audience | None,
         message_id: str | None,
+        check: ListenerCheck | None,
     ) -> Published:
         self.tried.append(message_id)
         failure = self.failure or self.failures.get(topic)
         if failure is not None:
             raise failure
+        self.checks.append(check)
+        if check is not None:
+            check.ask(topic)
         self.published.append((topic, event, payload))
         self.audiences.append(audience)
         self.ids.append(message_id)
         return self.answer
+
+    def listener_check(self) -> ListenerCheck:
+        return KnownListeners(self.listeners)
 
 
 @dataclass
