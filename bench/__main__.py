@@ -10,6 +10,7 @@ from typing import Final
 
 from bench import (
     abuse,
+    asking,
     breakdown,
     checks,
     churning,
@@ -37,6 +38,7 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "upstream": upstream.run,
     "idle": idle.run_idle,
     "offline": idle.run_offline,
+    "topics": asking.run,
     "revoke": revoking.run,
     "publish": publishing.run,
     "history": live.run,
