@@ -90,12 +90,13 @@ def topics(cores: Cores, members: int) -> Figures:
             stack.enter_context(ServerProcess(server, beside if number else cores))
             for number, server in enumerate(servers)
         ]
-        wire = stack.enter_context(closing(Wire(servers[0].publish_port)))
-        await_replicas(wire, 3)
+        with closing(Wire(servers[0].publish_port)) as wire:
+            await_replicas(wire, 3)
         for server in servers:
             load = stack.enter_context(Load(server))
             load.call(60.0 + share * JOIN_SECONDS, Clients.join, share)
         users = sorted(server.user(number) for server in servers for number in range(share))
+        wire = stack.enter_context(closing(Wire(servers[0].publish_port)))
         figures: Figures = {}
         for name in _CALLS:
             times = list(_ask(wire, name, WARM_UP + QUESTIONS, users, missing=0))[WARM_UP:]
