@@ -16,6 +16,7 @@ from bench import (
     churning,
     comparison,
     connecting,
+    fragments,
     idle,
     live,
     memory,
@@ -44,6 +45,7 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "history": live.run,
     "resume": resuming.run,
     "checks": checks.run,
+    "fragments": fragments.run,
     "abuse": abuse.run,
 }
 """What ``--only`` can name; each returns its table."""

@@ -12,7 +12,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from gateway import api, demo
+from gateway import api, demo, live
 from gateway.api.user_types import ReplicaReport
 from gateway.app import capacity, shutdown
 from gateway.app.archive import StoredArchive
@@ -208,7 +208,7 @@ class Gateway:
         self._public = web.Application(
             client_max_size=MAX_BODY_BYTES, middlewares=[self._clients.take_turns]
         )
-        self._public.add_routes(self._clients.routes)
+        self._public.add_routes([*self._clients.routes, *live.routes()])
         if config.dev:
             demo.add_to(self._public)
         self._public.on_response_prepare.append(hide_server)
