@@ -35,6 +35,7 @@ from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions import commands
 from gateway.sessions.facts import callback
+from gateway.tail import Tails
 from gateway.tracker.core import Tracker
 from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.transport.longpoll.sessions import Poll, Push
@@ -148,6 +149,11 @@ class Gateway:
             control=self._cluster.receive,
             clock=time.time,
         )
+        self._tails = Tails(
+            self._relay,
+            clock=time.time,
+            dropped=metrics.messages_dropped.labels("slow_tail").inc,
+        )
         self._upstream = Upstream(
             config.upstream,
             replica=config.server.replica,
@@ -198,6 +204,7 @@ class Gateway:
             metrics,
             delay_seconds=config.drain.delay_seconds,
             window_seconds=config.drain.window_seconds,
+            then=self._tails.end,
         )
         self._public = web.Application(
             client_max_size=MAX_BODY_BYTES, middlewares=[self._clients.take_turns]
@@ -311,6 +318,7 @@ class Gateway:
     def _bus_changed(self, connected: bool) -> None:
         _log.info("bus changed", connected=connected)
         self._users.tracker.bus_changed(connected)
+        self._tails.bus_changed(connected)
         if not connected:
             return
         if self._connections.started:

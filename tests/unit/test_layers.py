@@ -18,7 +18,7 @@ LAYERS = [
     {"api", "lifecycle", "demo"},
     {"transport"},
     {"channels"},
-    {"sessions"},
+    {"sessions", "tail"},
     {"relay", "cluster"},
     {"history"},
     {"hub", "bus", "auth", "config", "tracker", "upstream"},
