@@ -152,6 +152,7 @@ class Metrics:
         )
         self.topics = gauge("topics", "Topics with at least one local member.")
         self.subscriptions = gauge("subscriptions", "Subjects subscribed on the bus.")
+        self.tails = gauge("tails", "Operators' tails that are open.")
         self.connects = counter(
             "connects_total", "Handshakes by result and reason.", "result", "reason"
         )

@@ -224,6 +224,7 @@ class Gateway:
             archive=StoredArchive(self._relay),
             replicas=self._replicas,
             drain=self._drain,
+            tails=self._tails,
             clock=self._clock.now,
             readiness=self._readiness,
             metrics=metrics,
@@ -385,6 +386,7 @@ class Gateway:
         self._metrics.replicas.labels("live").set(len(self._users.tracker.peers) + 1)
         self._metrics.topics.set(len(self._registry))
         self._metrics.subscriptions.set(self._relay.subscriptions)
+        self._metrics.tails.set(len(self._tails))
         self._metrics.clock_skew.set(self._clock.skew())
         self._clients.descriptors.look()
 

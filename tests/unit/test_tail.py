@@ -5,15 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.bus.memory import MemoryBus
-from gateway.bus.subjects import Subjects
 from gateway.errors import TooManyTails
-from gateway.history.memory import MemoryHistory, MemoryStore
 from gateway.history.position import Position, decode, encode
 from gateway.hub.broadcast import Broadcast
-from gateway.hub.registry import Registry
-from gateway.relay import Relay
-from gateway.retention import Retention
 from gateway.tail import (
     MAX_TAILS,
     MESSAGE_BYTES,
@@ -23,58 +17,17 @@ from gateway.tail import (
     TailEvent,
     TailGap,
     TailMessage,
-    Tails,
     TailStarted,
 )
-from tests.support.counted import Counted
+from tests.support.tails import NOW, TailScene
 
-NOW = 1000.0
 KEPT = "kept:1"
 PLAIN = "room:1"
 
 
-class Nobody:
-    """The hub of a replica without members."""
-
-    def send(self, message: Broadcast, *, paced: bool = False) -> None:
-        """To nobody."""
-
-
-class Scene:
-    """A replica's relay and tails, on a memory bus with a history of topics that begin with ``kept:``."""
-
-    def __init__(self) -> None:
-        self.metrics = Counted()
-        self.bus = MemoryBus(metrics=self.metrics)
-        subjects = Subjects("p")
-        retention = Retention(10, 300)
-        store = MemoryStore(lambda _: retention, 0, lambda: NOW)
-        self.relay = Relay(
-            bus=self.bus,
-            subjects=subjects,
-            registry=Registry(),
-            fanout=Nobody(),  # type: ignore[arg-type]  # it has what the relay uses
-            metrics=self.metrics,
-            history=MemoryHistory(self.bus, subjects, store),
-            policy=lambda topic: retention if topic.startswith("kept:") else None,
-            control=lambda *_: None,
-            clock=lambda: NOW,
-        )
-        self.dropped = 0
-        self.tails = Tails(self.relay, clock=lambda: NOW, dropped=self.count)
-
-    def count(self, number: int) -> None:
-        self.dropped += number
-
-    async def publish(self, topic: str, *events: str) -> None:
-        for event in events:
-            await self.relay.publish(topic, event, b"{}")
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    scene = Scene()
+async def scene() -> AsyncIterator[TailScene]:
+    scene = TailScene()
     await scene.bus.start()
     yield scene
     await scene.bus.close()
@@ -85,7 +38,7 @@ def names(events: list[TailEvent]) -> list[str]:
     return [each.message.event for each in events if isinstance(each, TailMessage)]
 
 
-async def test_a_topic_without_a_history_is_seen_from_now_on(scene: Scene) -> None:
+async def test_a_topic_without_a_history_is_seen_from_now_on(scene: TailScene) -> None:
     await scene.publish(PLAIN, "before")
     tail = await scene.tails.open_topic(PLAIN)
     await scene.publish("room:2", "elsewhere")
@@ -99,7 +52,7 @@ async def test_a_topic_without_a_history_is_seen_from_now_on(scene: Scene) -> No
     assert await tail.take(0) == []
 
 
-async def test_whoever_waits_is_woken_by_a_message(scene: Scene) -> None:
+async def test_whoever_waits_is_woken_by_a_message(scene: TailScene) -> None:
     tail = await scene.tails.open_topic(PLAIN)
     await tail.take(0)
     taking = asyncio.create_task(tail.take(60))
@@ -109,7 +62,7 @@ async def test_whoever_waits_is_woken_by_a_message(scene: Scene) -> None:
     assert names(await taking) == ["a"]
 
 
-async def test_a_position_is_gone_on_from_without_gap_or_repetition(scene: Scene) -> None:
+async def test_a_position_is_gone_on_from_without_gap_or_repetition(scene: TailScene) -> None:
     first = await scene.tails.open_topic(KEPT)
     await scene.publish(KEPT, "a", "b")
     await first.take(0)
@@ -125,7 +78,7 @@ async def test_a_position_is_gone_on_from_without_gap_or_repetition(scene: Scene
     assert decode(second.position).offset == 5
 
 
-async def test_a_position_that_says_nothing_any_more_is_told_so(scene: Scene) -> None:
+async def test_a_position_that_says_nothing_any_more_is_told_so(scene: TailScene) -> None:
     other_epoch, too_old = Position("other", 1, NOW), Position(scene.relay.history.epoch, 0, 1.0)
 
     kept = await scene.tails.open_topic(KEPT, other_epoch)
@@ -142,7 +95,7 @@ async def test_a_position_that_says_nothing_any_more_is_told_so(scene: Scene) ->
     assert await plain.take(0) == [TailStarted(False, "no_history", "")]
 
 
-async def test_a_pattern_is_what_reaches_this_replica(scene: Scene) -> None:
+async def test_a_pattern_is_what_reaches_this_replica(scene: TailScene) -> None:
     await scene.relay.subscribe("room:1")
     await scene.relay.subscribe("kept:1")
     rooms, everything = scene.tails.open_pattern("room:"), scene.tails.open_pattern("")
@@ -155,7 +108,7 @@ async def test_a_pattern_is_what_reaches_this_replica(scene: Scene) -> None:
     assert everything.position == ""
 
 
-async def test_a_slow_reader_misses_messages_and_is_told_how_many(scene: Scene) -> None:
+async def test_a_slow_reader_misses_messages_and_is_told_how_many(scene: TailScene) -> None:
     tail = scene.tails.open_pattern("")
     size = WAITING_BYTES // 4
     fitting = Broadcast(PLAIN, "e", b"x" * (size - MESSAGE_BYTES))
@@ -171,14 +124,14 @@ async def test_a_slow_reader_misses_messages_and_is_told_how_many(scene: Scene) 
     assert await tail.take(0) == [TailMessage(fitting, NOW)]
 
 
-async def test_a_message_above_what_may_wait_is_seen_when_nothing_waits(scene: Scene) -> None:
+async def test_a_message_above_what_may_wait_is_seen_when_nothing_waits(scene: TailScene) -> None:
     tail = scene.tails.open_pattern("")
     scene.relay.taps.offer(Broadcast(PLAIN, "e", b"x" * WAITING_BYTES))
 
     assert names(await tail.take(0)) == ["e"]
 
 
-async def test_a_quiet_topic_keeps_the_position_young_and_shows_nothing(scene: Scene) -> None:
+async def test_a_quiet_topic_keeps_the_position_young_and_shows_nothing(scene: TailScene) -> None:
     tail = await scene.tails.open_topic(KEPT)
     everything = scene.tails.open_pattern("")
     await tail.take(0)
@@ -194,7 +147,7 @@ async def test_a_quiet_topic_keeps_the_position_young_and_shows_nothing(scene: S
     assert scene.relay.follower[KEPT].resuming == 0
 
 
-async def test_what_history_or_bus_lost_is_said(scene: Scene) -> None:
+async def test_what_history_or_bus_lost_is_said(scene: TailScene) -> None:
     kept, plain = await scene.tails.open_topic(KEPT), await scene.tails.open_topic(PLAIN)
     scene.tails.bus_changed(False)
     scene.tails.bus_changed(True)
@@ -204,7 +157,7 @@ async def test_what_history_or_bus_lost_is_said(scene: Scene) -> None:
     assert (await plain.take(0))[1:] == [TailGap(None, "bus")]
 
 
-async def test_the_end_is_the_last_event(scene: Scene) -> None:
+async def test_the_end_is_the_last_event(scene: TailScene) -> None:
     tail = scene.tails.open_pattern("")
     scene.relay.taps.offer(Broadcast(PLAIN, "e", b"{}"))
     scene.tails.end()
@@ -212,7 +165,7 @@ async def test_the_end_is_the_last_event(scene: Scene) -> None:
     assert [type(event) for event in await tail.take(0)] == [TailStarted, TailMessage, TailEnded]
 
 
-async def test_there_is_room_for_so_many_and_a_closed_one_makes_room(scene: Scene) -> None:
+async def test_there_is_room_for_so_many_and_a_closed_one_makes_room(scene: TailScene) -> None:
     tails: list[Tail] = [scene.tails.open_pattern("") for _ in range(MAX_TAILS - 1)]
     opening = asyncio.create_task(scene.tails.open_topic(PLAIN))
     await asyncio.sleep(0)
@@ -229,7 +182,7 @@ async def test_there_is_room_for_so_many_and_a_closed_one_makes_room(scene: Scen
     assert len(scene.tails) == 0
 
 
-async def test_a_topic_that_cannot_be_opened_takes_no_room(scene: Scene) -> None:
+async def test_a_topic_that_cannot_be_opened_takes_no_room(scene: TailScene) -> None:
     await scene.bus.close()
     opening = asyncio.create_task(scene.tails.open_topic(PLAIN))
     await asyncio.sleep(0)

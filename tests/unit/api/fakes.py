@@ -24,6 +24,7 @@ from gateway.metrics import Metrics
 from gateway.relay import NOT_KEPT, Published
 from gateway.retention import Retention
 from gateway.sessions.commands import Presence, Session
+from tests.support.tails import TailScene
 
 CONFIG = Config(
     api=ApiSettings(
@@ -207,11 +208,14 @@ class RecordingDrain:
     """A drain that takes no time, of a replica with two clients."""
 
     draining: bool = False
+    drained: bool = False
     ending: bool = False
     connections: int = 2
 
     @property
     def state(self) -> DrainState:
+        if self.drained:
+            return "drained"
         return "draining" if self.draining else "serving"
 
     def start(self) -> None:
@@ -233,6 +237,7 @@ class Gateway:
     revoker: RecordingRevoker
     archive: RecordingArchive
     drain: RecordingDrain
+    looked: TailScene
     readiness: Readiness
     metrics: Metrics
 
