@@ -3,8 +3,9 @@
 import shutil
 import sys
 import time
-from collections.abc import Iterable
-from typing import Annotated, Final
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Annotated, Final, NoReturn
 
 import msgspec
 import typer
@@ -94,12 +95,17 @@ def top(
             msgspec.json.decode(ready, type=_Readiness).reasons,
         )
 
-    before = look()
-    time.sleep(SNAPSHOT_SECONDS)
-    if not sys.stdout.isatty():
+    with suppress(KeyboardInterrupt):  # how it ends
+        before = look()
+        time.sleep(SNAPSHOT_SECONDS)
+        if sys.stdout.isatty():
+            _paint(look, before, interval)
         for line in overview(before, look()):
             write(line)
-        return
+
+
+def _paint(look: Callable[[], Seen], before: Seen, interval: float) -> NoReturn:
+    """Show what changed since the look before, again and again."""
     sys.stdout.write(_ENTER)
     try:
         while True:
@@ -112,8 +118,6 @@ def top(
             sys.stdout.write(screen(lines, *shutil.get_terminal_size()))
             sys.stdout.flush()
             time.sleep(interval)
-    except KeyboardInterrupt:
-        return  # how it ends
     finally:
         sys.stdout.write(_LEAVE)
         sys.stdout.flush()

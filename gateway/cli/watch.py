@@ -49,7 +49,7 @@ def watch(
     is kept with what was missed.
     """
     settings = read_config(config, dev, assignments).config
-    view = View(count)
+    view = WatchView(count)
     what = "pattern" if topic.endswith("*") else "topic"
     path = f"/v1/tail?{what}={quote(topic, safe='')}"
     target, secret = address(settings, path, scope="read", url=url, key=key)
@@ -59,7 +59,7 @@ def watch(
         return  # how a tail ends
 
 
-async def _follow(url: str, key: str, view: "View") -> None:
+async def _follow(url: str, key: str, view: "WatchView") -> None:
     """Read the stream, again and again once it was there, until the view has all it wants."""
     pause = FIRST_PAUSE_SECONDS
     while True:
@@ -79,7 +79,7 @@ async def _follow(url: str, key: str, view: "View") -> None:
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-class View:
+class WatchView:
     """What is printed of a stream that may begin several times.
 
     Args:

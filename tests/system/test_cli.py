@@ -1,7 +1,10 @@
 """The gateway's commands as an operator runs them: processes, and a gateway they talk to."""
 
 import asyncio
+import contextlib
 import json
+import os
+import pty
 import re
 import signal
 import socket
@@ -12,12 +15,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import StartGateway, StartNats
 from tests.support.client import PhoenixClient
-from tests.support.command import invoke, run_process, started
+from tests.support.command import COMMAND, invoke, run_process, started
 from tests.support.gateway import API_KEY, GatewayProcess
 from tests.support.ports import free_port
 from tests.support.tokens import SECRET, token
@@ -286,7 +290,9 @@ def api(process: GatewayProcess, method: str) -> bytes:
         return bytes(response.read())
 
 
-def test_in_a_pipe_top_is_a_snapshot(gateway: tuple[GatewayProcess, str]) -> None:
+def test_top_is_live_in_a_terminal_and_a_snapshot_in_a_pipe(
+    gateway: tuple[GatewayProcess, str],
+) -> None:
     _, config = gateway
     result = invoke("top", "--config", config)
 
@@ -295,6 +301,38 @@ def test_in_a_pipe_top_is_a_snapshot(gateway: tuple[GatewayProcess, str]) -> Non
     head, *_, row = result.stdout.splitlines()
     assert head.endswith("serving, ready")
     assert row.split() == ["*", head.split()[0], "0", "0"]
+
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*COMMAND, "top", "--config", config], stdout=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while b"\x1b[J" not in shown:  # the first screen is whole
+            shown += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the other end is closed
+            while more := os.read(ours, 65536):
+                shown += more
+    os.close(ours)
+
+    assert process.returncode == 0
+    assert shown.startswith(b"\x1b[?1049h")
+    assert b"serving, ready" in shown
+    assert shown.endswith(b"\x1b[?1049l"), "the terminal is as it was"
+
+
+def test_bash_completes_what_is_typed() -> None:
+    script = """
+        eval "$(_GATEWAY_COMPLETE=source_bash gateway)"
+        COMP_WORDS=(gateway watch --c) COMP_CWORD=2
+        _gateway_completion gateway
+        echo "${COMPREPLY[@]}"
+    """
+    beside = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    result = subprocess.run(
+        ["bash", "-c", script], env=os.environ | beside, capture_output=True, text=True, check=True
+    )
+
+    assert (result.stdout.split(), result.stderr) == (["--count", "--config"], "")
 
 
 def test_the_development_block_has_a_curl_that_works() -> None:

@@ -12,10 +12,12 @@ from aiohttp import ClientResponse
 from gateway.api import tail as stream
 from gateway.api.tail import CHUNK_BYTES, _chunks, _line
 from gateway.audience import Audience
+from gateway.cli.watch import SILENCE_SECONDS
 from gateway.hub.broadcast import Broadcast
-from gateway.tail import MAX_TAILS, TailGap, TailMessage
+from gateway.tail import MAX_TAILS, WAITING_BYTES, TailGap, TailMessage
 from tests.support.waiting import eventually
 from tests.unit.api.fakes import Gateway
+from tests.unit.api.test_openapi import DOCS
 
 
 @asynccontextmanager
@@ -192,3 +194,16 @@ def test_lines_are_joined_as_long_as_they_are_short() -> None:
     assert sizes() == []
     assert sizes(1, 1, 1) == [3]
     assert sizes(CHUNK_BYTES, 1, CHUNK_BYTES, 1) == [1, 2, 1]
+
+
+def test_the_documented_bounds_are_the_codes() -> None:
+    section = DOCS.read_text("utf-8").split("## Tail a topic")[1].split("\n## ")[0]
+
+    for said in (
+        f"room for {MAX_TAILS} tails",
+        f"most {WAITING_BYTES // 2**20} MiB waits",
+        f"nothing came for {stream.HEARTBEAT_SECONDS:g} seconds",
+        f"takes nothing for {stream.WRITE_SECONDS:g}",
+    ):
+        assert said in " ".join(section.split())
+    assert SILENCE_SECONDS == 3 * stream.HEARTBEAT_SECONDS

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import typer
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
 import gateway
 from gateway.cli import main
@@ -107,3 +107,22 @@ def test_it_can_be_ended_while_it_loads(monkeypatch: pytest.MonkeyPatch) -> None
         signal.signal(signal.SIGTERM, before)
 
     assert ended.value.code == 143
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands(shell: str) -> None:
+    words = {
+        "COMP_WORDS": "gateway wa",
+        "COMP_CWORD": "1",
+        "_TYPER_COMPLETE_ARGS": "gateway wa",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+
+    def run(instruction: str) -> str:
+        environment = words | {"_GATEWAY_COMPLETE": f"{instruction}_{shell}"}
+        return CliRunner().invoke(app, env=environment, prog_name="gateway").stdout
+
+    if shell != "bash":  # whose version would be asked for
+        assert f"_GATEWAY_COMPLETE=complete_{shell}" in run("source"), "as docs/cli.md has it"
+    assert "watch" in run("complete")
+    assert "serve" not in run("complete")

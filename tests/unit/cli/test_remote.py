@@ -6,7 +6,7 @@ import pytest
 from typer.testing import Result
 
 from gateway.cli import sessions
-from gateway.cli.watch import View
+from gateway.cli.watch import WatchView
 from tests.support.ports import free_port
 
 Invoke = Callable[..., Result]
@@ -71,7 +71,7 @@ def test_a_user_without_sessions_is_said_to_have_none(
 def test_a_message_is_printed_as_it_was_published_and_its_position_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    view = View(2)
+    view = WatchView(2)
     view.read(b'{"type":"start","position":"@e.6.1","recovered":null,"reason":null}')
     assert (view.started, view.position) == (True, "@e.6.1")
     view.read(MESSAGE % 7)
@@ -85,7 +85,7 @@ def test_a_message_is_printed_as_it_was_published_and_its_position_kept(
 
 
 def test_what_is_missing_is_said_beside_the_messages(capsys: pytest.CaptureFixture[str]) -> None:
-    view = View(None)
+    view = WatchView(None)
     for gap in (b'12,"reason":"slow"', b'null,"reason":"history"', b'null,"reason":"bus"'):
         view.read(b'{"type":"gap","messages":%b}' % gap)
 
@@ -121,7 +121,7 @@ def test_what_is_missing_is_said_beside_the_messages(capsys: pytest.CaptureFixtu
 def test_coming_back_says_whether_anything_was_missed(
     capsys: pytest.CaptureFixture[str], start: bytes, words: str
 ) -> None:
-    view = View(None)
+    view = WatchView(None)
     view.read(b'{"type":"start","recovered":null,"reason":null}')
     view.read(b'{"type":"end","reason":"drained"}')
     view.away("not twice")
