@@ -7,7 +7,7 @@ QUICK := $(BIN)/pytest -q --hypothesis-profile=quick -p no:cacheprovider
 # Compiled test modules are kept, whatever the shell says: to rewrite their asserts each time takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run demo quick test soak faults fuzz audit check lint type fmt bench lock wheel image clean
+.PHONY: help setup run demo quick test soak faults fuzz docs audit check lint type fmt bench lock wheel image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ setup: .venv/.dev ## Set up .venv for development, with the locked versions
 
 .venv/.dev: .venv/.runtime requirements/dev.txt
 	$(PIP) install -r requirements/dev.txt
+	@touch $@
+
+.venv/.docs: .venv/.runtime requirements/docs.txt
+	$(PIP) install -r requirements/docs.txt
 	@touch $@
 
 run: .venv/.runtime ## Serve in dev mode: memory bus, demo page
@@ -51,6 +55,11 @@ faults: setup ## Make every fault, one after the other; fills in the table of do
 fuzz: setup ## Feed a replica a million random frames, and other input; SEED=n plays it again
 	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
 
+docs: .venv/.docs ## Build the documentation as a site, in build/docs
+	$(BIN)/python -m docs.site lay-out build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python -m docs.site check build/docs
+
 audit: ## Look the locked versions up among known vulnerabilities
 	.ci/audit
 
@@ -75,11 +84,12 @@ lock: setup ## Renew the locked versions in requirements/
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --group docs -c requirements/dev.txt -o requirements/docs.txt
 
 wheel: setup ## Build dist/*.whl, which runs without the repository
-	rm -rf build dist
+	rm -rf build/lib build/bdist.* dist
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
-	@rm -rf build
+	@rm -rf build/lib build/bdist.*
 
 image: ## Build the container image
 	docker build -t gateway .

@@ -10,11 +10,13 @@ from typing import Final
 
 from bench import (
     abuse,
+    asking,
     breakdown,
     checks,
     churning,
     comparison,
     connecting,
+    fragments,
     idle,
     live,
     memory,
@@ -37,11 +39,13 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "upstream": upstream.run,
     "idle": idle.run_idle,
     "offline": idle.run_offline,
+    "topics": asking.run,
     "revoke": revoking.run,
     "publish": publishing.run,
     "history": live.run,
     "resume": resuming.run,
     "checks": checks.run,
+    "fragments": fragments.run,
     "abuse": abuse.run,
 }
 """What ``--only`` can name; each returns its table."""

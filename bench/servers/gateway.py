@@ -14,7 +14,7 @@ from gateway.auth.tokens import mint
 
 API_KEY: Final = "bench"
 
-_SECRET: Final = "a secret of the benchmark, long enough for HS256"  # noqa: S105 -- guards nothing
+SECRET: Final = "a secret of the benchmark, long enough for HS256"  # noqa: S105 -- guards nothing
 _CONFIG: Final = """
 [server]
 public = "127.0.0.1:{public}"
@@ -109,7 +109,7 @@ class Gateway(Server):
                 public=self.port,
                 internal=self.publish_port,
                 bus=self._bus,
-                secret=_SECRET,
+                secret=SECRET,
                 key=API_KEY,
                 presence=str(self._presence).lower(),
                 upstream=self._upstream,
@@ -140,7 +140,7 @@ class Gateway(Server):
 
     def path(self, number: int) -> str:
         """Path and query of a client's WebSocket request, its token included."""
-        token = mint(_SECRET, sub=self.user(number), ttl_seconds=3600, now=time.time())
+        token = mint(SECRET, sub=self.user(number), ttl_seconds=3600, now=time.time())
         device = f"&device_id=device-{number}" if self._devices else ""
         return f"/socket/websocket?vsn=2.0.0&token={token}{device}"
 

@@ -6,13 +6,19 @@ from msgspec import Meta
 
 from gateway.api.drain import DrainReport
 from gateway.api.history import Erased, HistoryPage
-from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Operation, Response
+from gateway.api.operation import (
+    BODY_PROBLEMS,
+    KEY_PROBLEMS,
+    PATH_PROBLEMS,
+    TOPIC,
+    Operation,
+    Response,
+)
 from gateway.api.problem import (
     BUS_UNAVAILABLE,
     DRAINED,
     ENDING,
     INTERNAL,
-    INVALID,
     NOT_FOUND,
     OUTCOME_UNKNOWN,
     RESERVED,
@@ -21,6 +27,7 @@ from gateway.api.problem import (
 )
 from gateway.api.tail import MEDIA_TYPE, TailLine
 from gateway.api.tokens import RevokeRequest
+from gateway.api.topic_operations import PRESENCE, SHOW_TOPIC, TOPICS
 from gateway.api.types import (
     PUBLISH_BODY,
     BatchRequest,
@@ -39,10 +46,8 @@ from gateway.api.user_types import (
     UserReport,
 )
 
-_TOPIC: Final = {"topic": "The topic; one percent-encoded segment."}
 _USER: Final = {"user": "The user, `sub` of her token; one percent-encoded segment."}
-_PATH_PROBLEMS: Final = (*KEY_PROBLEMS, INVALID, INTERNAL)
-_HISTORY_PROBLEMS: Final = (*_PATH_PROBLEMS, NOT_FOUND, BUS_UNAVAILABLE)
+_HISTORY_PROBLEMS: Final = (*PATH_PROBLEMS, NOT_FOUND, BUS_UNAVAILABLE)
 
 PUBLISH: Final = Operation(
     method="POST",
@@ -120,7 +125,7 @@ USER: Final = Operation(
             '"last_seen_at": "2026-01-02T03:04:05.678Z", "complete": true, "missing_replicas": []}',
         )
     },
-    problems=_PATH_PROBLEMS,
+    problems=PATH_PROBLEMS,
 )
 
 USERS_STATUS: Final = Operation(
@@ -162,7 +167,7 @@ SESSIONS: Final = Operation(
             '["room:1"]}], "complete": true, "missing_replicas": []}',
         )
     },
-    problems=_PATH_PROBLEMS,
+    problems=PATH_PROBLEMS,
 )
 
 _DISCONNECTED: Final = Response(
@@ -183,7 +188,7 @@ CLOSE_SESSIONS: Final = Operation(
     segments=_USER,
     query={"except": "Ids of sessions that stay, separated by commas."},
     answers={200: _DISCONNECTED},
-    problems=_PATH_PROBLEMS,
+    problems=PATH_PROBLEMS,
 )
 
 CLOSE_SESSION: Final = Operation(
@@ -196,7 +201,7 @@ CLOSE_SESSION: Final = Operation(
     scope="manage",
     segments=_USER | {"id": "Id of the session."},
     answers={200: _DISCONNECTED},
-    problems=_PATH_PROBLEMS,
+    problems=PATH_PROBLEMS,
 )
 
 LEAVE_TOPIC: Final = Operation(
@@ -208,7 +213,7 @@ LEAVE_TOPIC: Final = Operation(
     description="Each of her channels on the topic ends with `phx_close`; its client does not join "
     "again by itself. Nothing keeps her from joining anew but the channel rule.",
     scope="manage",
-    segments=_USER | _TOPIC,
+    segments=_USER | TOPIC,
     answers={
         200: Response(
             "How many channels were really ended.",
@@ -216,7 +221,7 @@ LEAVE_TOPIC: Final = Operation(
             example='{"removed": 2, "complete": true, "missing_replicas": []}',
         )
     },
-    problems=_PATH_PROBLEMS,
+    problems=PATH_PROBLEMS,
 )
 
 REPLICAS: Final = Operation(
@@ -287,7 +292,7 @@ READ_HISTORY: Final = Operation(
     summary="What was published to a topic",
     description="Pages through what is kept, the oldest first, within the limits of the topic's rule.",
     scope="read",
-    segments=_TOPIC,
+    segments=TOPIC,
     query={
         "limit": "Messages of a page, 1 to 1,000; 100 when absent.",
         "cursor": "`next` of the page before, or any position: what comes after it.",
@@ -313,7 +318,7 @@ ERASE_HISTORY: Final = Operation(
     description="For good, on all replicas. Members stay, and positions stay good: who resumes gets what "
     "is published afterwards.",
     scope="manage",
-    segments=_TOPIC,
+    segments=TOPIC,
     answers={200: Response("How many messages it was.", Erased, example='{"erased": 12}')},
     problems=(*_HISTORY_PROBLEMS, OUTCOME_UNKNOWN),
 )
@@ -343,7 +348,7 @@ TAIL: Final = Operation(
             '{"text": "hi"}, "time": "2026-01-02T03:04:05.678Z", "position": "@18c5.2a.19b2"}',
         )
     },
-    problems=(*_PATH_PROBLEMS, TOO_MANY_TAILS, BUS_UNAVAILABLE, DRAINED),
+    problems=(*PATH_PROBLEMS, TOO_MANY_TAILS, BUS_UNAVAILABLE, DRAINED),
 )
 
 REVOKE: Final = Operation(
@@ -436,6 +441,9 @@ OPERATIONS: Final = (
     CLOSE_SESSIONS,
     CLOSE_SESSION,
     LEAVE_TOPIC,
+    TOPICS,
+    SHOW_TOPIC,
+    PRESENCE,
     REPLICAS,
     START_DRAIN,
     GET_DRAIN,

@@ -12,7 +12,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from gateway import api, demo
+from gateway import api, demo, live
 from gateway.api.user_types import ReplicaReport
 from gateway.app import capacity, shutdown
 from gateway.app.archive import StoredArchive
@@ -36,6 +36,8 @@ from gateway.relay import Relay
 from gateway.sessions import commands
 from gateway.sessions.facts import callback
 from gateway.tail import Tails
+from gateway.topics import commands as topic_commands
+from gateway.topics.directory import TopicDirectory
 from gateway.tracker.core import Tracker
 from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.transport.longpoll.sessions import Poll, Push
@@ -131,7 +133,7 @@ class Gateway:
             config.server.replica,
             self._bus,
             subjects,
-            (*commands.ALL, Poll, Push),
+            (*commands.ALL, *topic_commands.ALL, Poll, Push),
             peers=core.peers,
             undecodable=metrics.bus_dropped.inc,
         )
@@ -188,6 +190,10 @@ class Gateway:
             descriptors=descriptors,
             metrics=metrics,
         )
+        topics = TopicDirectory(self._registry, self._cluster, self._users.tracker)
+        self._cluster.handle(topic_commands.ListTopics, topics.list_here)
+        self._cluster.handle(topic_commands.CountTopic, topics.count_here)
+        self._cluster.handle(topic_commands.ListPresent, topics.present_here)
         self._cluster.check()
         self._connections = self._clients.connections
         self._revoker = self._clients.revoker
@@ -209,7 +215,7 @@ class Gateway:
         self._public = web.Application(
             client_max_size=MAX_BODY_BYTES, middlewares=[self._clients.take_turns]
         )
-        self._public.add_routes(self._clients.routes)
+        self._public.add_routes([*self._clients.routes, *live.routes()])
         if config.dev:
             demo.add_to(self._public)
         self._public.on_response_prepare.append(hide_server)
@@ -220,6 +226,7 @@ class Gateway:
             rules=rules,
             personal=personal,
             directory=self._users.directory,
+            topics=topics,
             revoker=self._revoker,
             archive=StoredArchive(self._relay),
             replicas=self._replicas,

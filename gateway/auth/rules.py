@@ -17,7 +17,7 @@ SlowConsumer: TypeAlias = Literal["disconnect", "drop"]
 PresenceMode: TypeAlias = bool | Literal["count"]
 
 _PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_MATCH_CACHE: Final = 16_384  # topics in use on a replica are matched over and over
+_MATCH_CACHE: Final = 2048  # busy topics are matched over and over, those that are gone never
 
 
 class ChannelPolicy(Protocol):

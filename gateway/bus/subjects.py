@@ -8,8 +8,8 @@ _PLAIN_TOPIC: Final = re.compile(r"[A-Za-z0-9_-]+(?::[A-Za-z0-9_-]+)*").fullmatc
 _PLAIN_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+").fullmatch
 _SUBJECT: Final = re.compile(r"[^\s.*>]+(?:\.[^\s.*>]+)*").fullmatch
 
-_IN_USE: Final = 16_384
-"""Subjects kept at hand: those in use are named with every message."""
+_IN_USE: Final = 2048
+"""Subjects kept at hand: busy ones are named with every message, those of topics that are gone never."""
 
 _ENCODED: Final = tuple(
     chr(byte) if _PLAIN_TOKEN(chr(byte)) else f"%{byte:02X}" for byte in range(256)

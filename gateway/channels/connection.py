@@ -32,6 +32,7 @@ from gateway.protocol.messages import NULL, Json, Undecodable
 from gateway.protocol.reasons import CloseCode
 from gateway.protocol.socket import Socket
 from gateway.sessions.client import Origin
+from gateway.sessions.registry import user_of
 from gateway.wheel import Timed
 
 CLOSE_GRACE_SECONDS: Final = 5.0
@@ -172,6 +173,10 @@ class Connection(Timed):
                 case _:
                     assert_never(effect)
         channels.departed = None  # what replaces a channel stands in the same list as its end
+
+    @property
+    def user(self) -> str:
+        return user_of(self)
 
     @property
     def device(self) -> Device:

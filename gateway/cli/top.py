@@ -11,7 +11,6 @@ import msgspec
 import typer
 
 from gateway.cli.client import READY_PATH, KeyOption, Unreachable, UrlOption, fetch
-from gateway.cli.figures import Figures, Series, parse
 from gateway.cli.options import (
     Assignments,
     ConfigFile,
@@ -20,6 +19,7 @@ from gateway.cli.options import (
     table,
     write,
 )
+from gateway.cli.scrapes import Scrapes, Series, parse
 
 SNAPSHOT_SECONDS: Final = 1.0
 """Over which the rates of a single snapshot are taken."""
@@ -125,7 +125,7 @@ def _paint(look: Callable[[], Seen], before: Seen, interval: float) -> NoReturn:
 
 def overview(before: Seen, now: Seen) -> list[str]:
     """What two looks at a replica show."""
-    figures = Figures(now.series, before.series, now.at - before.at)
+    figures = Scrapes(now.series, before.series, now.at - before.at)
     own = next((each.id for each in now.replicas if each.self), "?")
     state = _DRAIN.get(int(figures.value("drain_state")), "?")
     ready = f"not ready: {', '.join(now.reasons)}" if now.reasons else "ready"

@@ -22,6 +22,9 @@ PRESENCE_UPDATE: Final = "presence_update"
 ACCESS_TOKEN: Final = "access_token"  # noqa: S105 -- the name of an event
 """The other one: it refreshes the socket's credentials and goes no further."""
 
+LIVE: Final = "live"
+"""The event of ``live.js``, which backends alone may publish: pages take its HTML as their own."""
+
 _PREFIXES: Final = ("phx_", "chan_reply_")
 _EVENTS: Final = frozenset(
     {

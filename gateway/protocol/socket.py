@@ -46,6 +46,7 @@ from gateway.protocol.messages import (
 from gateway.protocol.reasons import CloseCode, Reason
 from gateway.protocol.reserved import (
     ACCESS_TOKEN,
+    LIVE,
     PRESENCE_UPDATE,
     RESERVED_TOPIC,
     is_reserved_event,
@@ -387,7 +388,7 @@ def _asked(message: Message, channel: Channel) -> Forward | UpdatePresence | Ref
         if not is_object:
             return _refusal(channel, message, Reason.MALFORMED)
         return UpdatePresence(topic, channel.attempt, message.ref, payload)
-    if not channel.may_push or is_reserved_event(event):
+    if not channel.may_push or event == LIVE or is_reserved_event(event):
         return _refusal(channel, message, Reason.PUSH_NOT_ALLOWED)
     if not is_object and not message.binary:
         # Clients with typed payloads (Swift, Dart) fail on a broadcast that is no object.

@@ -5,7 +5,6 @@ import hashlib
 import hmac
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import aiohttp
 import pytest
 
 from tests.clients.npm import install
-from tests.support.ports import free_port
+from tests.support.ports import free_port, wait_until_listening
 from tests.support.webhooks import (
     OTHER_SECRET,
     SECRET,
@@ -29,7 +28,6 @@ from tests.support.webhooks import (
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/backends.md").read_text()
 NODE = Path(__file__).parent / "node"
-START_SECONDS = 30.0
 
 DJANGO = """
 import sys
@@ -105,25 +103,11 @@ def receiver(
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
     try:
-        wait_for(process, port, directory / "log")
+        wait_until_listening(process, port, directory / "log")
         yield f"http://127.0.0.1:{port}/gateway"
     finally:
         process.terminate()
         process.wait()
-
-
-def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Return once the port accepts connections."""
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, f"it does not start:\n{log.read_text()}"
-            time.sleep(0.05)
-        else:
-            return
 
 
 async def ask(url: str, callback: Callback) -> tuple[int, Any]:

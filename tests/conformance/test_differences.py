@@ -182,6 +182,19 @@ async def test_reserved_events_are_refused(loud: GatewayProcess, event: str) -> 
     await wire.close()
 
 
+async def test_live_is_for_backends(loud: GatewayProcess) -> None:
+    client = await PhoenixClient.connect(loud.socket_url, token("42"))
+    await client.join(ROOM)
+    html = {"target": "list", "action": "append", "html": "<img src=x onerror=alert(1)>"}
+    refused = await client.ask(ROOM, "live", html)
+    async with Backend(loud) as backend:
+        assert await backend.publish(ROOM, "live", html) == 202
+
+    assert refused[4] == {"status": "error", "response": {"reason": "push not allowed"}}
+    assert (await client.expect(lambda frame: frame[3] == "live"))[4] == html
+    await client.close()
+
+
 async def test_access_token_refreshes_the_socket(loud: GatewayProcess) -> None:
     client = await PhoenixClient.connect(loud.socket_url, token("42"))
     await client.join(ROOM)

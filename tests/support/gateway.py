@@ -1,16 +1,16 @@
-"""A real gateway process, started as an operator would."""
+"""A real gateway process; it begins as a fork, and is otherwise as an operator would start it."""
 
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests.support.forked import Forked
 from tests.support.ports import free_port
 from tests.support.tokens import SECRET
 
@@ -41,7 +41,7 @@ class GatewayProcess:
         self._directory = directory
         self._arguments = arguments
         self._command = command
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | subprocess.Popen[bytes] | None = None
         self._log_path = directory / "gateway.log"
         directory.mkdir(parents=True, exist_ok=True)
         merged = self._defaults()
@@ -94,13 +94,8 @@ class GatewayProcess:
         """Start it; returns once it is ready, or with ``ready=False`` once it is alive."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("GATEWAY_")}
         config = str(self._directory / "gateway.toml")
-        with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *self._command, "serve", "--config", config, *self._arguments],
-                stdout=log,
-                stderr=log,
-                env=environment,
-            )
+        command = (*self._command, "serve", "--config", config, *self._arguments)
+        self._process = Forked(command, environment, self._log_path)
         deadline = time.monotonic() + START_SECONDS
         path = "/readyz" if ready else "/livez"
         while self.get(path)[0] != 200:

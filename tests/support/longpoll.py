@@ -4,16 +4,22 @@ import asyncio
 import io
 import json
 from itertools import count
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import aiohttp
-
-from tests.support.gateway import GatewayProcess
 
 NDJSON = "application/x-ndjson"
 
 Frame = list[Any]
 """``[join_ref, ref, topic, event, payload]``."""
+
+
+class Listener(Protocol):
+    """A gateway, or a proxy in front of some."""
+
+    @property
+    def public_url(self) -> str:
+        """Where clients connect."""
 
 
 class PollClient:
@@ -31,7 +37,7 @@ class PollClient:
 
     def __init__(
         self,
-        gateway: GatewayProcess,
+        gateway: Listener,
         token: str | None = None,
         params: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
@@ -54,7 +60,7 @@ class PollClient:
         await self._http.close()
 
     async def request(
-        self, method: str, gateway: GatewayProcess | None = None, **options: Any
+        self, method: str, gateway: Listener | None = None, **options: Any
     ) -> tuple[int, dict[str, Any], dict[str, str]]:
         """HTTP status, body and headers."""
         params = [*self._params, *([("token", self.ticket)] if self.ticket else [])]
@@ -63,7 +69,7 @@ class PollClient:
             body = await response.read()
             return response.status, json.loads(body) if body else {}, dict(response.headers)
 
-    async def poll(self, gateway: GatewayProcess | None = None) -> int:
+    async def poll(self, gateway: Listener | None = None) -> int:
         """One poll; returns its status."""
         _, answer, _ = await self.request("GET", gateway)
         if "token" in answer:
@@ -75,7 +81,7 @@ class PollClient:
     async def post(
         self,
         body: str | bytes | io.BytesIO,
-        gateway: GatewayProcess | None = None,
+        gateway: Listener | None = None,
         media: str = NDJSON,
     ) -> int:
         """One POST; returns its status."""
@@ -86,7 +92,7 @@ class PollClient:
         return status
 
     async def push(
-        self, topic: str, event: str, payload: Any = None, gateway: GatewayProcess | None = None
+        self, topic: str, event: str, payload: Any = None, gateway: Listener | None = None
     ) -> str:
         """Say something; returns its ref."""
         ref = str(next(self._refs))
@@ -97,7 +103,7 @@ class PollClient:
         return ref
 
     async def until(
-        self, event: str, ref: str | None = None, gateway: GatewayProcess | None = None
+        self, event: str, ref: str | None = None, gateway: Listener | None = None
     ) -> Frame:
         """Poll until a message is there, old or new."""
         seen = 0

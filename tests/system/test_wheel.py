@@ -65,6 +65,7 @@ def test_a_wheel_serves_with_its_pages_outside_the_repository(
                 assert said[-1], said
             for address, words in {
                 f"http://127.0.0.1:{public}/": "<script",
+                f"http://127.0.0.1:{public}/live.js": "data-live",
                 f"http://127.0.0.1:{internal}/docs": "/v1/publish",
                 f"http://127.0.0.1:{internal}/openapi.json": '"openapi"',
             }.items():

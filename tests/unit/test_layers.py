@@ -16,11 +16,11 @@ LAYERS = [
     {"cli"},
     {"app"},
     {"api", "lifecycle", "demo"},
-    {"transport"},
+    {"transport", "live"},
     {"channels"},
-    {"sessions", "tail"},
+    {"sessions", "tail", "topics"},
     {"relay", "cluster"},
-    {"history"},
+    {"history", "listener_check"},
     {"hub", "bus", "auth", "config", "tracker", "upstream"},
     {"protocol", "audience"},
     {
@@ -40,7 +40,7 @@ LAYERS = [
 """A part imports parts of lower layers, and its own; leaves may be imported by all but protocol."""
 
 HOMES = {
-    "aiohttp": {"transport", "api", "app", "demo", "cli", "upstream"},
+    "aiohttp": {"transport", "api", "app", "demo", "live", "cli", "upstream"},
     "yarl": {"upstream"},
     "websockets": {"transport"},
     "aiohttp_jinja2": {"api", "demo"},

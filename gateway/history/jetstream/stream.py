@@ -41,6 +41,14 @@ Longer each time if the stream cannot become as it has to be, up to :data:`LOOK_
 it sooner then: each try would lead to the next, here and on all other replicas.
 """
 
+DELETED_SECONDS: Final = 1.0
+"""
+How long a stream that is gone is left alone before another of its name is made.
+
+A server that still deletes moves away, at the end, whatever stands where the files were. These would be the
+new stream's, which then acknowledges nothing any more (nats-server 2.15, ``fileStore.Delete``).
+"""
+
 ATTEMPTS: Final = 5
 """Other replicas may make or widen the stream at the same time; each time it is wider than before."""
 
@@ -306,10 +314,16 @@ class StreamKeeper:
         """The stream, made or widened where needed."""
         check_version(self._bus.server_version)
         await self._subscribe()
+        deleted = False
         for _ in range(ATTEMPTS):
             info = await self._info()
             if info is None:
-                await self._create()
+                if self.epoch and not deleted:
+                    deleted = True
+                    self._fail("unavailable", HistoryUnavailable("unavailable", "it was deleted"))
+                    await asyncio.sleep(DELETED_SECONDS)
+                else:
+                    await self._create()
                 continue
             if not is_ours(info.config, self._wanted):
                 raise HistoryUnavailable("stream_unfit", "the stream is not this gateway's")

@@ -20,6 +20,7 @@ from tests.unit.api.fakes import (
     RecordingDrain,
     RecordingRelay,
     RecordingRevoker,
+    RecordingTopics,
     two_replicas,
 )
 
@@ -28,7 +29,7 @@ from tests.unit.api.fakes import (
 async def gateway() -> AsyncIterator[Gateway]:
     relay, readiness, metrics = RecordingRelay(), Readiness(), Metrics()
     directory, revoker, archive = RecordingDirectory(), RecordingRevoker(), RecordingArchive()
-    drain, looked = RecordingDrain(), TailScene()
+    drain, topics, looked = RecordingDrain(), RecordingTopics(), TailScene()
     await looked.bus.start()
     app = build_api(
         config=CONFIG,
@@ -36,6 +37,7 @@ async def gateway() -> AsyncIterator[Gateway]:
         rules=RULES,
         personal=PERSONAL,
         directory=directory,
+        topics=topics,
         revoker=revoker,
         archive=archive,
         replicas=two_replicas,
@@ -47,6 +49,16 @@ async def gateway() -> AsyncIterator[Gateway]:
     )
     async with TestClient(TestServer(app)) as client:
         yield Gateway(
-            app, client, relay, directory, revoker, archive, drain, looked, readiness, metrics
+            app,
+            client,
+            relay,
+            directory,
+            topics,
+            revoker,
+            archive,
+            drain,
+            looked,
+            readiness,
+            metrics,
         )
     await looked.bus.close()

@@ -4,7 +4,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -65,17 +64,6 @@ def test_examples_are_shown_and_can_be_typed(
         parsed = typer.main.get_command(app)
         monkeypatch.setattr(parsed.commands[name], "invoke", lambda _: None)  # type: ignore[attr-defined]
         assert parsed.main(words[1:], standalone_mode=False) is None
-
-
-def test_the_page_of_commands_has_them_all_with_their_own_options() -> None:
-    page = (Path(gateway.__file__).parents[1] / "docs" / "cli.md").read_text()
-    common = {"--config", "--dev", "--set", "--url", "--key"}
-    group = typer.main.get_command(app)
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
-        assert f"| [`gateway {name}`](#{name}) |" in page
-        section = page.split(f"\n## {name}\n")[1].split("\n## ")[0]
-        options = {option for each in command.params for option in each.opts if option[0] == "-"}
-        assert [option for option in options - common if f"`{option}" not in section] == []
 
 
 @pytest.mark.parametrize("command", [(), ("serv",), ("serve", "--port", "1")])

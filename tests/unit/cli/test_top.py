@@ -6,7 +6,7 @@ import re
 import pytest
 
 from gateway.cli import top
-from gateway.cli.figures import Figures, parse
+from gateway.cli.scrapes import Scrapes, parse
 from gateway.cli.top import Seen, _bytes, _Replica, _time, overview, screen
 from gateway.metrics import Metrics
 from tests.support.counted import Counted
@@ -32,7 +32,7 @@ what is no sample
 gateway_connections{transport="websocket"} 7 1700000000
 gateway_connections{transport="longpoll"} 2
 """
-FIGURES = Figures(parse(NOW), parse(BEFORE), 2.0)
+FIGURES = Scrapes(parse(NOW), parse(BEFORE), 2.0)
 
 
 def test_values_of_all_labels_are_added() -> None:
@@ -49,7 +49,7 @@ def test_rates_are_what_grew_a_second() -> None:
 
 
 def test_a_restart_is_no_negative_rate() -> None:
-    assert Figures(parse(BEFORE), parse(NOW), 1.0).rate("joins_total", result="ok") == 10
+    assert Scrapes(parse(BEFORE), parse(NOW), 1.0).rate("joins_total", result="ok") == 10
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_a_quantile_is_of_what_came_between_the_scrapes(share: float, seconds: f
 def test_a_quantile_of_nothing_is_none_and_beyond_all_buckets_the_last_bound() -> None:
     slow = parse('gateway_x_bucket{le="1.0"} 0\ngateway_x_bucket{le="+Inf"} 3')
 
-    assert Figures(slow, slow, 1.0).quantile("x", 0.5) is None
+    assert Scrapes(slow, slow, 1.0).quantile("x", 0.5) is None
     assert FIGURES.quantile("nothing", 0.5) is None
-    assert Figures(slow, {}, 1.0).quantile("x", 0.5) == 1.0
+    assert Scrapes(slow, {}, 1.0).quantile("x", 0.5) == 1.0
 
 
 def seen(metrics: Metrics, at: float, *reasons: str) -> Seen:

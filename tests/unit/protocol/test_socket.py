@@ -333,6 +333,7 @@ def test_an_answer_for_a_channel_that_was_ended_is_not_sent(joined: Client) -> N
         "presence_count",
         "presence_update",
         "position",
+        "live",
     ],
 )
 def test_a_reserved_event_is_not_forwarded(joined: Client, event: str) -> None:

@@ -1,4 +1,4 @@
-"""Watching a stream that cannot become as it has to be: nothing that happens makes the tries come faster."""
+"""Watching a stream that cannot become as it has to be, or is gone: nothing makes the tries come faster."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,6 +12,7 @@ from gateway.bus.remote import RemoteBus
 from gateway.bus.subjects import Subjects
 from gateway.config.sections import HistorySettings
 from gateway.errors import HistoryUnavailable
+from gateway.history.jetstream import stream
 from gateway.history.jetstream.api import (
     JsonObject,
     StreamApi,
@@ -32,6 +33,8 @@ class Server:
     def __init__(self, config: JsonObject) -> None:
         self.config = config
         self.obeys = True
+        self.there = True
+        self.creates = 0
         self.looks = 0
         self.updates = 0
         self.advised: Any = None
@@ -45,9 +48,17 @@ class Server:
     async def subscribe(self, _: str, handler: Any) -> None:
         self.advised = handler
 
-    async def info(self) -> StreamInfo:
+    async def info(self) -> StreamInfo | None:
         self.looks += 1
         await asyncio.sleep(0)
+        return self._found() if self.there else None
+
+    async def create(self, config: JsonObject) -> StreamInfo:
+        self.creates += 1
+        self.config, self.there = config, True
+        return self._found()
+
+    def _found(self) -> StreamInfo:
         state = StreamState(0, 0, NOW, 0, NOW)
         return StreamInfo(dict(self.config), NOW, state, NOW, StreamGroup("s1"))
 
@@ -56,7 +67,7 @@ class Server:
         if self.obeys:
             self.config = config
         self.advised(b"", None)
-        return await self.info()
+        return self._found()
 
 
 class Kept:
@@ -156,3 +167,40 @@ async def test_a_server_that_leaves_the_stream_as_it_is_is_not_asked_again_and_a
     assert kept.server.updates == 1
     assert kept.keeper.problem == "stream_unfit"
     await kept.keeper.close()
+
+
+@pytest.mark.parametrize("kept", [{}], indirect=True)
+async def test_while_a_server_may_still_be_deleting_no_stream_of_that_name_is_made(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept.turns()
+    monkeypatch.setattr(stream, "DELETED_SECONDS", 3600)
+    kept.server.there = False
+    await kept.turns()
+
+    assert kept.server.creates == 0
+    assert kept.keeper.problem == "unavailable"
+
+
+@pytest.mark.parametrize("kept", [{}], indirect=True)
+async def test_after_that_it_is_made_again(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    await kept.turns()
+    monkeypatch.setattr(stream, "DELETED_SECONDS", 0)
+    kept.server.there = False
+    await kept.turns()
+
+    assert kept.server.creates == 1
+    assert kept.keeper.problem is None
+
+
+async def test_a_stream_that_never_was_is_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "DELETED_SECONDS", 3600)
+    made = Kept(WANTED)
+    made.server.there = False
+    made.keeper.start()
+    await asyncio.sleep(0)
+    await made.turns()
+    await made.keeper.close()
+
+    assert made.server.creates == 1
+    assert made.keeper.problem is None

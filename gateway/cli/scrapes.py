@@ -1,4 +1,4 @@
-"""Figures of a running gateway: Prometheus' text format taken apart, and what two scrapes make of it."""
+"""Scrapes of a running gateway: Prometheus' text format taken apart, and what two scrapes make of it."""
 
 import math
 import re
@@ -27,7 +27,7 @@ def parse(text: str) -> Series:
     return series
 
 
-class Figures(msgspec.Struct, frozen=True):
+class Scrapes(msgspec.Struct, frozen=True):
     """What one scrape shows, and the one before.
 
     Attributes:
