@@ -31,7 +31,7 @@ setup: .venv/.dev ## Set up .venv for development, with the locked versions
 run: .venv/.runtime ## Serve in dev mode: memory bus, demo page
 	$(BIN)/gateway serve --dev
 
-demo: setup deploy/demo/node_modules ## Run a chat room on two gateways and two stateless backends
+demo: setup deploy/demo/node_modules ## Run two gateways and two backends, to end them and see that nobody misses anything
 	$(BIN)/python -m deploy.demo.run
 
 deploy/demo/node_modules: deploy/demo/package-lock.json

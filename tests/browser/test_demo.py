@@ -67,7 +67,7 @@ async def demo(page: Page, dev_gateway: DevGateway) -> Demo:
     return demo
 
 
-async def test_what_one_device_says_both_show(demo: Demo, tmp_path: Path) -> None:
+async def test_what_one_device_says_both_show(demo: Demo, screenshots: Path) -> None:
     await demo.say("laptop", MESSAGE)
     await demo.both_show(MESSAGE)
     await demo.say("phone", "from the phone")
@@ -75,7 +75,7 @@ async def test_what_one_device_says_both_show(demo: Demo, tmp_path: Path) -> Non
 
     mine = demo.device("phone").locator(".messages li.mine span")
     await expect(mine).to_have_text(["from the phone"])
-    await demo.page.screenshot(path=tmp_path / "demo.png")
+    await demo.page.screenshot(path=screenshots / "dev.png")
     assert demo.complaints == []
 
 
@@ -110,9 +110,9 @@ async def test_the_page_comes_back_to_a_gateway_that_restarts(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width", [380, 768, 1440])
 async def test_the_page_fits_its_window(
-    demo: Demo, tmp_path: Path, scheme: str, width: int
+    demo: Demo, screenshots: Path, scheme: str, width: int
 ) -> None:
     await demo.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     await demo.page.set_viewport_size({"width": width, "height": 900})
@@ -120,7 +120,7 @@ async def test_the_page_fits_its_window(
         await demo.say("laptop" if n % 3 else "phone", f"message {n} " + "and more of it " * n)
     await demo.say("phone", "W" * 200)
     await expect(demo.device("laptop").locator(".messages li")).to_have_count(9)
-    await demo.page.screenshot(path=tmp_path / f"{scheme}-{width}.png", full_page=True)
+    await demo.page.screenshot(path=screenshots / f"dev-{scheme}-{width}.png", full_page=True)
 
     widths = await demo.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert widths == [width, width], "nothing makes the page scroll sideways"
