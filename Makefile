@@ -35,6 +35,7 @@ demo: setup deploy/demo/node_modules ## Run two gateways and two backends, to en
 	$(BIN)/python -m deploy.demo.run
 
 deploy/demo/node_modules: deploy/demo/package-lock.json
+	@command -v npm >/dev/null || { echo "make demo needs npm, for the phoenix package: install Node.js 20" >&2; exit 1; }
 	cd deploy/demo && npm ci
 	@touch $@
 
