@@ -246,6 +246,11 @@ def page(name: str) -> Callable[[web.Request], Awaitable[web.FileResponse]]:
     return answer
 
 
+async def to_rooms(_: web.Request) -> web.Response:
+    """Where there is no page that shows several devices."""
+    raise web.HTTPFound("/rooms")
+
+
 async def application(settings: Settings) -> web.Application:
     """The backend and its page."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -257,6 +262,7 @@ async def application(settings: Settings) -> web.Application:
     app.on_cleanup.append(close)
     app.add_routes(Backend(settings, http).routes())
     app.add_routes([web.get(path, page(name)) for path, name in PAGE.items()])
+    app.router.add_get("/", to_rooms)
     return app
 
 

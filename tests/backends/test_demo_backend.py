@@ -360,6 +360,7 @@ async def test_both_write_at_once_and_nothing_is_lost(backends: Backends) -> Non
 async def test_the_page_is_served_and_nothing_else_of_the_folder(backends: Backends) -> None:
     async with aiohttp.ClientSession() as http:
         for path, kind in (
+            ("/", "text/html"),
             ("/rooms", "text/html"),
             ("/rooms.js", "javascript"),
             ("/theme.css", "css"),
