@@ -31,10 +31,11 @@ setup: .venv/.dev ## Set up .venv for development, with the locked versions
 run: .venv/.runtime ## Serve in dev mode: memory bus, demo page
 	$(BIN)/gateway serve --dev
 
-demo: setup deploy/demo/node_modules ## Run a chat room on two gateways and two stateless backends
+demo: setup deploy/demo/node_modules ## Run two gateways and two backends, to end them and see that nobody misses anything
 	$(BIN)/python -m deploy.demo.run
 
 deploy/demo/node_modules: deploy/demo/package-lock.json
+	@command -v npm >/dev/null || { echo "make demo needs npm, for the phoenix package: install Node.js 20" >&2; exit 1; }
 	cd deploy/demo && npm ci
 	@touch $@
 

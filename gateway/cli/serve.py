@@ -15,7 +15,8 @@ from gateway.config.load import DEFAULT, effective
 
 _DEV: Final = """
   Development mode: everybody may join every topic, ?user_id= is believed, and only this
-  machine can connect. Open the page, then publish to it:
+  machine can connect. Topics have presence, and a history of 100 messages and 5 minutes.
+  Open the page, then publish to it:
 
     page     http://{public}/
     socket   ws://{public}/socket
