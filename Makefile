@@ -7,7 +7,7 @@ QUICK := $(BIN)/pytest -q --hypothesis-profile=quick -p no:cacheprovider
 # Compiled test modules are kept, whatever the shell says: to rewrite their asserts each time takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run demo quick test soak faults fuzz docs audit check lint type fmt bench lock image clean
+.PHONY: help setup run demo quick test soak faults fuzz docs audit check lint type fmt bench lock wheel image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,8 +86,13 @@ lock: setup ## Renew the locked versions in requirements/
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --group docs -c requirements/dev.txt -o requirements/docs.txt
 
+wheel: setup ## Build dist/*.whl, which runs without the repository
+	rm -rf build dist
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@rm -rf build
+
 image: ## Build the container image
 	docker build -t gateway .
 
 clean: ## Remove what was set up
-	rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build dist .coverage .mypy_cache .ruff_cache .pytest_cache

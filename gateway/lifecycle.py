@@ -64,6 +64,7 @@ class Drain:
     Args:
         delay_seconds: Time for load balancers to notice; sockets stay.
         window_seconds: Time over which the sockets are closed with 1012.
+        then: Called when all are closed from this side.
         clock: Monotonic seconds.
 
     Attributes:
@@ -78,12 +79,14 @@ class Drain:
         *,
         delay_seconds: float,
         window_seconds: float,
+        then: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connections = connections
         self._metrics = metrics
         self._delay_seconds = delay_seconds
         self._window_seconds = window_seconds
+        self._then = then
         self._clock = clock
         self.drained = asyncio.Event()
         self.ending = False
@@ -157,6 +160,7 @@ class Drain:
             if not await self._wait(begun_at + step * BATCH_SECONDS - self._clock(), number):
                 return
         self._wanted.clear()
+        self._then()
         self.drained.set()
         self._metrics.drain_state.set(2)
         _log.info("drain finished")

@@ -55,7 +55,7 @@ joins_total: ok, unmatched topic, unauthorized, session limit reached, too many 
  unavailable, upstream timeout, join crashed
 key_fetches_total: ok, failed
 messages_dropped_total: slow_consumer, no_binary, longpoll_timeout, longpoll_waiting, disconnected,
- reserved_event, not_member, closing, stale_join_ref
+ reserved_event, not_member, closing, stale_join_ref, slow_tail
 publish_requests_total: 202, 400, 401, 403, 408, 413, 415, 417, 422, 500, 503, 504
 resumes_total: recovered, fresh, epoch_changed, expired, too_many
 bus_refusals_total: publish_denied, subscription_denied, authorization, limit, max_payload, store_full,
@@ -152,6 +152,7 @@ class Metrics:
         )
         self.topics = gauge("topics", "Topics with at least one local member.")
         self.subscriptions = gauge("subscriptions", "Subjects subscribed on the bus.")
+        self.tails = gauge("tails", "Operators' tails that are open.")
         self.connects = counter(
             "connects_total", "Handshakes by result and reason.", "result", "reason"
         )

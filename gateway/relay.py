@@ -35,6 +35,7 @@ from gateway.hub.broadcast import Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
 from gateway.hub.rejoins import Rejoins
+from gateway.hub.taps import Taps
 from gateway.leases import Lease
 from gateway.listener_check import ListenerCheck
 from gateway.metrics import Metrics
@@ -86,6 +87,7 @@ class Relay:
     Attributes:
         follower: Keeps the topics with history level with the store.
         resumer: Answers those who resume.
+        taps: Those who look on at what comes to this replica.
     """
 
     def __init__(
@@ -110,10 +112,12 @@ class Relay:
         self._clock = clock
         self.history = history
         self.policy = policy
+        self.taps = Taps()
+        self._rejoins = Rejoins(registry)
         self.follower = Follower(
             history,
             deliver=self._deliver_stored,
-            lost=Rejoins(registry).begin,
+            lost=self._lost,
             tell_position=self._remind,
             refused=self._drop,
             metrics=metrics,
@@ -296,6 +300,8 @@ class Relay:
                 self.follower.erased(topic)
         elif (broadcast := self._read(topic, data)) is not None:
             self._fanout.send(broadcast)
+            if self.taps.open:
+                self.taps.offer(broadcast)
 
     def _deliver_stored(self, topic: str, messages: Sequence[Stored], missed: bool) -> bool:
         to_all = False
@@ -303,12 +309,20 @@ class Relay:
             broadcast = self.broadcast(topic, message, live=True)
             if broadcast is not None:
                 self._fanout.send(broadcast, paced=missed)
+                if self.taps.open:
+                    self.taps.offer(broadcast)
                 to_all |= broadcast.audience is None
         return to_all
 
     def _remind(self, topic: str, position: Position) -> None:
         reached = b'"%b"' % encode_position(position).encode()
-        self._fanout.send(Broadcast(topic, POSITION, b"{}", position=reached, reminder=True))
+        reminder = Broadcast(topic, POSITION, b"{}", position=reached, reminder=True)
+        self._fanout.send(reminder)
+        self.taps.offer(reminder)
+
+    def _lost(self, topic: str) -> None:
+        self._rejoins.begin(topic)
+        self.taps.lost(topic)
 
     def _read(
         self, topic: str, data: bytes, position: str = "", *, live: bool = True

@@ -16,13 +16,16 @@ from gateway.api.operation import (
 )
 from gateway.api.problem import (
     BUS_UNAVAILABLE,
+    DRAINED,
     ENDING,
     INTERNAL,
     NOT_FOUND,
     OUTCOME_UNKNOWN,
     RESERVED,
+    TOO_MANY_TAILS,
     UNMATCHED,
 )
+from gateway.api.tail import MEDIA_TYPE, TailLine
 from gateway.api.tokens import RevokeRequest
 from gateway.api.topic_operations import PRESENCE, SHOW_TOPIC, TOPICS
 from gateway.api.types import (
@@ -320,6 +323,34 @@ ERASE_HISTORY: Final = Operation(
     problems=(*_HISTORY_PROBLEMS, OUTCOME_UNKNOWN),
 )
 
+TAIL: Final = Operation(
+    method="GET",
+    path="/v1/tail",
+    name="tail",
+    tag="Operate",
+    summary="Messages as they come, for an operator",
+    description="A stream of JSON objects, one a line, until this replica is drained. `topic` shows all that "
+    "is published on a topic, on whichever replica; it needs no channel rule. `pattern` shows what reaches "
+    "this replica on topics that begin so: those that have members here. No presence, session or limit "
+    "knows of it. A reader that is too slow misses messages, and is told how many.",
+    scope="read",
+    query={
+        "topic": "The topic. Either it or `pattern` is needed.",
+        "pattern": "What topics begin with, and `*` after it.",
+        "after": "A position: what came after it comes first, where the topic's messages are kept.",
+    },
+    answers={
+        200: Response(
+            "The stream.",
+            TailLine,
+            media=MEDIA_TYPE,
+            example='{"type": "message", "topic": "room:42", "event": "new_message", "payload": '
+            '{"text": "hi"}, "time": "2026-01-02T03:04:05.678Z", "position": "@18c5.2a.19b2"}',
+        )
+    },
+    problems=(*PATH_PROBLEMS, TOO_MANY_TAILS, BUS_UNAVAILABLE, DRAINED),
+)
+
 REVOKE: Final = Operation(
     method="POST",
     path="/v1/tokens/revoke",
@@ -417,6 +448,7 @@ OPERATIONS: Final = (
     START_DRAIN,
     GET_DRAIN,
     ABORT_DRAIN,
+    TAIL,
     READ_HISTORY,
     ERASE_HISTORY,
     REVOKE,

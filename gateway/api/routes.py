@@ -19,6 +19,7 @@ from gateway.api.keys import Keys, authentication
 from gateway.api.openapi import document
 from gateway.api.problem import expect, problems
 from gateway.api.publish import PublishCalls, Publisher
+from gateway.api.tail import TailCalls, TailOpener
 from gateway.api.tokens import TokenCalls, TokenRevoker
 from gateway.api.topics import TopicCalls, TopicQueries
 from gateway.api.user_types import ReplicaReport
@@ -45,6 +46,7 @@ def build_api(
     archive: Archive,
     replicas: Callable[[], list[ReplicaReport]],
     drain: ReplicaDrain,
+    tails: TailOpener,
     clock: Callable[[], float],
     readiness: HealthState,
     metrics: Metrics,
@@ -79,6 +81,7 @@ def build_api(
         (known.START_DRAIN, draining.start),
         (known.GET_DRAIN, draining.show),
         (known.ABORT_DRAIN, draining.abort),
+        (known.TAIL, TailCalls(tails, drain).stream),
         (known.REVOKE, tokens.revoke),
         (known.READ_HISTORY, history.read),
         (known.ERASE_HISTORY, history.erase),

@@ -35,6 +35,7 @@ from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions import commands
 from gateway.sessions.facts import callback
+from gateway.tail import Tails
 from gateway.topics import commands as topic_commands
 from gateway.topics.directory import TopicDirectory
 from gateway.tracker.core import Tracker
@@ -150,6 +151,11 @@ class Gateway:
             control=self._cluster.receive,
             clock=time.time,
         )
+        self._tails = Tails(
+            self._relay,
+            clock=time.time,
+            dropped=metrics.messages_dropped.labels("slow_tail").inc,
+        )
         self._upstream = Upstream(
             config.upstream,
             replica=config.server.replica,
@@ -204,6 +210,7 @@ class Gateway:
             metrics,
             delay_seconds=config.drain.delay_seconds,
             window_seconds=config.drain.window_seconds,
+            then=self._tails.end,
         )
         self._public = web.Application(
             client_max_size=MAX_BODY_BYTES, middlewares=[self._clients.take_turns]
@@ -224,6 +231,7 @@ class Gateway:
             archive=StoredArchive(self._relay),
             replicas=self._replicas,
             drain=self._drain,
+            tails=self._tails,
             clock=self._clock.now,
             readiness=self._readiness,
             metrics=metrics,
@@ -318,6 +326,7 @@ class Gateway:
     def _bus_changed(self, connected: bool) -> None:
         _log.info("bus changed", connected=connected)
         self._users.tracker.bus_changed(connected)
+        self._tails.bus_changed(connected)
         if not connected:
             return
         if self._connections.started:
@@ -384,6 +393,7 @@ class Gateway:
         self._metrics.replicas.labels("live").set(len(self._users.tracker.peers) + 1)
         self._metrics.topics.set(len(self._registry))
         self._metrics.subscriptions.set(self._relay.subscriptions)
+        self._metrics.tails.set(len(self._tails))
         self._metrics.clock_skew.set(self._clock.skew())
         self._clients.descriptors.look()
 

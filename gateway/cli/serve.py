@@ -28,7 +28,7 @@ _DEV: Final = """
 
 
 def serve(*, config: ConfigFile = None, dev: Dev = False, assignments: Assignments = None) -> None:
-    """Run a replica of the gateway until SIGTERM or Ctrl-C; a second one hurries it."""
+    """Run a replica until SIGTERM or Ctrl-C. A second one hurries it."""
     # Until the event loop listens for it; as process 1 of a container it would have no effect at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     loaded = read_to_serve(config, dev, assignments)

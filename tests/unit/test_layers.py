@@ -18,7 +18,7 @@ LAYERS = [
     {"api", "lifecycle", "demo"},
     {"transport", "live"},
     {"channels"},
-    {"sessions", "topics"},
+    {"sessions", "topics", "tail"},
     {"relay", "cluster"},
     {"history", "listener_check"},
     {"hub", "bus", "auth", "config", "tracker", "upstream"},

@@ -1,6 +1,7 @@
 """Readiness and the drain."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -55,9 +56,21 @@ class FakeConnections:
         return "draining" if self.draining else None
 
 
-def drain_of(connections: FakeConnections, *, delay: float = 0, window: float = 0) -> Drain:
+def drain_of(
+    connections: FakeConnections,
+    *,
+    delay: float = 0,
+    window: float = 0,
+    then: Callable[[], None] = lambda: None,
+) -> Drain:
     """A drain of a fake connections."""
-    return Drain(as_connections(connections), Metrics(), delay_seconds=delay, window_seconds=window)
+    return Drain(
+        as_connections(connections),
+        Metrics(),
+        delay_seconds=delay,
+        window_seconds=window,
+        then=then,
+    )
 
 
 def as_connections(fake: FakeConnections) -> Connections:
@@ -88,16 +101,19 @@ async def test_a_drain_turns_new_clients_away_before_it_closes_anybody() -> None
     connections = FakeConnections()
     connection = FakeConnection(connections)
     connections.open.add(connection)
-    drain = drain_of(connections, delay=3600)
+    ended: list[str] = []
+    drain = drain_of(connections, delay=3600, then=lambda: ended.append("tails"))
     drain.start()
     task = asyncio.create_task(drain.next_run())
     await turns()
 
     assert connections.draining
     assert connection.codes == []
+    assert ended == []
     drain.hurry()
     await task
     assert connection.codes == [CloseCode.SERVICE_RESTART]
+    assert ended == ["tails"]
 
 
 async def test_hurrying_skips_the_window_too() -> None:
@@ -173,6 +189,7 @@ async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> N
         Metrics(),
         delay_seconds=0,
         window_seconds=window,
+        then=lambda: None,
         clock=lambda: now,
     )
     drain.start()
@@ -190,7 +207,14 @@ async def test_an_aborted_drain_leaves_who_is_there_and_begins_anew_when_it_is_w
     staying = FakeConnection(connections)
     connections.open.add(staying)
     metrics = Metrics()
-    drain = Drain(as_connections(connections), metrics, delay_seconds=3600, window_seconds=0)
+    ended: list[bool] = []
+    drain = Drain(
+        as_connections(connections),
+        metrics,
+        delay_seconds=3600,
+        window_seconds=0,
+        then=lambda: ended.append(True),
+    )
     running = asyncio.create_task(drain.next_run())
     drain.start()
     drain.start()
@@ -209,6 +233,7 @@ async def test_an_aborted_drain_leaves_who_is_there_and_begins_anew_when_it_is_w
     assert drain.abort()
     await asyncio.wait_for(running, 10)
     assert (connections.draining, drain.state, staying.codes) == (False, "serving", [])
+    assert ended == []
     assert metrics.registry.get_sample_value("gateway_drain_state") == 0
 
 

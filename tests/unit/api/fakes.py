@@ -26,6 +26,7 @@ from gateway.relay import NOT_KEPT, Published
 from gateway.retention import Retention
 from gateway.sessions.commands import Presence, Session
 from gateway.topics.commands import Figures, PresentUser
+from tests.support.tails import TailScene
 
 CONFIG = Config(
     api=ApiSettings(
@@ -270,11 +271,14 @@ class RecordingDrain:
     """A drain that takes no time, of a replica with two clients."""
 
     draining: bool = False
+    drained: bool = False
     ending: bool = False
     connections: int = 2
 
     @property
     def state(self) -> DrainState:
+        if self.drained:
+            return "drained"
         return "draining" if self.draining else "serving"
 
     def start(self) -> None:
@@ -297,6 +301,7 @@ class Gateway:
     revoker: RecordingRevoker
     archive: RecordingArchive
     drain: RecordingDrain
+    looked: TailScene
     readiness: Readiness
     metrics: Metrics
 
