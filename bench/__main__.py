@@ -16,6 +16,7 @@ from bench import (
     churning,
     comparison,
     connecting,
+    console,
     fragments,
     idle,
     live,
@@ -45,6 +46,7 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "history": live.run,
     "resume": resuming.run,
     "checks": checks.run,
+    "console": console.run,
     "fragments": fragments.run,
     "abuse": abuse.run,
 }

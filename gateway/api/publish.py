@@ -116,6 +116,16 @@ class PublishCalls:
                 _say_who_listens(sent.results, await check.answers())
         return body.answer(sent, 202)
 
+    async def send(self, text: bytes) -> PublishResponse:
+        """Send one message, given as the body of ``POST /v1/publish``.
+
+        Raises:
+            Refusal: Nobody got it.
+        """
+        message = body.decode(_message_decoder, text)
+        with self._publisher.listener_check() as check:
+            return await self._send(message, None, check)
+
     async def batch(self, request: web.Request) -> web.Response:
         """``POST /v1/publish/batch``: in order."""
         if IDEMPOTENCY_KEY in request.headers:

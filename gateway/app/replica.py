@@ -26,19 +26,23 @@ from gateway.bus.subjects import Subjects
 from gateway.cluster import Cluster, ClusterClock
 from gateway.config import Config
 from gateway.config.check import ENVELOPE_ROOM_BYTES
+from gateway.console import Console, Sources
 from gateway.errors import BusError, SubscriptionRefused
 from gateway.history import open_history
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Registry
 from gateway.lifecycle import Drain, Readiness, heartbeat
+from gateway.log import recent
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions import commands
+from gateway.sessions.commands import List
 from gateway.sessions.facts import callback
 from gateway.tail import Tails
 from gateway.topics import commands as topic_commands
 from gateway.topics.directory import TopicDirectory
 from gateway.tracker.core import Tracker
+from gateway.tracker.entry import PRESENCE
 from gateway.transport.longpoll.requests import MAX_BODY_BYTES
 from gateway.transport.longpoll.sessions import Poll, Push
 from gateway.upstream.client import Upstream
@@ -237,6 +241,31 @@ class Gateway:
             readiness=self._readiness,
             metrics=metrics,
         )
+        users = self._users
+        self._console = Console(
+            Sources(
+                config=config,
+                metrics=metrics,
+                registry=self._registry,
+                sessions=users.registry,
+                directory=users.directory,
+                topics=topics,
+                publisher=self._relay,
+                tails=self._tails,
+                rules=rules,
+                personal=personal,
+                drain=self._drain,
+                readiness=self._readiness,
+                connections=lambda: len(self._connections.open),
+                replicas=self._replicas,
+                sessions_here=lambda user: users.directory.list_here(List(user)),
+                present=lambda topic: users.tracker.shown(PRESENCE + topic),
+                history_problem=lambda: self._history.problem,
+                lines=recent,
+                clock=time.time,
+            )
+        )
+        self._internal.add_subapp("/console", self._console.app)
 
     async def serve(self) -> int:
         """Start, serve until a signal comes, drain, stop; returns the exit code."""
@@ -305,6 +334,7 @@ class Gateway:
             partial(heartbeat, self._connections, self._readiness, self._metrics, self._observe),
         )
         self._users.start(self._supervisor, lambda: len(self._connections.open))
+        repeat("console", self._console.next_tick)
         repeat("clock", self._clock.next_look)
         repeat("drain", self._drain.next_run)
         repeat("revocations", self._revoker.next_look)

@@ -62,6 +62,10 @@ class Registry:
         """The topic, if any local socket is a member."""
         return self._topics.get(name)
 
+    def all(self) -> list[Topic]:
+        """All topics."""
+        return list(self._topics.values())
+
     def names(self) -> list[str]:
         """All topics with a local member."""
         return list(self._topics)

@@ -68,6 +68,11 @@ class TrackerService:
         assert view is not None  # noqa: S101 -- it was held just now
         return view
 
+    def shown(self, key: str) -> list[Entry]:
+        """Who is there, as far as this replica has a reason to know."""
+        view = self._core.view(key)
+        return [] if view is None else list(view.shown.values())
+
     def own(self, key: str) -> State:
         """This replica's entries on a key, held or not."""
         return self._core.own_state(key)
