@@ -215,6 +215,7 @@ class Gateway:
             metrics,
             delay_seconds=config.drain.delay_seconds,
             window_seconds=config.drain.window_seconds,
+            announced=self._bus.flush,
             then=self._tails.end,
         )
         self._public = web.Application(
