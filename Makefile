@@ -7,7 +7,7 @@ QUICK := $(BIN)/pytest -q --hypothesis-profile=quick -p no:cacheprovider
 # Compiled test modules are kept, whatever the shell says: to rewrite their asserts each time takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run demo quick test soak faults fuzz docs audit check lint type fmt bench lock image clean
+.PHONY: help setup run demo quick test soak faults fuzz docs audit check lint type fmt bench lock wheel image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,10 +31,11 @@ setup: .venv/.dev ## Set up .venv for development, with the locked versions
 run: .venv/.runtime ## Serve in dev mode: memory bus, demo page
 	$(BIN)/gateway serve --dev
 
-demo: setup deploy/demo/node_modules ## Run a chat room on two gateways and two stateless backends
+demo: setup deploy/demo/node_modules ## Run two gateways and two backends, to end them and see that nobody misses anything
 	$(BIN)/python -m deploy.demo.run
 
 deploy/demo/node_modules: deploy/demo/package-lock.json
+	@command -v npm >/dev/null || { echo "make demo needs npm, for the phoenix package: install Node.js 20" >&2; exit 1; }
 	cd deploy/demo && npm ci
 	@touch $@
 
@@ -86,8 +87,13 @@ lock: setup ## Renew the locked versions in requirements/
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --group dev pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --group docs -c requirements/dev.txt -o requirements/docs.txt
 
+wheel: setup ## Build dist/*.whl, which runs without the repository
+	rm -rf build/lib build/bdist.* dist
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@rm -rf build/lib build/bdist.*
+
 image: ## Build the container image
 	docker build -t gateway .
 
 clean: ## Remove what was set up
-	rm -rf .venv .coverage .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build dist .coverage .mypy_cache .ruff_cache .pytest_cache

@@ -10,11 +10,13 @@ from typing import Final
 
 from bench import (
     abuse,
+    asking,
     breakdown,
     checks,
     churning,
     comparison,
     connecting,
+    console,
     fragments,
     idle,
     live,
@@ -38,11 +40,13 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "upstream": upstream.run,
     "idle": idle.run_idle,
     "offline": idle.run_offline,
+    "topics": asking.run,
     "revoke": revoking.run,
     "publish": publishing.run,
     "history": live.run,
     "resume": resuming.run,
     "checks": checks.run,
+    "console": console.run,
     "fragments": fragments.run,
     "abuse": abuse.run,
 }

@@ -67,7 +67,7 @@ def offline(cores: Cores) -> Figures:
         with ServerProcess(asked, cores), ServerProcess(other, cores):
             wire = Wire(asked.publish_port)
             with closing(wire):
-                await_two(wire)
+                await_replicas(wire, 2)
                 times = list(_ask(wire))[WARM_UP:]
     return {"median_ms": median(times), "slow_ms": quantiles(times, n=100)[98]}
 
@@ -75,7 +75,7 @@ def offline(cores: Cores) -> Figures:
 def _ask(wire: Wire) -> Iterator[float]:
     """Ask for users nobody knows; yields how long each answer took, in ms."""
     for number in range(WARM_UP + QUESTIONS):
-        request = _get(f"/v1/users/unknown-{number}")
+        request = get(f"/v1/users/unknown-{number}")
         started = time.perf_counter()
         wire.ask(request)
         answer = wire.answered()
@@ -85,20 +85,21 @@ def _ask(wire: Wire) -> Iterator[float]:
             raise LoadError(f"a wrong answer: {report}")
 
 
-def await_two(wire: Wire) -> None:
-    """Wait until two replicas know of each other."""
+def await_replicas(wire: Wire, count: int) -> None:
+    """Wait until so many replicas are known to the one that is asked."""
     deadline = time.monotonic() + MEET_SECONDS
-    request = _get("/v1/replicas")
+    request = get("/v1/replicas")
     while True:
         wire.ask(request)
-        if len(json.loads(wire.answered())["items"]) == 2:
+        if len(json.loads(wire.answered())["items"]) == count:
             return
         if time.monotonic() > deadline:
             raise LoadError("the replicas do not hear of each other")
         time.sleep(0.05)
 
 
-def _get(path: str) -> bytes:
+def get(path: str) -> bytes:
+    """A request for what a reader may ask."""
     return (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {API_KEY}\r\n\r\n"
     ).encode()

@@ -49,12 +49,19 @@ class Clients:
             self._received[descriptor] = 0
             self._epoll.register(descriptor, select.EPOLLIN)
 
-    def deliver(self, broadcasts: int) -> None:
-        """Publish so many messages, each when all clients have the one before."""
+    def deliver(self, broadcasts: int, every: float = 0.0) -> None:
+        """Publish so many messages, each when all clients have the one before.
+
+        Args:
+            every: Seconds from one to the next, at least.
+        """
         request = self._server.publish()
         wire = Wire(self._server.publish_port)
         with contextlib.closing(wire):
-            for _ in range(broadcasts):
+            begun = time.monotonic()
+            for number in range(broadcasts):
+                while time.monotonic() < begun + number * every:
+                    self._read(0)
                 self._wanted += 1
                 wire.ask(request)
                 self._collect()
@@ -146,6 +153,10 @@ class Load(Remote[Clients]):
         """Have so many leave, those that came first; returns when the server has said goodbye."""
         self.call(30.0 + count * JOIN_SECONDS, Clients.leave, count)
 
-    def deliver(self, broadcasts: int) -> None:
-        """Publish so many messages; returns when every client has got each of them."""
-        self.call(BROADCAST_SECONDS * 2 + broadcasts, Clients.deliver, broadcasts)
+    def deliver(self, broadcasts: int, every: float = 0.0) -> None:
+        """Publish so many messages; returns when every client has got each of them.
+
+        Args:
+            every: Seconds from one to the next, at least.
+        """
+        self.call(BROADCAST_SECONDS * 2 + broadcasts, Clients.deliver, broadcasts, every)

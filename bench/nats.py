@@ -1,5 +1,6 @@
 """A nats-server for the scenarios with several replicas, or with one that could have others."""
 
+import json
 import os
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,6 +18,7 @@ from bench.proc import Cpu, cpu_of
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 5.0
 _READY: Final = re.compile(r"Listening for client connections on 127\.0\.0\.1:(\d+)")
+_MONITOR: Final = re.compile(r"Starting http monitor on 127\.0\.0\.1:(\d+)")
 
 
 class Nats:
@@ -38,7 +41,18 @@ class Nats:
             os.sched_setaffinity(0, {self._core})
             try:
                 self._process = subprocess.Popen(
-                    [binary, "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", self._directory.name],
+                    [
+                        binary,
+                        "-a",
+                        "127.0.0.1",
+                        "-p",
+                        "-1",
+                        "-m",
+                        "-1",
+                        "-js",
+                        "-sd",
+                        self._directory.name,
+                    ],
                     stdout=log,
                     stderr=log,
                 )
@@ -63,6 +77,13 @@ class Nats:
         """CPU time it has used."""
         assert self._process is not None
         return cpu_of(self._process.pid)
+
+    def messages(self) -> int:
+        """Messages that clients have sent to it."""
+        port = _MONITOR.search(self._log.read_text(errors="replace"))
+        assert port is not None  # it is logged before the server is ready
+        with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/varz", timeout=5) as answer:
+            return int(json.load(answer)["in_msgs"])
 
     def _port(self, process: "subprocess.Popen[bytes]") -> str:
         deadline = time.monotonic() + START_SECONDS

@@ -8,7 +8,7 @@ from typing import Final
 
 from bench.beside import Row, compare
 from bench.builds import Build
-from bench.idle import await_two
+from bench.idle import await_replicas
 from bench.nats import Nats
 from bench.options import Options
 from bench.proc import Cores, ServerProcess
@@ -89,7 +89,7 @@ def polled(kind: str, build: Build, cores: Cores, polls: int) -> Figures:
             closing(Wire(other.publish_port)) as api,
             closing(Wire(asked.port)) as wire,
         ):
-            await_two(api)
+            await_replicas(api, 2)
             poller = Poller(asked if kind == "home" else other)
             _poll(poller, wire, api, WARM_UP)
             before = process.resident_bytes()

@@ -5,7 +5,7 @@ from contextlib import closing
 from statistics import median
 from typing import Final
 
-from bench.idle import await_two, rounds_of, spread
+from bench.idle import await_replicas, rounds_of, spread
 from bench.nats import Nats
 from bench.options import Options
 from bench.proc import Cores, ServerProcess
@@ -40,7 +40,7 @@ def revoke(cores: Cores, users: int) -> Figures:
         with ServerProcess(asked, cores), ServerProcess(other, cores):
             wire = Wire(asked.publish_port)
             with closing(wire):
-                await_two(wire)
+                await_replicas(wire, 2)
                 both = (asked, other)
                 times = [_revoke(wire, number, both) for number in range(WARM_UP + users)]
     return {"median_ms": median(times[WARM_UP:]), "worst_ms": max(times[WARM_UP:])}

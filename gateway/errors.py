@@ -4,6 +4,7 @@
      ├── ConfigError             the operator's: what was configured cannot work
      ├── TokenError              the client's: a token that proves nothing, with a metric label
      ├── FetchError              the identity provider's: no key set came from its address
+     ├── TooManyTails            the operator's: so many look on already
      ├── BusError                the carrier's
      │    ├── BusUnavailable     not connected; certainly nothing was sent
      │    │    ├── NothingKept   connected, to a bus that has no place to keep values
@@ -59,6 +60,13 @@ class TokenError(GatewayError):
 
 class FetchError(GatewayError):
     """An address did not answer with what was asked of it; the text holds nothing of address or answer."""
+
+
+class TooManyTails(GatewayError):
+    """As many tails are open on this replica as may be."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} tails are open on this replica, which is as many as may be")
 
 
 class BusError(GatewayError):

@@ -16,6 +16,7 @@ import logging
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Final, TextIO
@@ -50,6 +51,9 @@ WITHHELD: Final = "message of a library withheld"
 OUTSIDERS_SECONDS: Final = 1.0
 """How often something that an outsider can cause is logged at most."""
 
+RECENT_LINES: Final = 100
+"""Warnings and errors that are kept for operators to look at."""
+
 _LONGEST_CALL_LINES: Final = 8
 """Lines of source in which the text of a call of a logger stands."""
 
@@ -80,6 +84,25 @@ class Throttle:
         self._held[kind] = (now, 0)
         return held
 
+
+class RecentLines(logging.Handler):
+    """Keeps the last warnings and errors as JSON, just as they are written to the log.
+
+    Attributes:
+        lines: The oldest first.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: deque[str] = deque(maxlen=most)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        self.lines.append(self.format(record))
+
+
+recent: Final = RecentLines(RECENT_LINES)
+"""Of this process, from :func:`set_up` on."""
 
 _outsiders = Throttle(OUTSIDERS_SECONDS)
 
@@ -128,22 +151,23 @@ def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
-    handler = logging.StreamHandler(stream)
-    handler.addFilter(_admit_library)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+
+    def form(renderer: Processor) -> logging.Formatter:
+        meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+        return structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*common, _withhold],
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _describe_exception,
-                _order,
-                _console(colors=terminal)
-                if style == "console" or (style == "auto" and terminal)
-                else structlog.processors.JSONRenderer(default=str),
-            ],
+            processors=[meta, _describe_exception, _order, renderer],
         )
-    )
-    logging.basicConfig(level=number, handlers=[handler], force=True)
+
+    as_json = structlog.processors.JSONRenderer(default=str)
+    for_people = style == "console" or (style == "auto" and terminal)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(form(_console(colors=terminal) if for_people else as_json))
+    recent.setFormatter(form(as_json))
+    for each in (handler, recent):
+        each.removeFilter(_admit_library)  # set up again
+        each.addFilter(_admit_library)
+    logging.basicConfig(level=number, handlers=[handler, recent], force=True)
     # When a line cannot be written, logging would print its raw message and arguments instead.
     logging.raiseExceptions = False
     for name in FOREIGN:
@@ -185,9 +209,10 @@ def _library(record: logging.LogRecord) -> str | None:
 def _admit_library(record: logging.LogRecord) -> bool:
     if _library(record) is None:
         return True
-    held = _outsiders.admit(f"{record.pathname}:{record.lineno}")
-    record.held = held
-    return held is not None
+    known = vars(record)
+    if "held" not in known:  # each handler asks
+        known["held"] = _outsiders.admit(f"{record.pathname}:{record.lineno}")
+    return known["held"] is not None
 
 
 def _withhold(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

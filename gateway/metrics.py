@@ -23,7 +23,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 
 from gateway import __version__
 
-_FAST_BUCKETS: Final = (
+BUCKET_SECONDS: Final = (
     0.0005,
     0.001,
     0.0025,
@@ -39,6 +39,7 @@ _FAST_BUCKETS: Final = (
     5,
     10,
 )
+"""Upper bounds of a histogram's buckets; above the last there is one more."""
 
 _KNOWN: Final = """
 connects_total: starting, draining, connection_limit, memory_limit, descriptor_limit, bad_request,
@@ -55,14 +56,14 @@ joins_total: ok, unmatched topic, unauthorized, session limit reached, too many 
  unavailable, upstream timeout, join crashed
 key_fetches_total: ok, failed
 messages_dropped_total: slow_consumer, no_binary, longpoll_timeout, longpoll_waiting, disconnected,
- reserved_event, not_member, closing, stale_join_ref
+ reserved_event, not_member, closing, stale_join_ref, slow_tail
 publish_requests_total: 202, 400, 401, 403, 408, 413, 415, 417, 422, 500, 503, 504
 resumes_total: recovered, fresh, epoch_changed, expired, too_many
 bus_refusals_total: publish_denied, subscription_denied, authorization, limit, max_payload, store_full,
  stream, no_jetstream, other
 upstream_events_dropped_total: expired, full, closing
 background_errors_total: heartbeat, tracker, tracker_send, revocations, last_seen, facts, outbox, keys,
- follower, fanout, replay, socket, channel, session, drain, history, bus, join, event_loop
+ follower, fanout, replay, socket, channel, session, drain, history, bus, join, console, event_loop
 """
 """
 Counters, and what the last label of each may be.
@@ -83,20 +84,23 @@ class MessageCounter:
     """A counter for what happens with each message: prometheus_client's own takes a lock, 1.5 µs a time.
 
     It may be counted from the event loop's thread alone.
+
+    Attributes:
+        value: The total.
     """
 
     def __init__(self, registry: CollectorRegistry, name: str, text: str) -> None:
         self._name, self._text = f"gateway_{name}", text
-        self._value = 0
+        self.value = 0
         registry.register(self)
 
     def inc(self, amount: int = 1) -> None:
         """Count some more."""
-        self._value += amount
+        self.value += amount
 
     def collect(self) -> Iterator[Metric]:
         """What a scrape shows (``prometheus_client.registry.Collector``)."""
-        yield CounterMetricFamily(self._name, self._text, self._value)
+        yield CounterMetricFamily(self._name, self._text, self.value)
 
 
 class MessageHistogram:
@@ -104,18 +108,23 @@ class MessageHistogram:
 
     def __init__(self, registry: CollectorRegistry, name: str, text: str) -> None:
         self._name, self._text = f"gateway_{name}", text
-        self._counts = [0] * (len(_FAST_BUCKETS) + 1)
+        self._counts = [0] * (len(BUCKET_SECONDS) + 1)
         self._sum = 0.0
         registry.register(self)
 
     def observe(self, seconds: float) -> None:
         """Count one observation."""
-        self._counts[bisect_left(_FAST_BUCKETS, seconds)] += 1
+        self._counts[bisect_left(BUCKET_SECONDS, seconds)] += 1
         self._sum += seconds
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Observations by bucket, and last those above all of them."""
+        return tuple(self._counts)
 
     def collect(self) -> Iterator[Metric]:
         """As :meth:`MessageCounter.collect`."""
-        bounds = [str(float(bound)) for bound in _FAST_BUCKETS] + ["+Inf"]
+        bounds = [str(float(bound)) for bound in BUCKET_SECONDS] + ["+Inf"]
         upto = list(accumulate(self._counts))
         buckets = list(zip(bounds, upto, strict=True))
         yield HistogramMetricFamily(self._name, self._text, buckets, sum_value=self._sum)
@@ -141,7 +150,7 @@ class Metrics:
 
         def histogram(name: str, text: str, *labels: str) -> Histogram:
             return Histogram(
-                f"gateway_{name}", text, labels, registry=registry, buckets=_FAST_BUCKETS
+                f"gateway_{name}", text, labels, registry=registry, buckets=BUCKET_SECONDS
             )
 
         self.connections = gauge("connections", "Open client connections.", "transport")
@@ -152,6 +161,7 @@ class Metrics:
         )
         self.topics = gauge("topics", "Topics with at least one local member.")
         self.subscriptions = gauge("subscriptions", "Subjects subscribed on the bus.")
+        self.tails = gauge("tails", "Operators' tails that are open.")
         self.connects = counter(
             "connects_total", "Handshakes by result and reason.", "result", "reason"
         )
@@ -249,6 +259,15 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
+
+    def values(self, metric: Counter | Gauge) -> dict[str, float]:
+        """A metric's values now by its last label; the empty one where it has no label."""
+        [family] = metric.collect()
+        return {
+            next(reversed(sample.labels.values()), ""): sample.value
+            for sample in family.samples
+            if not sample.name.endswith("_created")
+        }
 
     def exposition(self) -> tuple[bytes, str]:
         """The Prometheus text format: body and content type."""

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from gateway.audience import Audience
-from gateway.bus.base import Bus
+from gateway.bus.base import Bus, NoResponders
 from gateway.bus.envelope import (
     Control,
     Envelope,
@@ -35,7 +35,9 @@ from gateway.hub.broadcast import Broadcast
 from gateway.hub.fanout import Fanout
 from gateway.hub.registry import Member, Registry
 from gateway.hub.rejoins import Rejoins
+from gateway.hub.taps import Taps
 from gateway.leases import Lease
+from gateway.listener_check import ListenerCheck
 from gateway.metrics import Metrics
 from gateway.protocol.reserved import is_reserved_event
 from gateway.retention import Retention
@@ -85,6 +87,7 @@ class Relay:
     Attributes:
         follower: Keeps the topics with history level with the store.
         resumer: Answers those who resume.
+        taps: Those who look on at what comes to this replica.
     """
 
     def __init__(
@@ -109,10 +112,12 @@ class Relay:
         self._clock = clock
         self.history = history
         self.policy = policy
+        self.taps = Taps()
+        self._rejoins = Rejoins(registry)
         self.follower = Follower(
             history,
             deliver=self._deliver_stored,
-            lost=Rejoins(registry).begin,
+            lost=self._lost,
             tell_position=self._remind,
             refused=self._drop,
             metrics=metrics,
@@ -141,6 +146,7 @@ class Relay:
         *,
         binary: bool = False,
         audience: Audience | None = None,
+        no_responders: NoResponders | None = None,
     ) -> None:
         """Send a message to the members of a topic without history, on all replicas.
 
@@ -149,13 +155,14 @@ class Relay:
             payload: A JSON object in UTF-8, passed on byte for byte; any bytes when ``binary``.
             binary: Whether only clients that understand binary frames can get it.
             audience: Which members get it; None for all.
+            no_responders: See :meth:`gateway.bus.base.Bus.publish`.
 
         Raises:
             BusUnavailable: Certainly nobody gets it.
             EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
         """
         data = encode(Envelope(event, payload, binary, self._clock(), audience))
-        self._bus.publish(self._subjects.topic(topic), data)
+        self._bus.publish(self._subjects.topic(topic), data, no_responders=no_responders)
 
     async def store(
         self,
@@ -189,12 +196,27 @@ class Relay:
         *,
         audience: Audience | None = None,
         message_id: str | None = None,
+        check: ListenerCheck | None = None,
     ) -> Published:
-        """:meth:`store` a message where its topic has history, else :meth:`send` it."""
-        if self.policy(topic) is not None:
-            return await self.store(topic, event, payload, audience=audience, message_id=message_id)
-        self.send(topic, event, payload, audience=audience)
-        return NOT_KEPT
+        """:meth:`store` a message where its topic has history, else :meth:`send` it.
+
+        Args:
+            check: To find out whether anybody listens; see :meth:`listener_check`.
+        """
+        no_responders = None if check is None else check.ask(topic)
+        if self.policy(topic) is None:
+            self.send(topic, event, payload, audience=audience, no_responders=no_responders)
+            return NOT_KEPT
+        if no_responders is not None:
+            # the message goes to the store, which always listens; so another one asks
+            with contextlib.suppress(BusError):
+                probe = encode_control(Control.PROBE, b"")
+                self._bus.publish(self._subjects.topic(topic), probe, no_responders=no_responders)
+        return await self.store(topic, event, payload, audience=audience, message_id=message_id)
+
+    def listener_check(self) -> ListenerCheck:
+        """What :meth:`publish` finds out with whether anybody listens on topics."""
+        return ListenerCheck(self._bus, self._registry)
 
     def try_subscribe(self, topic: str) -> Lease | None:
         """:meth:`subscribe`, if it can be done without waiting."""
@@ -278,6 +300,8 @@ class Relay:
                 self.follower.erased(topic)
         elif (broadcast := self._read(topic, data)) is not None:
             self._fanout.send(broadcast)
+            if self.taps.open:
+                self.taps.offer(broadcast)
 
     def _deliver_stored(self, topic: str, messages: Sequence[Stored], missed: bool) -> bool:
         to_all = False
@@ -285,12 +309,20 @@ class Relay:
             broadcast = self.broadcast(topic, message, live=True)
             if broadcast is not None:
                 self._fanout.send(broadcast, paced=missed)
+                if self.taps.open:
+                    self.taps.offer(broadcast)
                 to_all |= broadcast.audience is None
         return to_all
 
     def _remind(self, topic: str, position: Position) -> None:
         reached = b'"%b"' % encode_position(position).encode()
-        self._fanout.send(Broadcast(topic, POSITION, b"{}", position=reached, reminder=True))
+        reminder = Broadcast(topic, POSITION, b"{}", position=reached, reminder=True)
+        self._fanout.send(reminder)
+        self.taps.offer(reminder)
+
+    def _lost(self, topic: str) -> None:
+        self._rejoins.begin(topic)
+        self.taps.lost(topic)
 
     def _read(
         self, topic: str, data: bytes, position: str = "", *, live: bool = True

@@ -25,6 +25,28 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("GATEWAY_")]:
     del os.environ[name]
 
+SCREENSHOTS = Path(__file__).parents[1] / "tmp/screenshots"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where people look at what the browser showed."""
+    text = f"folder for screenshots of the pages ({SCREENSHOTS})"
+    parser.addoption("--screenshots", type=Path, default=SCREENSHOTS, help=text)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say where they are."""
+    return f"screenshots: {config.getoption('--screenshots')}"
+
+
+@pytest.fixture(scope="session")
+def screenshots(request: pytest.FixtureRequest) -> Path:
+    """A folder outside git, for people to look at."""
+    folder: Path = request.config.getoption("--screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 StartGateway = Callable[..., GatewayProcess]
 StartNats = Callable[..., NatsServer]
 

@@ -7,6 +7,7 @@ and whichever is asked can answer. No WebSocket comes here.
 import json
 import logging
 import os
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -24,9 +25,12 @@ from deploy.demo.store import Post, Store
 
 USERS: Final = {"ada": "Ada", "bob": "Bob", "eve": "Eve"}
 PHOENIX: Final = "node_modules/phoenix/priv/static/phoenix.mjs"
-PAGE: Final = {"/": "index.html", "/app.js": "app.js", "/phoenix.mjs": PHOENIX}
+PAGE: Final = {"/rooms": "rooms.html", "/phoenix.mjs": PHOENIX} | {
+    f"/{name}": name for name in ("rooms.js", "theme.css")
+}
 LOGIN_SECONDS: Final = 8 * 3600
 MAX_BODY_BYTES: Final = 5 * 2**20
+ID: Final = re.compile(r"[!-~]{1,64}")
 IMAGE_TYPES: Final = {"image/png", "image/jpeg", "image/gif", "image/webp"}
 """No SVG: it can carry scripts, which would run as ours."""
 
@@ -40,7 +44,7 @@ class Settings:
     Attributes:
         database: Path of the SQLite file.
         listen: ``host:port`` of this process.
-        api: Base URL of the internal listener of a gateway, of whichever replica.
+        api: Base URL of the internal listeners of the gateways; whichever answers will do.
         api_key: Its API key, to publish and manage.
         token_secret: Signs users' tokens; the gateway has it in ``auth.secrets``.
         webhook_secret: Signs the gateway's callbacks; the gateway has it in ``upstream.secrets``.
@@ -161,14 +165,23 @@ class Backend:
             ):
                 raise refusal(web.HTTPForbidden, "not a member")
             case {"type": "gateway.join"}:
-                return web.json_response({"presence": {"name": USERS[user]}})
-            case {"type": "gateway.push", "event": "message", "payload": {"text": str(text)}}:
-                # the id is signed too; a callback that comes twice has the same and is kept once
-                post = await self._store.keep(
-                    room, "message", request.headers["webhook-id"], user=user, text=text
-                )
-                broadcast = [{"event": "message", "payload": post}]
-                return web.json_response({"response": {"id": post["id"]}, "broadcast": broadcast})
+                replica = request.headers["ce-source"].removeprefix("urn:gateway:")
+                presence = {"name": USERS[user]}
+                return web.json_response({"response": {"replica": replica}, "presence": presence})
+            case {
+                "type": "gateway.push",
+                "event": "message",
+                "payload": {"text": str(text), **more},
+            }:
+                # Who had no answer repeats it with its id, so it is kept once, here and in the history.
+                name = more.get("id", request.headers["webhook-id"])
+                if not (isinstance(name, str) and ID.fullmatch(name)):
+                    raise refusal(web.HTTPUnprocessableEntity, "an id is 1 to 64 characters")
+                post = await self._store.keep(room, "message", name, user=user, text=text)
+                if post["user"] != user:
+                    raise refusal(web.HTTPConflict, "that is another one's post")
+                broadcast = [{"event": "message", "payload": post, "id": name}]
+                return web.json_response({"response": {"id": name}, "broadcast": broadcast})
             case {"type": "gateway.push"}:
                 raise refusal(web.HTTPUnprocessableEntity, "unknown event")
         return web.Response(status=204)
@@ -233,6 +246,11 @@ def page(name: str) -> Callable[[web.Request], Awaitable[web.FileResponse]]:
     return answer
 
 
+async def to_rooms(_: web.Request) -> web.Response:
+    """Where there is no page that shows several devices."""
+    raise web.HTTPFound("/rooms")
+
+
 async def application(settings: Settings) -> web.Application:
     """The backend and its page."""
     app = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -244,6 +262,7 @@ async def application(settings: Settings) -> web.Application:
     app.on_cleanup.append(close)
     app.add_routes(Backend(settings, http).routes())
     app.add_routes([web.get(path, page(name)) for path, name in PAGE.items()])
+    app.router.add_get("/", to_rooms)
     return app
 
 

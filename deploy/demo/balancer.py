@@ -1,9 +1,10 @@
-"""A load balancer in a few lines: requests go to the backends in turn. For the demo and its tests only."""
+"""Load balancers in a few lines, of requests and of connections. For the demo and its tests only."""
 
+import asyncio
 import io
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import cycle
 from typing import Final
 
@@ -56,8 +57,13 @@ class RoundRobin:
 
 
 @asynccontextmanager
-async def balance(backends: Sequence[str], port: int) -> AsyncIterator[RoundRobin]:
+async def balance(
+    backends: Sequence[str], port: int, routes: Sequence[web.RouteDef] = ()
+) -> AsyncIterator[RoundRobin]:
     """Listen on a port of loopback for as long as the context lasts.
+
+    Args:
+        routes: What is answered here.
 
     Raises:
         OSError: The port is taken.
@@ -66,6 +72,7 @@ async def balance(backends: Sequence[str], port: int) -> AsyncIterator[RoundRobi
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as http:
         robin = RoundRobin(backends, http)
         app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.add_routes(routes)
         app.router.add_route("*", "/{path:.*}", robin.handle)
         runner = web.AppRunner(app, shutdown_timeout=1)
         await runner.setup()
@@ -74,6 +81,46 @@ async def balance(backends: Sequence[str], port: int) -> AsyncIterator[RoundRobi
             yield robin
         finally:
             await runner.cleanup()
+
+
+@asynccontextmanager
+async def spread(targets: Sequence[int], port: int) -> AsyncIterator[None]:
+    """Pass connections on, each to whichever port of loopback takes it and has the fewest.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    connections: Counter[int] = Counter()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for target in sorted(targets, key=connections.__getitem__):
+            try:
+                from_there, to_there = await asyncio.open_connection("127.0.0.1", target)
+            except OSError:
+                continue
+            connections[target] += 1
+            ways = [
+                asyncio.ensure_future(_pass_on(reader, to_there)),
+                asyncio.ensure_future(_pass_on(from_there, writer)),
+            ]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            connections[target] -= 1
+            to_there.close()
+            break
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    try:
+        yield
+    finally:
+        server.close()
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
 
 
 def _passed_on(headers: CIMultiDictProxy[str]) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Reads and erases the history of a topic: ``/v1/topics/{topic}/history``."""
 
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 from aiohttp import web
@@ -14,14 +14,11 @@ from gateway.api.problem import (
     FieldError,
     refusal,
 )
+from gateway.api.query import name_in, page_in
 from gateway.api.user_types import rfc3339
-from gateway.api.users import name_in
 from gateway.audience import Audience
 from gateway.auth.rules import Rules
 from gateway.errors import BusUnavailable, OutcomeUnknown
-
-DEFAULT_LIMIT: Final = 100
-MAX_LIMIT: Final = 1000
 
 
 class HistoryItem(msgspec.Struct):
@@ -72,6 +69,13 @@ class Archive(Protocol):
             BusUnavailable: The history does not answer.
         """
 
+    async def ends(self, topic: str, /) -> tuple[str | None, str | None]:
+        """Positions of the first and the last message that are stored; None where there is none.
+
+        Raises:
+            BusUnavailable: The history does not answer.
+        """
+
     async def erase(self, topic: str, /) -> int:
         """Forget all messages of a topic; returns how many.
 
@@ -91,14 +95,9 @@ class HistoryCalls:
     async def read(self, request: web.Request) -> web.Response:
         """``GET /v1/topics/{topic}/history``."""
         topic = self._topic(request)
-        unknown = [name for name in request.query if name not in ("cursor", "limit")]
-        if unknown:
-            raise body.invalid(*(FieldError(name, "is not known here") for name in unknown))
-        text = request.query.get("limit", str(DEFAULT_LIMIT))
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT):
-            raise body.invalid(FieldError("limit", f"must be a number from 1 to {MAX_LIMIT}"))
+        cursor, limit = page_in(request)
         try:
-            page = await self._archive.page(topic, request.query.get("cursor"), int(text))
+            page = await self._archive.page(topic, cursor, limit)
         except ValueError:
             raise body.invalid(FieldError("cursor", "is no position of this history")) from None
         except BusUnavailable as error:

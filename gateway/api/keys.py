@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -17,11 +17,37 @@ PREFIX: Final = "/v1/"
 _BEARER: Final = "bearer "
 
 
+class KnownKey(NamedTuple):
+    """What is configured of an API key.
+
+    Attributes:
+        name: Of several with the same key, the first.
+        scopes: What any of them may do.
+    """
+
+    name: str
+    scopes: frozenset[str]
+
+
 class Keys:
     """The configured keys; with none of them nobody is let in."""
 
     def __init__(self, keys: Iterable[ApiKeySettings]) -> None:
-        self._keys = [(_octets(key.key), frozenset(key.scopes)) for key in keys]
+        self._keys = [(_octets(key.key), key.name, frozenset(key.scopes)) for key in keys]
+
+    def find(self, presented: str) -> KnownKey | None:
+        """The key that is presented; None for a wrong one."""
+        octets = _octets(presented)
+        found: KnownKey | None = None
+        for key, name, scopes in self._keys:
+            # All keys are looked at, each in constant time: how long it takes tells nothing about them.
+            if hmac.compare_digest(key, octets):
+                found = (
+                    KnownKey(name, scopes)
+                    if found is None
+                    else KnownKey(found.name, found.scopes | scopes)
+                )
+        return found
 
     def scopes(self, headers: Mapping[str, str]) -> frozenset[str]:
         """What the key in the headers allows.
@@ -32,15 +58,10 @@ class Keys:
         presented = _presented(headers)
         if presented is None:
             raise refusal(UNAUTHORIZED, "Send Authorization: Bearer KEY, or X-API-Key: KEY.")
-        octets = _octets(presented)
-        found: frozenset[str] | None = None
-        for key, scopes in self._keys:
-            # All keys are looked at, each in constant time: how long it takes tells nothing about them.
-            if hmac.compare_digest(key, octets):
-                found = scopes if found is None else found | scopes
+        found = self.find(presented)
         if found is None:
             raise refusal(UNAUTHORIZED, "The API key is not known.")
-        return found
+        return found.scopes
 
 
 def authentication(keys: Keys, needed: Mapping[Handler, Scope]) -> Middleware:

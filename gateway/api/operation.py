@@ -22,7 +22,11 @@ from gateway.config.fields import Scope
 JSON: Final = "application/json"
 
 KEY_PROBLEMS: Final = (UNAUTHORIZED, FORBIDDEN)
+PATH_PROBLEMS: Final = (*KEY_PROBLEMS, INVALID, INTERNAL)
 BODY_PROBLEMS: Final = (UNREADABLE, TOO_SLOW, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, INVALID, BUSY)
+
+TOPIC: Final = {"topic": "The topic; one percent-encoded segment."}
+"""The segment of a path that names a topic."""
 
 
 class Response(msgspec.Struct, frozen=True):

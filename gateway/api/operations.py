@@ -6,18 +6,28 @@ from msgspec import Meta
 
 from gateway.api.drain import DrainReport
 from gateway.api.history import Erased, HistoryPage
-from gateway.api.operation import BODY_PROBLEMS, KEY_PROBLEMS, Operation, Response
+from gateway.api.operation import (
+    BODY_PROBLEMS,
+    KEY_PROBLEMS,
+    PATH_PROBLEMS,
+    TOPIC,
+    Operation,
+    Response,
+)
 from gateway.api.problem import (
     BUS_UNAVAILABLE,
+    DRAINED,
     ENDING,
     INTERNAL,
-    INVALID,
     NOT_FOUND,
     OUTCOME_UNKNOWN,
     RESERVED,
+    TOO_MANY_TAILS,
     UNMATCHED,
 )
+from gateway.api.tail import MEDIA_TYPE, TailLine
 from gateway.api.tokens import RevokeRequest
+from gateway.api.topic_operations import PRESENCE, SHOW_TOPIC, TOPICS
 from gateway.api.types import (
     PUBLISH_BODY,
     BatchRequest,
@@ -36,10 +46,8 @@ from gateway.api.user_types import (
     UserReport,
 )
 
-_TOPIC: Final = {"topic": "The topic; one percent-encoded segment."}
 _USER: Final = {"user": "The user, `sub` of her token; one percent-encoded segment."}
-_PATH_PROBLEMS: Final = (*KEY_PROBLEMS, INVALID, INTERNAL)
-_HISTORY_PROBLEMS: Final = (*_PATH_PROBLEMS, NOT_FOUND, BUS_UNAVAILABLE)
+_HISTORY_PROBLEMS: Final = (*PATH_PROBLEMS, NOT_FOUND, BUS_UNAVAILABLE)
 
 PUBLISH: Final = Operation(
     method="POST",
@@ -117,7 +125,7 @@ USER: Final = Operation(
             '"last_seen_at": "2026-01-02T03:04:05.678Z", "complete": true, "missing_replicas": []}',
         )
     },
-    problems=_PATH_PROBLEMS,
+    problems=PATH_PROBLEMS,
 )
 
 USERS_STATUS: Final = Operation(
@@ -159,7 +167,7 @@ SESSIONS: Final = Operation(
             '["room:1"]}], "complete": true, "missing_replicas": []}',
         )
     },
-    problems=_PATH_PROBLEMS,
+    problems=PATH_PROBLEMS,
 )
 
 _DISCONNECTED: Final = Response(
@@ -180,7 +188,7 @@ CLOSE_SESSIONS: Final = Operation(
     segments=_USER,
     query={"except": "Ids of sessions that stay, separated by commas."},
     answers={200: _DISCONNECTED},
-    problems=_PATH_PROBLEMS,
+    problems=PATH_PROBLEMS,
 )
 
 CLOSE_SESSION: Final = Operation(
@@ -193,7 +201,7 @@ CLOSE_SESSION: Final = Operation(
     scope="manage",
     segments=_USER | {"id": "Id of the session."},
     answers={200: _DISCONNECTED},
-    problems=_PATH_PROBLEMS,
+    problems=PATH_PROBLEMS,
 )
 
 LEAVE_TOPIC: Final = Operation(
@@ -205,7 +213,7 @@ LEAVE_TOPIC: Final = Operation(
     description="Each of her channels on the topic ends with `phx_close`; its client does not join "
     "again by itself. Nothing keeps her from joining anew but the channel rule.",
     scope="manage",
-    segments=_USER | _TOPIC,
+    segments=_USER | TOPIC,
     answers={
         200: Response(
             "How many channels were really ended.",
@@ -213,7 +221,7 @@ LEAVE_TOPIC: Final = Operation(
             example='{"removed": 2, "complete": true, "missing_replicas": []}',
         )
     },
-    problems=_PATH_PROBLEMS,
+    problems=PATH_PROBLEMS,
 )
 
 REPLICAS: Final = Operation(
@@ -284,7 +292,7 @@ READ_HISTORY: Final = Operation(
     summary="What was published to a topic",
     description="Pages through what is kept, the oldest first, within the limits of the topic's rule.",
     scope="read",
-    segments=_TOPIC,
+    segments=TOPIC,
     query={
         "limit": "Messages of a page, 1 to 1,000; 100 when absent.",
         "cursor": "`next` of the page before, or any position: what comes after it.",
@@ -310,9 +318,37 @@ ERASE_HISTORY: Final = Operation(
     description="For good, on all replicas. Members stay, and positions stay good: who resumes gets what "
     "is published afterwards.",
     scope="manage",
-    segments=_TOPIC,
+    segments=TOPIC,
     answers={200: Response("How many messages it was.", Erased, example='{"erased": 12}')},
     problems=(*_HISTORY_PROBLEMS, OUTCOME_UNKNOWN),
+)
+
+TAIL: Final = Operation(
+    method="GET",
+    path="/v1/tail",
+    name="tail",
+    tag="Operate",
+    summary="Messages as they come, for an operator",
+    description="A stream of JSON objects, one a line, until this replica is drained. `topic` shows all that "
+    "is published on a topic, on whichever replica; it needs no channel rule. `pattern` shows what reaches "
+    "this replica on topics that begin so: those that have members here. No presence, session or limit "
+    "knows of it. A reader that is too slow misses messages, and is told how many.",
+    scope="read",
+    query={
+        "topic": "The topic. Either it or `pattern` is needed.",
+        "pattern": "What topics begin with, and `*` after it.",
+        "after": "A position: what came after it comes first, where the topic's messages are kept.",
+    },
+    answers={
+        200: Response(
+            "The stream.",
+            TailLine,
+            media=MEDIA_TYPE,
+            example='{"type": "message", "topic": "room:42", "event": "new_message", "payload": '
+            '{"text": "hi"}, "time": "2026-01-02T03:04:05.678Z", "position": "@18c5.2a.19b2"}',
+        )
+    },
+    problems=(*PATH_PROBLEMS, TOO_MANY_TAILS, BUS_UNAVAILABLE, DRAINED),
 )
 
 REVOKE: Final = Operation(
@@ -405,10 +441,14 @@ OPERATIONS: Final = (
     CLOSE_SESSIONS,
     CLOSE_SESSION,
     LEAVE_TOPIC,
+    TOPICS,
+    SHOW_TOPIC,
+    PRESENCE,
     REPLICAS,
     START_DRAIN,
     GET_DRAIN,
     ABORT_DRAIN,
+    TAIL,
     READ_HISTORY,
     ERASE_HISTORY,
     REVOKE,

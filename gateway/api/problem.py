@@ -64,8 +64,12 @@ UNSUPPORTED_MEDIA_TYPE: Final = Kind("unsupported-media-type", 415, "The body is
 INVALID: Final = Kind("invalid", 422, "The request is not valid")
 RESERVED: Final = Kind("reserved-name", 422, "The name belongs to the protocol")
 UNMATCHED: Final = Kind("unmatched-topic", 422, "The topic matches no channel rule")
+TOO_MANY_TAILS: Final = Kind("too-many-tails", 429, "As many tails are open as may be")
 INTERNAL: Final = Kind("internal", 500, "The gateway failed")
 BUSY: Final = Kind("busy", 503, "Too much is being read", {"Retry-After": "1"})
+DRAINED: Final = Kind(
+    "drained", 503, "The replica has moved its clients away", {"Retry-After": "1"}
+)
 BUS_UNAVAILABLE: Final = Kind(
     "bus-unavailable", 503, "The bus is down or refuses", {"Retry-After": str(RETRY_AFTER_SECONDS)}
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, Protocol
 
@@ -34,6 +34,7 @@ from gateway.api.types import (
 from gateway.audience import Audience
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, OutcomeUnknown
+from gateway.listener_check import ListenerCheck
 from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event, name_fits
 from gateway.relay import Published
 
@@ -72,14 +73,21 @@ class Publisher(Protocol):
         *,
         audience: Audience | None,
         message_id: str | None,
+        check: ListenerCheck | None,
     ) -> Published:
         """Send one message.
+
+        Args:
+            check: To find out whether anybody listens.
 
         Raises:
             BusUnavailable: Certainly nobody gets it.
             OutcomeUnknown: It may have been stored.
             EnvelopeTooLarge: The bus cannot carry it; nobody gets it.
         """
+
+    def listener_check(self) -> ListenerCheck:
+        """For the topics of some messages."""
 
 
 class PublishCalls:
@@ -102,7 +110,21 @@ class PublishCalls:
         """``POST /v1/publish``."""
         message = body.decode(_message_decoder, await body.read(request))
         key = request.headers.get(IDEMPOTENCY_KEY)
-        return body.answer(await self._send(message, key), 202)
+        with self._publisher.listener_check() as check:
+            sent = await self._send(message, key, check)
+            if message.to_users:
+                _say_who_listens(sent.results, await check.answers())
+        return body.answer(sent, 202)
+
+    async def send(self, text: bytes) -> PublishResponse:
+        """Send one message, given as the body of ``POST /v1/publish``.
+
+        Raises:
+            Refusal: Nobody got it.
+        """
+        message = body.decode(_message_decoder, text)
+        with self._publisher.listener_check() as check:
+            return await self._send(message, None, check)
 
     async def batch(self, request: web.Request) -> web.Response:
         """``POST /v1/publish/batch``: in order."""
@@ -134,24 +156,32 @@ class PublishCalls:
         Each is handed over before the next begins; only for what has to be stored is there anything to
         wait for, and the store answers many in the time of one.
         """
-        items = await asyncio.gather(*(self._item(message) for message in messages))
+        with self._publisher.listener_check() as check:
+            items = await asyncio.gather(*(self._item(message, check) for message in messages))
+            known = await check.answers()
+        for message, item in zip(messages, items, strict=True):
+            if item.results and not isinstance(message, Refusal) and message.to_users:
+                _say_who_listens(item.results, known)
         await asyncio.sleep(0)
         return [msgspec.Raw(_encode(item)) for item in items]
 
-    async def _item(self, message: PublishRequest | Refusal) -> BatchItem:
+    async def _item(self, message: PublishRequest | Refusal, check: ListenerCheck) -> BatchItem:
         try:
             if isinstance(message, Refusal):
                 raise message
-            sent = await self._send(message, None)
+            sent = await self._send(message, None, check)
         except Refusal as error:
             return BatchItem(problem=error.problem)
         return BatchItem(id=sent.id, results=sent.results)
 
-    async def _send(self, message: PublishRequest, key: str | None) -> PublishResponse:
+    async def _send(
+        self, message: PublishRequest, key: str | None, check: ListenerCheck
+    ) -> PublishResponse:
         """Send one message to its targets.
 
         Args:
             key: The request's ``Idempotency-Key``.
+            check: To find out whether the users listen that it is for.
 
         Raises:
             Refusal: Nobody got it.
@@ -162,8 +192,8 @@ class PublishCalls:
             text = f"The payload has {len(payload)} bytes, {self._max_payload_bytes} are allowed."
             raise refusal(TOO_LARGE, text, FieldError("payload", "is too large"))
         message_id = message.id or key or secrets.token_hex(16)
-        audience = _audience(message)
         targets = self._targets(message)
+        audience = _audience(message)
         results: dict[str, TargetResult] = {}
         for index, (topic, field) in enumerate(targets, 1):
             if topic not in results:
@@ -174,6 +204,7 @@ class PublishCalls:
                     payload,
                     audience=audience,
                     message_id=message_id,
+                    check=check if message.to_users else None,
                 )
                 results[topic] = await self._to(topic, field, message_id, send)
             if index % TURN == 0:
@@ -230,6 +261,12 @@ class PublishCalls:
         return TargetResult(
             topic, position=sent.position, duplicate=True if sent.duplicate else UNSET
         )
+
+
+def _say_who_listens(results: list[TargetResult], known: Mapping[str, bool]) -> None:
+    for result in results:
+        if not result.problem:
+            result.listening = known.get(result.topic, UNSET)
 
 
 def _audience(message: PublishRequest) -> Audience | None:

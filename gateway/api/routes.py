@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from gateway.api import operations as known
+from gateway.api import topic_operations as asked
 from gateway.api.body import MAX_BODY_BYTES, bounded
 from gateway.api.docs import page
 from gateway.api.drain import DrainCalls, ReplicaDrain
@@ -18,7 +19,9 @@ from gateway.api.keys import Keys, authentication
 from gateway.api.openapi import document
 from gateway.api.problem import as_expected, expect, problems
 from gateway.api.publish import PublishCalls, Publisher
+from gateway.api.tail import TailCalls, TailOpener
 from gateway.api.tokens import TokenCalls, TokenRevoker
+from gateway.api.topics import TopicCalls, TopicQueries
 from gateway.api.user_types import ReplicaReport
 from gateway.api.users import UserCalls, UserDirectory
 from gateway.auth.rules import PersonalTopic, Rules
@@ -38,10 +41,12 @@ def build_api(
     rules: Rules,
     personal: PersonalTopic,
     directory: UserDirectory,
+    topics: TopicQueries,
     revoker: TokenRevoker,
     archive: Archive,
     replicas: Callable[[], list[ReplicaReport]],
     drain: ReplicaDrain,
+    tails: TailOpener,
     clock: Callable[[], float],
     readiness: HealthState,
     metrics: Metrics,
@@ -58,6 +63,7 @@ def build_api(
     tokens = TokenCalls(revoker, leeway_seconds=config.auth.leeway_seconds, clock=clock)
     draining = DrainCalls(drain)
     history = HistoryCalls(archive, rules)
+    on_topics = TopicCalls(topics, archive, rules)
     health = Health(readiness, metrics)
     table = (
         (known.PUBLISH, publish.publish),
@@ -68,10 +74,14 @@ def build_api(
         (known.CLOSE_SESSIONS, users.close_all),
         (known.CLOSE_SESSION, users.close_one),
         (known.LEAVE_TOPIC, users.leave_topic),
+        (asked.TOPICS, on_topics.list),
+        (asked.SHOW_TOPIC, on_topics.show),
+        (asked.PRESENCE, on_topics.presence),
         (known.REPLICAS, users.replicas),
         (known.START_DRAIN, draining.start),
         (known.GET_DRAIN, draining.show),
         (known.ABORT_DRAIN, draining.abort),
+        (known.TAIL, TailCalls(tails, drain).stream),
         (known.REVOKE, tokens.revoke),
         (known.READ_HISTORY, history.read),
         (known.ERASE_HISTORY, history.erase),

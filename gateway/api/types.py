@@ -133,6 +133,11 @@ class PublishRequest(msgspec.Struct, forbid_unknown_fields=True):
         """How many targets it names, and 1 if none."""
         return len(self.topics or ()) + len(self.users or ()) or 1
 
+    @property
+    def to_users(self) -> bool:
+        """Whether it names users, and not topics."""
+        return self.topic is UNSET and self.topics is UNSET
+
     def faults(self) -> list[FieldError]:
         """What the types cannot say; empty when the request is valid."""
         faults = []
@@ -210,6 +215,18 @@ class TargetResult(msgspec.Struct):
             bool,
             Meta(
                 description="True when a message with this id had been stored before; `position` is its."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    listening: (
+        Annotated[
+            bool,
+            Meta(
+                description="Where it was published to a user. False: certainly none of her devices got it, "
+                "nobody listens on any replica. True: one on the replica that was asked does, whatever "
+                "the message's filters say. Absent: not known; she is on another replica, most likely, "
+                "or was a few seconds ago."
             ),
         ]
         | UnsetType

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Callable
 from typing import Final, Protocol
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from aiohttp import web
 
 from gateway.api import body
 from gateway.api.problem import FieldError
+from gateway.api.query import name_in
 from gateway.api.user_types import (
     Disconnected,
     Removed,
@@ -24,7 +24,6 @@ from gateway.api.user_types import (
     rfc3339,
 )
 from gateway.cluster import Cover
-from gateway.protocol.reserved import MAX_NAME_BYTES, name_fits
 from gateway.sessions.commands import Presence, Session
 
 MAX_EXCEPTIONS: Final = 100
@@ -143,16 +142,3 @@ class UserCalls:
                 disconnected=closed, complete=cover.complete, missing_replicas=cover.missing
             )
         )
-
-
-def name_in(request: web.Request, field: str) -> str:
-    """A topic or user: one percent-encoded segment of the path."""
-    try:
-        # yarl leaves bytes that are no UTF-8 as they are, percent signs and all
-        unquote_to_bytes(request.rel_url.raw_path).decode()
-    except UnicodeDecodeError:
-        raise body.invalid(FieldError(field, "is no UTF-8")) from None
-    name = request.match_info[field]
-    if not name_fits(name):
-        raise body.invalid(FieldError(field, f"has more than {MAX_NAME_BYTES} bytes of UTF-8"))
-    return name

@@ -1,5 +1,8 @@
 """Reads the stored history of a topic for the API, page by page, and erases it."""
 
+import asyncio
+from typing import Final
+
 from gateway.api.history import HistoryItem, item
 from gateway.bus.envelope import EnvelopeError, decode
 from gateway.errors import HistoryUnavailable
@@ -8,6 +11,9 @@ from gateway.history.position import Position, encode
 from gateway.history.position import decode as decode_position
 from gateway.relay import Relay
 from gateway.retention import Retention
+
+NEWER: Final = 100
+"""Messages read from the last on that a copy of the store knows: it lags by some at most."""
 
 
 class StoredArchive:
@@ -20,9 +26,7 @@ class StoredArchive:
         self, topic: str, cursor: str | None, limit: int
     ) -> tuple[list[HistoryItem], str, str | None]:
         """See :meth:`gateway.api.history.Archive.page`."""
-        history, retention = self._relay.history, self._relay.policy(topic)
-        if retention is None:
-            raise HistoryUnavailable("unavailable", "nothing is kept of this topic")
+        history, retention = self._relay.history, self._retention(topic)
         tip = await history.tip()
         end = encode(Position(tip.epoch, tip.offset, tip.time))
         if cursor is None:
@@ -39,12 +43,33 @@ class StoredArchive:
         if not more:
             return shown, end, None
         last = found[limit - 1]
-        position_of_last = encode(Position(tip.epoch, last.offset, last.time))
+        position_of_last = _position(tip.epoch, last)
         return shown, position_of_last, position_of_last
+
+    async def ends(self, topic: str) -> tuple[str | None, str | None]:
+        """See :meth:`gateway.api.history.Archive.ends`."""
+        history, retention = self._relay.history, self._retention(topic)
+        tip = await history.tip()
+        known = (await history.last_offsets((topic,))).get(topic, 0)
+        first, newest = await asyncio.gather(
+            history.after(topic, 0, limit=1, upto=tip.offset),
+            # from the last that a copy knows of: it may lag
+            history.after(topic, max(known - 1, 0), limit=NEWER, upto=tip.offset),
+        )
+        if not newest or newest[-1].time < tip.time - retention.seconds:
+            return None, None
+        oldest = (first or newest)[0]
+        return _position(tip.epoch, oldest), _position(tip.epoch, newest[-1])
 
     async def erase(self, topic: str) -> int:
         """See :meth:`gateway.api.history.Archive.erase`."""
         return await self._relay.erase(topic)
+
+    def _retention(self, topic: str) -> Retention:
+        retention = self._relay.policy(topic)
+        if retention is None:
+            raise HistoryUnavailable("unavailable", "nothing is kept of this topic")
+        return retention
 
 
 async def _first(
@@ -62,5 +87,9 @@ def _item(epoch: str, message: Stored) -> HistoryItem | None:
         envelope = decode(message.body)
     except EnvelopeError:
         return None
-    position = encode(Position(epoch, message.offset, message.time))
+    position = _position(epoch, message)
     return item(position, message.time, envelope.event, envelope.payload, envelope.audience)
+
+
+def _position(epoch: str, message: Stored) -> str:
+    return encode(Position(epoch, message.offset, message.time))

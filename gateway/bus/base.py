@@ -16,7 +16,7 @@ What no bus promises: that a message taken while the connection broke arrives.
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from gateway.bus.stream_position import StreamPosition
 
@@ -28,6 +28,9 @@ NoResponders: TypeAlias = asyncio.Future[None]
 
 Listener = Callable[[bool], None]
 """Called with whether the bus is connected, each time that changes."""
+
+
+FLUSH_SECONDS: Final = 0.1
 
 
 class Subscription(Protocol):
@@ -96,6 +99,15 @@ class Bus(Protocol):
             BusUnavailable: Not connected, or too much is waiting for a server that takes nothing; or
                 it denied the subject before, and not yet allowed it again.
             EnvelopeTooLarge: The body is above :attr:`max_envelope_bytes`.
+        """
+
+    async def flush(self) -> None:
+        """Wait until the server has taken all that was published before, and told what met no subscriber.
+
+        Not longer than :data:`FLUSH_SECONDS`, if the server does not say so.
+
+        Raises:
+            BusUnavailable: Not connected.
         """
 
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:

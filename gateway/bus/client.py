@@ -175,13 +175,16 @@ class NatsClient(Client):
             self._resp_sub_prefix = None
 
     def ping(self) -> "asyncio.Future[bool]":
-        """Send a PING at once, behind all SUBs.
+        """Send a PING at once, behind all SUBs and all messages.
 
         nats-py's ``flush`` does so too, but its SUBs wait for another task, so the PING may overtake
         what it is to confirm. The future must not be cancelled: nats-py's reader ends when it wants to
         set the result of one that was.
         """
         pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if self._pending:
+            self._tcp.writelines(self._pending)
+            self._pending, self._pending_data_size = [], 0
         self._pongs.append(pong)
         self._tcp.write(b"PING\r\n")
         return pong

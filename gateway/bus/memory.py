@@ -142,6 +142,10 @@ class MemoryBus:
         self.require_room(body)
         self.exchange.send(subject, body, no_responders=no_responders)
 
+    async def flush(self) -> None:
+        self._require_open()
+        await asyncio.sleep(0)
+
     async def put(self, bucket: str, key: str, value: bytes, *, keep_seconds: float) -> None:
         size = len(value)
         raise NothingKept(f"in memory {bucket}/{key}, {size} bytes, is not kept {keep_seconds} s")

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 from nats import errors
 
-from gateway.bus.base import NoResponders
+from gateway.bus.base import FLUSH_SECONDS, NoResponders
 from gateway.bus.buckets import Buckets
 from gateway.bus.client import NatsClient
 from gateway.bus.confirmation import Confirmations, Listening
@@ -134,6 +134,7 @@ class NatsLink:
         self._closed = asyncio.Event()
         self._complain = complain
         self._watcher: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Future[None] | None = None
 
     @property
     def usable(self) -> bool:
@@ -246,6 +247,23 @@ class NatsLink:
             client.send(subject, reply, body)
         except errors.Error as problem:
             raise BusUnavailable(str(problem)) from problem
+
+    async def flush(self) -> None:
+        """See :meth:`gateway.bus.base.Bus.flush`; all who ask in one turn of the event loop share a PING."""
+        if self._flushing is None:
+            self._flushing = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(self._flush, self._flushing)
+        await asyncio.shield(self._flushing)  # others wait for it too
+
+    def _flush(self, flushing: "asyncio.Future[None]") -> None:
+        self._flushing = None
+
+        def over(*_: object) -> None:
+            if not flushing.done():
+                flushing.set_result(None)
+
+        self.client.ping().add_done_callback(over)
+        asyncio.get_running_loop().call_later(FLUSH_SECONDS, over)
 
     async def request(
         self, subject: str, body: bytes, headers: bytes, seconds: float, *, many: bool

@@ -150,6 +150,9 @@ class RemoteBus:
         check(subject)
         self._require_link().publish(subject, body, no_responders)
 
+    async def flush(self) -> None:
+        await self._require_link().flush()
+
     async def request(
         self, subject: str, body: bytes, *, headers: bytes = b"", seconds: float
     ) -> Reply:

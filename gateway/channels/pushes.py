@@ -126,7 +126,9 @@ class Pushes:
                     "broadcast of a backend dropped", problem="reserved event", throttle=""
                 )
                 continue
-            failed = await self._store(socket, push.topic, message.event, message.payload, rule)
+            failed = await self._store(
+                socket, push.topic, message.event, message.payload, rule, message_id=message.id
+            )
             refused = refused or failed
         return refused, answer.response
 
@@ -147,11 +149,21 @@ class Pushes:
         return None
 
     async def _store(
-        self, socket: Client, topic: str, event: str, payload: Json, rule: Rule
+        self,
+        socket: Client,
+        topic: str,
+        event: str,
+        payload: Json,
+        rule: Rule,
+        *,
+        message_id: str | None = None,
     ) -> Reason | None:
         """Send a message to a topic, stored first where its rule keeps history; returns why it was not."""
         try:
-            await self._relay.publish(topic, event, payload, audience=_audience(socket, rule))
+            audience = _audience(socket, rule)
+            await self._relay.publish(
+                topic, event, payload, audience=audience, message_id=message_id
+            )
         except EnvelopeTooLarge:
             return Reason.PAYLOAD_TOO_LARGE
         except BusError:

@@ -1,8 +1,9 @@
 """Calls the HTTP API of a running gateway, for the commands that need one."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, TypeAlias
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import msgspec
 import typer
@@ -13,7 +14,13 @@ from gateway.config.address import reachable
 from gateway.config.fields import Scope
 from gateway.errors import ConfigError
 
+if TYPE_CHECKING:
+    import aiohttp
+
 TIMEOUT_SECONDS: Final = 10.0
+
+READY_PATH: Final = "/readyz"
+"""Its 503 is an answer."""
 
 UrlOption: TypeAlias = Annotated[
     str | None, typer.Option(help="The internal listener; else from the configuration.")
@@ -21,6 +28,10 @@ UrlOption: TypeAlias = Annotated[
 KeyOption: TypeAlias = Annotated[
     str | None, typer.Option(help="An API key; else from the configuration.")
 ]
+
+
+class Unreachable(Failure):
+    """There is no answer, or a refusal for now: it may be another one later."""
 
 
 def call(
@@ -44,8 +55,38 @@ def call(
         Failure: It cannot be reached, or refuses.
         ConfigError: There is no key.
     """
+    target, secret = address(settings, path, scope=scope, url=url, key=key)
+
+    async def send() -> str:
+        async with _session(secret) as session:
+            return await _send(session, method, target, body)
+
+    return asyncio.run(send())
+
+
+def fetch(
+    settings: Config, paths: Sequence[str], *, scope: Scope, url: str | None, key: str | None
+) -> list[str]:
+    """The bodies of several resources; of ``/readyz`` also when it is not ready.
+
+    Raises:
+        Failure: See :func:`call`.
+    """
+    addresses = [address(settings, path, scope=scope, url=url, key=key) for path in paths]
+
+    async def send() -> list[str]:
+        async with _session(addresses[0][1]) as session:
+            return [await _send(session, "GET", target, None) for target, _ in addresses]
+
+    return asyncio.run(send())
+
+
+def address(
+    settings: Config, path: str, *, scope: Scope, url: str | None, key: str | None
+) -> tuple[str, str]:
+    """The URL of a call and the key for it; see :func:`call`."""
     base = (url or f"http://{reachable(settings.server.internal)}").rstrip("/")
-    return asyncio.run(_send(method, f"{base}{path}", key or _key(settings, scope), body))
+    return f"{base}{path}", key or _key(settings, scope)
 
 
 def _key(config: Config, scope: Scope) -> str:
@@ -55,32 +96,75 @@ def _key(config: Config, scope: Scope) -> str:
     raise ConfigError(f"api.keys: none has the scope {scope}; give --key")
 
 
-async def _send(method: str, url: str, key: str, body: Mapping[str, Any] | None) -> str:
+def _session(key: str, timeout: "aiohttp.ClientTimeout | None" = None) -> "aiohttp.ClientSession":
     # aiohttp takes a third of a second to load, which other commands need not spend
     import aiohttp  # noqa: PLC0415
 
-    headers = {"Authorization": f"Bearer {key}"}
-    if body is not None:
-        headers["Content-Type"] = "application/json"
+    return aiohttp.ClientSession(
+        timeout=timeout or aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+        headers={"Authorization": f"Bearer {key}"},
+    )
+
+
+async def _send(
+    session: "aiohttp.ClientSession", method: str, url: str, body: Mapping[str, Any] | None
+) -> str:
+    headers = {"Content-Type": "application/json"} if body is not None else {}
     data = None if body is None else msgspec.json.encode(body)
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
+    with _failures(url, TIMEOUT_SECONDS):
+        async with session.request(method, url, data=data, headers=headers) as response:
+            answer = await response.text()
+            if not (response.status == 503 and url.endswith(READY_PATH)):
+                _require_ok(url, response.status, answer)
+            return answer.strip()
+
+
+async def read_lines(url: str, key: str, silence_seconds: float) -> AsyncGenerator[bytes, None]:
+    """The lines of an answer that goes on and on.
+
+    Args:
+        silence_seconds: After which it is given up.
+
+    Raises:
+        Unreachable: There is no answer, or no more of it than this, or a refusal for now.
+        Failure: It is refused.
+    """
+    import aiohttp  # noqa: PLC0415 -- as above
+
+    timeout = aiohttp.ClientTimeout(connect=TIMEOUT_SECONDS, sock_read=silence_seconds)
+    with _failures(url, silence_seconds):
+        async with _session(key, timeout) as session, session.get(url) as response:
+            if not response.ok:
+                _require_ok(url, response.status, await response.text())
+            rest = b""
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line
+
+
+@contextmanager
+def _failures(url: str, seconds: float) -> Iterator[None]:
+    """Put what can happen on the way into words."""
+    import aiohttp  # noqa: PLC0415 -- as above
+
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.request(method, url, data=data, headers=headers) as response,
-        ):
-            status, answer = response.status, await response.text()
+        yield
     except TimeoutError:
-        raise Failure(f"{url}: no answer within {TIMEOUT_SECONDS:g} seconds") from None
+        raise Unreachable(f"{url}: no answer within {seconds:g} seconds") from None
     except aiohttp.InvalidURL:
         raise typer.BadParameter("must be like http://host:4001", param_hint="--url") from None
     except ValueError:
         raise typer.BadParameter("must be what a header can hold", param_hint="--key") from None
     except (aiohttp.ClientError, OSError) as problem:
-        raise Failure(f"{url}: {network_words(problem)}") from None
-    if not 200 <= status < 300:
-        raise Failure(f"{url}: {_problem(status, answer)}")
-    return answer.strip()
+        raise Unreachable(f"{url}: {network_words(problem)}") from None
+
+
+def _require_ok(url: str, status: int, answer: str) -> None:
+    if 200 <= status < 300:
+        return
+    kind = Unreachable if status == 429 or status >= 500 else Failure
+    raise kind(f"{url}: {_problem(status, answer)}")
 
 
 def _problem(status: int, answer: str) -> str:

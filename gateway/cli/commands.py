@@ -1,6 +1,7 @@
 """The commands: each reads the configuration, then serves, checks, or talks to a running gateway."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Final
 
 import typer
 
@@ -12,22 +13,46 @@ from gateway.cli.publish import publish
 from gateway.cli.serve import serve
 from gateway.cli.sessions import sessions
 from gateway.cli.token import token
+from gateway.cli.top import top
 from gateway.cli.watch import watch
+
+_LITERALLY: Final = "\b\n"
+"""What a formatter of help must not fill is a paragraph that begins so."""
+
+_SURROUNDINGS: Final = """Environment:
+  GATEWAY_CONFIG            the configuration file, as --config
+  GATEWAY_<SECTION>__<KEY>  one key of it, such as GATEWAY_BUS__URL
+
+Exit codes:
+  0  it worked
+  1  it was asked for rightly, and did not work
+  2  the configuration or the command line is wrong
+
+Examples:
+  gateway serve --dev
+  gateway watch 'room:*' --dev
+  gateway publish room:demo message '{"body": "hello"}' --dev
+"""
 
 app = typer.Typer(
     name="gateway",
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     # a traceback of typer's shows the values of local variables, secrets among them
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog=_LITERALLY + _SURROUNDINGS.replace("\n\n", f"\n\n{_LITERALLY}"),
 )
+
+
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(__version__)
+        version()
         raise typer.Exit
 
 
@@ -43,11 +68,47 @@ def _options(
     """Phoenix Channels for every backend language."""
 
 
-app.command()(serve)
-app.command("check-config")(check_config)
-app.command("config")(show_config)
-app.command()(token)
-app.command()(publish)
-app.command()(watch)
-app.command()(sessions)
-app.command()(openapi)
+EXAMPLES: Final[dict[Callable[..., None], tuple[str, ...]]] = {
+    serve: (
+        "gateway serve --dev",
+        "gateway serve --config /etc/gateway.toml",
+        "gateway serve --config gateway.toml --set bus.url=nats://nats:4222",
+    ),
+    check_config: (
+        "gateway check-config --config gateway.toml",
+        "gateway check-config --config gateway.toml --connect --topic room:42",
+    ),
+    show_config: (
+        "gateway config --config gateway.toml",
+        "gateway config --reference toml",
+    ),
+    token: (
+        "gateway token --user 42 --config gateway.toml",
+        "gateway token --user 42 --device phone --topics 'room:*' --ttl 15m --config gateway.toml",
+    ),
+    publish: (
+        """gateway publish room:42 new_message '{"text": "hi"}' --config gateway.toml""",
+        """gateway publish room:42 new_message '{}' --url http://gateway:4001 --key "$API_KEY" """,
+    ),
+    watch: (
+        "gateway watch room:42 --config gateway.toml",
+        """gateway watch 'room:*' --url http://gateway:4001 --key "$API_KEY" """,
+        "gateway watch room:42 --count 1 --config gateway.toml | jq .payload",
+    ),
+    sessions: ("gateway sessions 42 --config gateway.toml",),
+    top: (
+        "gateway top --config gateway.toml",
+        """gateway top --url http://gateway:4001 --key "$API_KEY" --interval 5""",
+    ),
+    openapi: ("gateway openapi > openapi.json",),
+    version: ("gateway version",),
+}
+"""The commands, in the order of the help, with examples."""
+
+_NAMES: Final = {check_config: "check-config", show_config: "config"}
+
+for _command, _examples in EXAMPLES.items():
+    app.command(
+        _NAMES.get(_command, _command.__name__),
+        epilog=_LITERALLY + "\n  ".join(("Examples:", *map(str.strip, _examples))),
+    )(_command)

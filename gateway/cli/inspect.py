@@ -46,7 +46,7 @@ def check_config(
     ] = False,
     topic: Annotated[str | None, typer.Option(help="Tell which channel rule a topic hits.")] = None,
 ) -> None:
-    """Check the configuration, and say what is wrong or hardly meant."""
+    """Check the configuration. What is wrong or hardly meant is said, all of it at once."""
     loaded = read_to_serve(config, dev, assignments)
     for warning in warnings(loaded.config):
         complain(warning, "warning")
@@ -69,7 +69,7 @@ def show_config(
         Reference | None, typer.Option(help="Print the documentation of all keys instead.")
     ] = None,
 ) -> None:
-    """Print the configuration in force, each key with where its value comes from; secrets are masked."""
+    """Print the configuration in force. Each key has its value's origin beside it; secrets are masked."""
     if reference is not None:
         typer.echo(
             toml_reference() if reference is Reference.TOML else markdown_reference(), nl=False

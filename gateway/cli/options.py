@@ -1,7 +1,7 @@
 """Options, reading of the configuration, errors and output, as all commands have them."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, TypeAlias
 
 import typer
@@ -69,6 +69,12 @@ def write(line: str | bytes) -> None:
     """
     typer.echo(line)
     sys.stdout.flush()
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the texts of each column below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def read_config(file: str | None, dev: bool, assignments: list[str] | None) -> Loaded:

@@ -20,7 +20,7 @@ def publish(
     dev: Dev = False,
     assignments: Assignments = None,
 ) -> None:
-    """Publish a message to everybody on a topic, and print the gateway's answer."""
+    """Publish a message to everybody on a topic. The gateway's answer is printed."""
     settings = read_config(config, dev, assignments).config
     try:
         body = {"topic": topic, "event": event, "payload": _object(payload)}

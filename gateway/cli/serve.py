@@ -15,7 +15,8 @@ from gateway.config.load import DEFAULT, effective
 
 _DEV: Final = """
   Development mode: everybody may join every topic, ?user_id= is believed, and only this
-  machine can connect. Open the page, then publish to it:
+  machine can connect. Topics have presence, and a history of 100 messages and 5 minutes.
+  Open the page, then publish to it:
 
     page     http://{public}/
     socket   ws://{public}/socket
@@ -28,7 +29,7 @@ _DEV: Final = """
 
 
 def serve(*, config: ConfigFile = None, dev: Dev = False, assignments: Assignments = None) -> None:
-    """Run a replica of the gateway until SIGTERM or Ctrl-C; a second one hurries it."""
+    """Run a replica until SIGTERM or Ctrl-C. A second one hurries it."""
     # Until the event loop listens for it; as process 1 of a container it would have no effect at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     loaded = read_to_serve(config, dev, assignments)

@@ -7,7 +7,7 @@ import msgspec
 import typer
 
 from gateway.cli.client import KeyOption, UrlOption, call
-from gateway.cli.options import Assignments, ConfigFile, Dev, complain, read_config, write
+from gateway.cli.options import Assignments, ConfigFile, Dev, complain, read_config, table, write
 
 _COLUMNS = ("session", "device", "type", "replica", "ip", "connected at", "topics")
 
@@ -25,12 +25,9 @@ def sessions(
     settings = read_config(config, dev, assignments).config
     path = f"/v1/users/{quote(user, safe='')}/sessions"
     answer = msgspec.json.decode(call(settings, "GET", path, scope="read", url=url, key=key))
-    rows = [_COLUMNS, *map(_row, answer["items"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    for row in rows:
-        write(
-            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        )
+    rows = list(map(_row, answer["items"]))
+    for line in table([_COLUMNS, *rows]) if rows else [f"user {user} has no sessions"]:
+        write(line)
     if not answer["complete"]:
         missing = ", ".join(answer["missing_replicas"]) or "some replicas"
         complain(f"this is not all: no answer from {missing}", kind="warning")

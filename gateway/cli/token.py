@@ -38,7 +38,7 @@ def token(
     dev: Dev = False,
     assignments: Assignments = None,
 ) -> None:
-    """Print a token signed with the first of auth.secrets."""
+    """Print a token to try things with. It is signed with the first of auth.secrets."""
     settings = read_config(config, dev, assignments).config
     seconds = duration(ttl)
     longest = settings.auth.max_token_seconds

@@ -1,147 +1,151 @@
 """``gateway watch``: a topic's messages as they come, one JSON object a line."""
 
 import asyncio
-import base64
-from typing import TYPE_CHECKING, Annotated, Final
+from contextlib import aclosing
+from typing import Annotated, Final
+from urllib.parse import quote
 
 import msgspec
 import typer
 
-from gateway.cli.options import (
-    Assignments,
-    ConfigFile,
-    Dev,
-    Failure,
-    network_words,
-    read_config,
-    write,
-)
-from gateway.cli.token import sign
-from gateway.config.address import reachable
+from gateway.cli.client import KeyOption, Unreachable, UrlOption, address, read_lines
+from gateway.cli.options import Assignments, ConfigFile, Dev, complain, read_config, write
 
-if TYPE_CHECKING:
-    import aiohttp
+SILENCE_SECONDS: Final = 15.0
+"""Three heartbeats of the stream."""
 
-CONNECT_SECONDS: Final = 10.0
-LONGEST_HEARTBEAT_SECONDS: Final = 30.0
+FIRST_PAUSE_SECONDS: Final = 0.2
+LONGEST_PAUSE_SECONDS: Final = 5.0
 
-_REF: Final = "1"
-_BROADCAST: Final = 2  # kind of a server's binary frame
-_HEADER_BYTES: Final = 3  # kind, then the lengths of topic and event
-
-
-class _Frame(msgspec.Struct, array_like=True):
-    join_ref: str | None
-    ref: str | None
-    topic: str
-    event: str
-    payload: msgspec.Raw
-
-
-class _Reply(msgspec.Struct):
-    status: str
-    response: dict[str, object] = {}
+_MESSAGE: Final = b'{"type":"message",'
+_GAPS: Final = {
+    "slow": "this reader was too slow for them",
+    "history": "the history lost messages before they could be read",
+    "bus": "the bus was away, and nothing is kept of what was published meanwhile",
+}
+_LOSSES: Final = {
+    "epoch_changed": "the history began anew",
+    "expired": "it was away for longer than messages are kept",
+    "too_many": "more came meanwhile than is kept",
+}
 
 
 def watch(
-    topic: Annotated[str, typer.Argument(help="What to listen to, such as room:42.")],
+    topic: Annotated[
+        str, typer.Argument(help="What to look at: a topic, or what topics begin with and a *.")
+    ],
     *,
-    user: Annotated[str, typer.Option(help="As whom to join.")] = "gateway-watch",
     count: Annotated[int | None, typer.Option(min=1, help="End after so many messages.")] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(help="The public listener, ws://host:4000; else from the configuration."),
-    ] = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
     config: ConfigFile = None,
     dev: Dev = False,
     assignments: Assignments = None,
 ) -> None:
-    """Join a topic and print its messages until Ctrl-C."""
+    """Print a topic's messages as they come.
+
+    One JSON object a line, until Ctrl-C. Nobody sees who watches, and no channel rule is needed. Of a
+    pattern, what reaches the replica that is asked is shown. After a restart it goes on, and where history
+    is kept with what was missed.
+    """
     settings = read_config(config, dev, assignments).config
-    scheme = "wss" if settings.server.tls_certificate else "ws"
-    base = (url or f"{scheme}://{reachable(settings.server.public)}").rstrip("/")
-    token = (
-        None
-        if settings.auth.allow_anonymous and not settings.auth.secrets
-        else sign(settings, user, settings.auth.max_token_seconds)
-    )
-    heartbeat = min(LONGEST_HEARTBEAT_SECONDS, settings.limits.idle_timeout_seconds / 3)
+    view = WatchView(count)
+    what = "pattern" if topic.endswith("*") else "topic"
+    path = f"/v1/tail?{what}={quote(topic, safe='')}"
+    target, secret = address(settings, path, scope="read", url=url, key=key)
     try:
-        asyncio.run(_watch(f"{base}/socket/websocket", topic, token, count, heartbeat))
+        asyncio.run(_follow(target, secret, view))
     except KeyboardInterrupt:
         return  # how a tail ends
 
 
-async def _watch(
-    url: str, topic: str, token: str | None, count: int | None, heartbeat: float
-) -> None:
-    import aiohttp  # noqa: PLC0415 -- as in gateway.cli.client
-
-    # in a header, since addresses end up in the logs of proxies
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        async with (
-            aiohttp.ClientSession(headers=headers) as session,
-            session.ws_connect(
-                f"{url}?vsn=2.0.0",
-                heartbeat=heartbeat,  # so that it is not idle, and notices a gateway that is gone
-                timeout=aiohttp.ClientWSTimeout(ws_close=1),
-                max_msg_size=0,
-            ) as socket,
-        ):
-            await socket.send_str(msgspec.json.encode([_REF, _REF, topic, "phx_join", {}]).decode())
-            await _print_messages(socket, topic, count)
-    except aiohttp.WSServerHandshakeError as problem:
-        raise Failure(f"{url}: refused with HTTP {problem.status}") from None
-    except aiohttp.InvalidURL:
-        raise typer.BadParameter("must be like ws://host:4000", param_hint="--url") from None
-    except aiohttp.ClientError as problem:
-        raise Failure(f"{url}: {network_words(problem)}") from None
+async def _follow(url: str, key: str, view: "WatchView") -> None:
+    """Read the stream, again and again once it was there, until the view has all it wants."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        after = f"&after={view.position}" if view.position else ""
+        try:
+            async with aclosing(read_lines(f"{url}{after}", key, SILENCE_SECONDS)) as lines:
+                async for line in lines:
+                    view.read(line)
+                    if view.done:
+                        return
+                    pause = FIRST_PAUSE_SECONDS
+        except Unreachable as problem:
+            if not view.started:
+                raise
+            view.away(str(problem))
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
-async def _print_messages(
-    socket: "aiohttp.ClientWebSocketResponse", topic: str, count: int | None
-) -> None:
-    """Print until ``count`` messages came; for ever without it."""
-    left = count
-    while left is None or left > 0:
-        message = await socket.receive()
-        if isinstance(message.data, str):
-            line = _read_text(message.data, topic)
-        elif isinstance(message.data, bytes):
-            line = _read_binary(message.data)
+class WatchView:
+    """What is printed of a stream that may begin several times.
+
+    Args:
+        count: After how many messages it has enough; None for never.
+
+    Attributes:
+        started: Whether the stream began at least once.
+        position: Where it is to go on; empty where nothing is kept.
+    """
+
+    def __init__(self, count: int | None) -> None:
+        self._left = count
+        self._away = False
+        self.started = False
+        self.position = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it has enough."""
+        return self._left == 0
+
+    def away(self, why: str) -> None:
+        """The stream broke off; said once, however often it cannot be begun again."""
+        if not self._away:
+            complain(f"{why}; connecting again", "warning")
+        self._away = True
+
+    def read(self, text: bytes) -> None:
+        """Print what a line of the stream says."""
+        line = msgspec.json.decode(text, type=_Line)
+        match line.type:
+            case "message":
+                # as it stands: the payload is to be seen byte for byte
+                write(b"{" + text.removeprefix(_MESSAGE))
+                self._left = None if self._left is None else self._left - 1
+            case "start":
+                if self.started:
+                    self._returned(line)
+                self.started, self._away = True, False
+            case "gap":
+                number = (
+                    "messages may be" if line.messages is None else f"{line.messages} messages are"
+                )
+                complain(
+                    f"{number} missing here: {_GAPS.get(line.reason or '', line.reason)}", "warning"
+                )
+            case "end":
+                self.away("the replica has moved its clients away")
+        self.position = line.position or self.position
+
+    def _returned(self, line: "_Line") -> None:
+        if line.recovered:
+            complain("connected again, and nothing was missed", "note")
+        elif line.reason in _LOSSES:
+            complain(
+                f"connected again; messages may be missing here: {_LOSSES[line.reason]}", "warning"
+            )
         else:
-            raise Failure(f"the connection was closed, code {socket.close_code}")
-        if line is not None:
-            write(line)
-            left = None if left is None else left - 1
+            complain("connected again; nothing is kept of what came meanwhile", "warning")
 
 
-def _read_text(text: str, topic: str) -> bytes | None:
-    """The line for a text frame; None when it is no message of the topic."""
-    frame = msgspec.json.decode(text, type=_Frame)
-    if frame.event == "phx_reply":
-        reply = msgspec.json.decode(frame.payload, type=_Reply)
-        if reply.status != "ok":
-            raise Failure(f'topic "{topic}" cannot be joined: {reply.response.get("reason")}')
-        return None
-    if frame.event in ("phx_close", "phx_error"):
-        raise Failure(f'the channel of topic "{topic}" was closed')
-    return msgspec.json.encode(
-        {"topic": frame.topic, "event": frame.event, "payload": frame.payload}
-    )
+class _Line(msgspec.Struct):
+    """See ``gateway.api.tail.TailLine``."""
 
-
-def _read_binary(data: bytes) -> bytes | None:
-    """The line for a binary frame, with the payload in base64."""
-    if data[0] != _BROADCAST:
-        return None
-    topic_end = _HEADER_BYTES + data[1]
-    event_end = topic_end + data[2]
-    return msgspec.json.encode(
-        {
-            "topic": data[_HEADER_BYTES:topic_end].decode(),
-            "event": data[topic_end:event_end].decode(),
-            "base64": base64.b64encode(data[event_end:]).decode(),
-        }
-    )
+    type: str
+    position: str = ""
+    recovered: bool | None = None
+    messages: int | None = None
+    reason: str | None = None

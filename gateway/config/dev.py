@@ -18,7 +18,15 @@ _UNLESS_TOLD: Final[dict[str, Any]] = {
     "server.allowed_origins": ["*"],
     "bus.url": "memory://",
     "auth.secrets": [SECRET],
-    "channels": [{"pattern": "*", "join": "anyone", "push": "broadcast"}],
+    "channels": [
+        {
+            "pattern": "*",
+            "join": "anyone",
+            "push": "broadcast",
+            "presence": True,
+            "history": {"messages": 100, "seconds": 300},
+        }
+    ],
     # there is no load balancer to wait for when a developer presses Ctrl-C
     "drain.delay_seconds": 0,
     "drain.window_seconds": 0,

@@ -12,8 +12,13 @@ class Device {
     this.state = pane.querySelector(".state");
     this.list = pane.querySelector(".messages");
     this.form = pane.querySelector("form");
-    this.button = pane.querySelector("button");
+    this.button = pane.querySelector("form button");
+    this.here = pane.querySelector(".here");
+    this.link = pane.querySelector("header button");
     this.attempts = 0;
+    this.position = { last: 100 }; // for now, the newest messages; see docs/resume.md
+    this.present = new Map(); // users and devices, by the refs of their presence
+    this.link.addEventListener("click", () => this.offline ? this.connect() : this.disconnect());
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.send();
@@ -21,7 +26,13 @@ class Device {
     this.connect();
   }
 
+  disconnect() {
+    this.offline = true;
+    this.socket.close();
+  }
+
   connect() {
+    this.offline = false;
     const query = new URLSearchParams({
       vsn: "2.0.0", user_id: user, device_id: this.name, device_type: this.name,
     });
@@ -30,14 +41,16 @@ class Device {
     this.socket = new WebSocket(`${scheme}://${location.host}/socket/websocket?${query}`);
     this.socket.onopen = () => {
       this.attempts = 0;
-      this.joinRef = this.push(TOPIC, "phx_join", {});
+      this.joinRef = this.push(TOPIC, "phx_join", { resume: this.position });
       this.heartbeat = setInterval(() => this.push("phoenix", "heartbeat", {}), HEARTBEAT_MS);
     };
     this.socket.onmessage = (message) => this.receive(JSON.parse(message.data));
     this.socket.onclose = () => {
       clearInterval(this.heartbeat);
-      this.show("reconnecting");
-      setTimeout(() => this.connect(), RETRY_MS[Math.min(this.attempts++, RETRY_MS.length - 1)]);
+      this.show(this.offline ? "offline" : "reconnecting");
+      this.present.clear();
+      this.showPresent();
+      if (!this.offline) setTimeout(() => this.connect(), RETRY_MS[Math.min(this.attempts++, RETRY_MS.length - 1)]);
     };
   }
 
@@ -50,11 +63,25 @@ class Device {
 
   receive([, ref, topic, event, payload]) {
     if (topic !== TOPIC) return;
-    if (event === "phx_reply") {
-      if (ref === this.joinRef) this.show(payload.status === "ok" ? "joined" : payload.response.reason);
+    if (event === "phx_reply" && ref === this.joinRef) {
+      if (payload.status === "ok") this.position = payload.response.position;
+      this.show(payload.status === "ok" ? "joined" : payload.response.reason);
     } else if (event === "message") {
       this.add(payload);
+    } else if (event === "presence_state" || event === "presence_diff") {
+      const { joins, leaves } = event === "presence_diff" ? payload : { joins: payload, leaves: {} };
+      for (const [id, { metas }] of Object.entries(joins))
+        for (const meta of metas) this.present.set(meta.phx_ref, `${id} (${meta.device_type})`);
+      for (const { metas } of Object.values(leaves))
+        for (const meta of metas) this.present.delete(meta.phx_ref);
+      this.showPresent();
     }
+    if (typeof ref === "string" && ref[0] === "@") this.position = ref;
+  }
+
+  showPresent() {
+    const names = [...new Set(this.present.values())].sort();
+    this.here.textContent = names.length ? `here: ${names.join(", ")}` : "";
   }
 
   send() {
@@ -73,13 +100,14 @@ class Device {
     if (from === this.name) item.className = "mine";
     item.append(text, author);
     this.list.append(item);
-    item.scrollIntoView({ block: "nearest" });
+    this.list.scrollTop = this.list.scrollHeight;
   }
 
   show(state) {
     this.state.textContent = state;
     this.state.dataset.state = state;
     this.button.disabled = state !== "joined";
+    this.link.textContent = state === "offline" ? "Come back" : "Go offline";
   }
 }
 

@@ -70,6 +70,10 @@ class Outlet(Protocol):
         """Id of the socket, as in :attr:`Audience.excluded_sessions`."""
 
     @property
+    def user(self) -> str:
+        """Whose it is; empty for an anonymous one."""
+
+    @property
     def device(self) -> Device:
         """The device it is on."""
 

@@ -62,6 +62,14 @@ class Registry:
         """The topic, if any local socket is a member."""
         return self._topics.get(name)
 
+    def all(self) -> list[Topic]:
+        """All topics."""
+        return list(self._topics.values())
+
+    def names(self) -> list[str]:
+        """All topics with a local member."""
+        return list(self._topics)
+
     def add(self, name: str, member: Member) -> None:
         """Make a channel a member; it gets the messages that arrive from now on."""
         topic = self._topics.get(name)

@@ -89,6 +89,21 @@ class Tracker:
         view = self._views.get(key)
         return view if view is not None and view.held else None
 
+    def own_state(self, key: str) -> State:
+        """This replica's entries on a key, and the version they are at."""
+        view = self._views.get(key)
+        if view is None:
+            # Forgotten here since its last entry left: a version no lower than any it ever had.
+            return State(self.replica, self.incarnation, key, self._version, ())
+        return State(
+            self.replica,
+            self.incarnation,
+            key,
+            view.version,
+            tuple(view.own.values()),
+            tuple(view.orphans.values()),
+        )
+
     def hold(self, key: str, now: float) -> list[TrackerEffect]:
         """There is a local reason to know a key from now on; its subject is subscribed."""
         view = self._view(key, now)
@@ -120,12 +135,12 @@ class Tracker:
         return [delta, *self._shown(view, (), (session,), now)]
 
     def move(self, key: str, session: str, now: float) -> list[TrackerEffect]:
-        """Mark an entry of this replica as moving: it stays, for a while, though its socket is closed.
+        """Mark an entry of this replica as moving, once: it stays, for a while, though its socket is closed.
 
         Who is present is told to all replicas, as any may get the client; of sessions nobody sees the refs.
         """
         view = self._views.get(key)
-        if view is None or session not in view.own:
+        if view is None or session not in view.own or view.own[session].moving:
             return []
         moving = replace(view.own[session], moving=True)
         effects = self._put(view, moving, now)
@@ -197,7 +212,7 @@ class Tracker:
                 effects = self._state(message, message.entries, now)
                 view = self.view(message.key)
                 if view is not None and (view.own or view.version or view.orphans):
-                    effects.append(Direct(message.replica, self._own_state(message.key)))
+                    effects.append(Direct(message.replica, self.own_state(message.key)))
                 return effects
             case State():
                 effects = self._state(message, message.entries, now)
@@ -210,7 +225,7 @@ class Tracker:
             case Digest():
                 return self._receive_digest(message, now)
             case Ask():
-                return [Direct(message.replica, self._own_state(message.key))]
+                return [Direct(message.replica, self.own_state(message.key))]
             case Beat():
                 peer = self.peers[message.replica]
                 peer.sessions, peer.connections = message.sessions, message.connections
@@ -237,20 +252,6 @@ class Tracker:
             self.replica, self.incarnation, view.key, view.version, tuple(view.own.values())
         )
         return Publish(view.key, hello)
-
-    def _own_state(self, key: str) -> State:
-        view = self._views.get(key)
-        if view is None:
-            # Forgotten here since its last entry left: a version no lower than any it ever had.
-            return State(self.replica, self.incarnation, key, self._version, ())
-        return State(
-            self.replica,
-            self.incarnation,
-            key,
-            view.version,
-            tuple(view.own.values()),
-            tuple(view.orphans.values()),
-        )
 
     def _orphans(self, key: str, *moving: Entry) -> State:
         """Tell of nothing but those who move; the version is that of a replica without entries."""

@@ -104,16 +104,22 @@ def decode(data: bytes) -> TrackerMessage:
         raise ValueError("nested too deep") from problem
     match message:
         case Hello():
-            _check(message.entries)
+            check_entries(message.entries)
         case State():
-            _check(message.entries + message.orphans)
+            check_entries(message.entries + message.orphans)
         case Delta():
-            _check(message.put)
+            check_entries(message.put)
     return message
 
 
-def _check(entries: tuple[Entry, ...]) -> None:
-    """Metas go out as they are, behind fields of the gateway's own; so an empty one must have no blanks."""
+def check_entries(entries: tuple[Entry, ...]) -> None:
+    """Make sure that entries of another replica can be shown.
+
+    Metas go out as they are, behind fields of the gateway's own; so an empty one must have no blanks.
+
+    Raises:
+        ValueError: They cannot.
+    """
     for entry in entries:
         meta = entry.meta
         if meta != b"{}" and not (is_object(meta) and meta[1:].lstrip()[:1] == b'"'):

@@ -1,7 +1,7 @@
 """Runs the tracker on the bus: gives its core the time and the messages, and carries out its effects."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol, assert_never
 
 from gateway.errors import BusError
@@ -9,9 +9,9 @@ from gateway.log import background_error
 from gateway.tracker.core import Tracker
 from gateway.tracker.effects import Announce, Direct, Lost, Publish, Superseded, TrackerEffect
 from gateway.tracker.entry import Entry, topic_of
-from gateway.tracker.messages import decode, encode
+from gateway.tracker.messages import State, decode, encode
 from gateway.tracker.peers import Peers
-from gateway.tracker.view import Change, View
+from gateway.tracker.view import Change, Remote, View
 
 TICK_SECONDS: Final = 0.25
 
@@ -67,6 +67,20 @@ class TrackerService:
         view = self._core.view(key)
         assert view is not None  # noqa: S101 -- it was held just now
         return view
+
+    def shown(self, key: str) -> list[Entry]:
+        """Who is there, as far as this replica has a reason to know."""
+        view = self._core.view(key)
+        return [] if view is None else list(view.shown.values())
+
+    def own(self, key: str) -> State:
+        """This replica's entries on a key, held or not."""
+        return self._core.own_state(key)
+
+    def others(self, key: str) -> Mapping[str, Remote]:
+        """What is known of other replicas' entries, by replica; nothing unless the key is held."""
+        view = self._core.view(key)
+        return {} if view is None else view.remotes
 
     def release(self, key: str) -> None:
         """Undo :meth:`hold`; entries put on the key were removed before, or move."""

@@ -7,7 +7,7 @@ Each function raises ``UpstreamRefused`` for a status of 400 to 499, and ``Upstr
 no answer: another status that is no success, or a body of another shape.
 """
 
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -57,10 +57,12 @@ class TopicMessage(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         event: At most 255 bytes of UTF-8; may be a reserved one.
         payload: JSON object.
+        id: What names it within its topic, so that a history takes it once; None for nothing.
     """
 
     event: str
     payload: bytes
+    id: str | None = None
 
 
 class PushAnswer(msgspec.Struct, frozen=True, gc=False):
@@ -92,6 +94,7 @@ class _Join(msgspec.Struct, gc=False):
 class _Message(msgspec.Struct, gc=False):
     event: str
     payload: msgspec.Raw
+    id: Annotated[str, msgspec.Meta(pattern="^[ -~]{1,128}$")] | None = None
 
 
 class _Push(msgspec.Struct, gc=False):
@@ -218,9 +221,8 @@ def _state(raw: msgspec.Raw, most: int) -> bytes | None:
 def _outgoing(message: _Message) -> TopicMessage:
     if not name_fits(message.event):
         raise _unusable(f"an event to broadcast has more than {MAX_NAME_BYTES} bytes")
-    return TopicMessage(
-        message.event, _need_object("a payload to broadcast", bytes(message.payload))
-    )
+    payload = _need_object("a payload to broadcast", bytes(message.payload))
+    return TopicMessage(message.event, payload, message.id)
 
 
 def _unusable(detail: str) -> UpstreamUnavailable:

@@ -151,7 +151,8 @@ async def test_a_login_that_makes_no_sense_is_refused(
 
 async def test_members_join_and_others_are_told_why_not(backends: Backends) -> None:
     for backend in backends:
-        assert await ask(backend, signed(join("ada"))) == (200, {"presence": {"name": "Ada"}})
+        expected = {"response": {"replica": "test"}, "presence": {"name": "Ada"}}
+        assert await ask(backend, signed(join("ada"))) == (200, expected)
         for user in ("eve", "mallory", None):
             assert await ask(backend, signed(join(user))) == (403, {"reason": "not a member"})
     assert (await ask(backends[0], signed(join("eve", "room:random"))))[0] == 200
@@ -169,7 +170,8 @@ async def test_a_push_is_stored_and_answered_with_a_broadcast(backends: Backends
         == broadcast["payload"]
     )
     async with Rest(backends[1].url, "bob") as bob:
-        assert await bob.call("GET", "/rooms/general/messages") == (200, [broadcast])
+        kept = {key: broadcast[key] for key in ("event", "payload")}
+        assert await bob.call("GET", "/rooms/general/messages") == (200, [kept])
 
 
 async def test_a_callback_that_comes_twice_is_stored_once(backends: Backends) -> None:
@@ -179,6 +181,20 @@ async def test_a_callback_that_comes_twice_is_stored_once(backends: Backends) ->
     assert await ask(backends[1], signed(call, webhook_id="m1")) == first
     async with Rest(backends[1].url, "bob") as bob:
         assert len((await bob.call("GET", "/rooms/general/messages"))[1]) == 1
+
+
+async def test_a_push_that_is_repeated_with_its_id_is_stored_once(backends: Backends) -> None:
+    answers = [
+        await ask(backend, signed(push("ada", {"id": "p1", "text": "once"}), webhook_id=f"m{n}"))
+        for n, backend in enumerate(backends)
+    ]
+
+    assert answers[0] == answers[1]
+    assert answers[0][1]["broadcast"][0]["id"] == "p1", "so that the gateway tells it once"
+    assert (await ask(backends[0], signed(push("bob", {"id": "p1", "text": "no"}))))[0] == 409
+    for bad in ("", 7, "x" * 65):
+        status, _ = await ask(backends[0], signed(push("ada", {"id": bad, "text": "x"})))
+        assert status == 422
 
 
 async def test_pushes_of_others_and_of_other_events_are_refused(backends: Backends) -> None:
@@ -345,7 +361,9 @@ async def test_the_page_is_served_and_nothing_else_of_the_folder(backends: Backe
     async with aiohttp.ClientSession() as http:
         for path, kind in (
             ("/", "text/html"),
-            ("/app.js", "javascript"),
+            ("/rooms", "text/html"),
+            ("/rooms.js", "javascript"),
+            ("/theme.css", "css"),
             ("/phoenix.mjs", "javascript"),
         ):
             response = await http.get(f"{backends[0].url}{path}")

@@ -1,100 +1,47 @@
 """``make demo``: everything it starts, and that all of it ends."""
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.clients.npm import install
 from tests.support.client import PhoenixClient
-from tests.support.demo import ROOT, Rest
+from tests.support.demo import ROOT, DemoRun, Rest, free_base
 from tests.support.waiting import eventually
 
-OFFSETS = (0, 1, 2, 20, 80, 81, 82)
-WITHIN_SECONDS = 60
-
-
-class Run:
-    """A running ``deploy/demo/run.py``.
-
-    Args:
-        log: File for what it writes.
-        base: First of its ports.
-
-    Attributes:
-        page: Where it says its page is.
-    """
-
-    def __init__(self, log: Path, base: int) -> None:
-        self.base = base
-        self.page = f"http://127.0.0.1:{base + 80}"
-        self._log = log
-        install(ROOT / "deploy/demo")
-        command = [sys.executable, "-m", "deploy.demo.run", "--base-port", str(base)]
-        # what whoever runs it has set for a gateway of her own must not matter
-        environment = os.environ | {"GATEWAY_CONFIG": "/nowhere", "GATEWAY_LOG__LEVEL": "nonsense"}
-        with log.open("wb") as output:
-            self.process = psutil.Popen(
-                command, cwd=ROOT, env=environment, stdout=output, stderr=output
-            )
-
-    def said(self) -> str:
-        """All it wrote."""
-        return self._log.read_text()
-
-    async def up(self) -> None:
-        """Return once it says where the page is."""
-
-        def says() -> bool:
-            assert self.process.poll() is None, self.said()
-            return self.page in self.said()
-
-        await eventually(says, WITHIN_SECONDS)
-
-    async def ended(self) -> int:
-        """Its exit code, once it has ended."""
-        await eventually(lambda: self.process.poll() is not None, WITHIN_SECONDS)
-        code: int = self.process.returncode
-        return code
-
-    def kill(self) -> None:
-        """Kill it and what it started, if it runs."""
-        if self.process.poll() is None:
-            for each in [*self.process.children(), self.process]:
-                each.kill()
-            self.process.wait()
-
-
-def free_base() -> int:
-    """A port from which on all ports of the demo are free."""
-    for base in range(21_000, 30_000, 100):
-        try:
-            for offset in OFFSETS:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", base + offset))
-        except OSError:
-            continue
-        return base
-    raise AssertionError("no ports are free")
+PARTS = ("deploy.demo.backend", "gateway", "-js")
+"""In the command lines of a backend, a gateway and nats-server."""
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    run = Run(tmp_path / "run.log", free_base())
+def run(tmp_path: Path) -> Iterator[DemoRun]:
+    run = DemoRun(tmp_path / "run.log", free_base())
     yield run
     run.kill()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
+    """One that runs, and goes on after a test."""
+    run = DemoRun(tmp_path_factory.mktemp("shared") / "run.log", free_base())
+    run.up()
+    yield run
+    run.kill()
+
+
+def words(process: psutil.Process) -> list[str]:
+    """Its command line; empty for one that has ended."""
+    return process.cmdline() if process.is_running() and process.status() != "zombie" else []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_it_starts_all_and_ends_all(run: Run, number: signal.Signals) -> None:
-    await run.up()
+async def test_it_starts_all_and_ends_all(run: DemoRun, number: signal.Signals) -> None:
+    run.up()
     names = sorted(" ".join(each.cmdline()[:5]) for each in run.process.children())
     async with Rest(run.page, "ada") as ada:
         assert await ada.call("GET", "/rooms/general/messages") == (200, [])
@@ -105,31 +52,54 @@ async def test_it_starts_all_and_ends_all(run: Run, number: signal.Signals) -> N
         run.process.send_signal(number)
         assert await client.closed() == 1012, "the gateways drain"
 
-    assert await run.ended() == 0, run.said()
+    assert run.ended() == 0, run.said()
     assert [each.pid for each in children if each.is_running()] == []
     assert len([name for name in names if "deploy.demo.backend" in name]) == 2
     assert len([name for name in names if "-m gateway serve" in name]) == 2
     assert len([name for name in names if "nats-server" in name]) == 1
 
 
-async def test_it_ends_when_a_part_of_it_does(run: Run) -> None:
-    await run.up()
-    children = run.process.children()
-    backend = next(each for each in children if "deploy.demo.backend" in each.cmdline())
-    backend.kill()
+async def test_what_ends_is_started_again_but_what_was_stopped_is_not(shared: DemoRun) -> None:
+    children = {each.pid: each for each in shared.process.children()}
+    async with Rest(shared.page, "ada") as ada:
+        foreign = {"headers": {"Origin": "http://example.com"}}
+        assert await ada.status("POST", "/parts/backend-1/stop", **foreign) == 403
+        assert await ada.status("POST", "/parts/backend-3/stop") == 404
+        assert await ada.status("POST", "/parts/backend-1/stop") == 204
+        await eventually(lambda: shared.states()["backend-1"] == "stopped")
+        for _ in range(2):
+            assert await ada.call("GET", "/rooms/general/messages") == (200, [])
+        for name in PARTS:
+            next(each for each in children.values() if name in words(each)).kill()
+        await eventually(lambda: shared.states()["backend-2"] == "down")
 
-    assert await run.ended() == 1
-    assert "error: backend-" in run.said()
-    assert [each.pid for each in children if each.is_running()] == []
+        ups = ["up"] * 4
+        await eventually(lambda: [*shared.states().values()] == ["up", "stopped", *ups[1:]], 60)
+        assert await ada.status("POST", "/parts/backend-1/start") == 204
+        await eventually(lambda: [*shared.states().values()] == ["up", *ups], 60)
+    left = {each.pid for each in shared.process.children()}
+    assert len(left) == len(children)
+    assert len(left & children.keys()) == 1, "the other gateway was left alone"
 
 
-async def test_a_port_that_is_taken_is_named(run: Run, tmp_path: Path) -> None:
-    await run.up()
-    again = Run(tmp_path / "again.log", run.base)
+async def test_what_does_not_start_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
+    base = free_base()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", base + 1))
+        taken.listen()
+        run = DemoRun(tmp_path / "run.log", base)
 
-    assert await again.ended() == 1
+        assert run.ended() == 1
+    assert "error: gateway-a does not start" in run.said()
+    assert "already in use" in run.said()
+
+
+async def test_a_port_that_is_taken_is_named(shared: DemoRun, tmp_path: Path) -> None:
+    again = DemoRun(tmp_path / "again.log", shared.base)
+
+    assert again.ended() == 1
     assert "address already in use" in again.said()
-    assert run.process.poll() is None, "the first goes on"
+    assert shared.process.poll() is None, "the first goes on"
 
 
 def test_make_demo_sets_up_first() -> None:

@@ -291,6 +291,22 @@ async def test_a_publisher_learns_that_nobody_is_subscribed(here: Client, there:
     assert [subject for subject, future in told.items() if future.done()] == ["t.nowhere"]
 
 
+async def test_after_a_flush_a_publisher_knows_which_messages_met_nobody(
+    here: Client, there: Client
+) -> None:
+    await there.bus.subscribe("t.there", bodies(lambda _: None))
+    new_future = asyncio.get_running_loop().create_future
+    told = {f"t.{n}": new_future() for n in range(50)} | {"t.there": new_future()}
+    for subject, future in told.items():
+        here.bus.publish(subject, b"x", no_responders=future)
+    await asyncio.gather(here.bus.flush(), here.bus.flush())
+
+    assert [subject for subject, future in told.items() if not future.done()] == ["t.there"]
+    await here.bus.close()
+    with pytest.raises(BusUnavailable):
+        await here.bus.flush()
+
+
 async def test_a_publisher_learns_it_again_once_the_subscriber_has_left(
     here: Client, there: Client
 ) -> None:

@@ -672,6 +672,20 @@ async def test_a_replica_that_may_not_hear_the_others_is_off_the_bus_until_it_ma
     assert client.counters.reconnects == 0
 
 
+async def test_a_flush_does_not_wait_for_a_server_that_hangs(
+    nats_server: ChangingServer, open_nats: OpenClient
+) -> None:
+    nats_server.start()
+    client = await open_nats()
+    nats_server.pause()
+    unheard = asyncio.get_running_loop().create_future()
+    client.bus.publish("t.nobody", b"", no_responders=unheard)
+    await client.bus.flush()
+    assert not unheard.done()
+    nats_server.resume()
+    await asyncio.wait_for(unheard, 10)
+
+
 async def test_a_replica_that_never_might_hear_the_others_says_so(
     nats_server: ChangingServer, open_nats: OpenClient
 ) -> None:

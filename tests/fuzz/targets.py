@@ -434,8 +434,8 @@ class Calls(Target):
 
     name, size, short, each = "calls", 100_000, 1_500, 50
 
-    LEFT_OUT = ("drain",)
-    """Paths with these in them would end the replica."""
+    LEFT_OUT = ("drain", "tail")
+    """Paths with these in them would end the replica, or are answered without an end."""
 
     def __init__(self) -> None:
         self._document: Any = document()

@@ -72,7 +72,7 @@ class Screens:
         page = await self._browser.new_page(viewport={"width": width, "height": height})
         screen = Screen(page)
         self.all.append(screen)
-        await page.goto(f"{self.url}/{fragment}")
+        await page.goto(f"{self.url}/rooms{fragment}")
         return screen
 
 
@@ -81,7 +81,7 @@ def screens(browser: Browser, story: Story) -> Screens:
     return Screens(browser, story)
 
 
-async def test_a_room_on_laptop_and_phone(screens: Screens, tmp_path: Path) -> None:
+async def test_a_room_on_laptop_and_phone(screens: Screens, screenshots: Path) -> None:
     """Ada logs in and opens her phone; Bob comes; a message and an image go everywhere."""
     ada = await screens.open(LAPTOP)
     await ada.page.get_by_role("link", name="Ada, laptop").click()
@@ -105,7 +105,7 @@ async def test_a_room_on_laptop_and_phone(screens: Screens, tmp_path: Path) -> N
         await expect(picture).to_have_count(1)
         await expect(picture).to_have_js_property("naturalWidth", 1)
         assert screen.complaints == []
-    await ada.page.screenshot(path=tmp_path / "ada.png")
+    await ada.page.screenshot(path=screenshots / "rooms-ada.png")
 
     late = await screens.open(LAPTOP, "#bob/laptop")
     await expect(late.texts).to_have_text([TEXT])
@@ -135,7 +135,7 @@ async def test_who_is_no_member_is_told_so_until_she_is_added(screens: Screens) 
     assert ada.complaints == eve.complaints == []
 
 
-async def test_who_is_removed_sees_it_on_all_devices(screens: Screens, tmp_path: Path) -> None:
+async def test_who_is_removed_sees_it_on_all_devices(screens: Screens, screenshots: Path) -> None:
     ada = await screens.open(LAPTOP, "#ada/laptop")
     bobs = [
         await screens.open(size, f"#bob/{kind}")
@@ -156,7 +156,7 @@ async def test_who_is_removed_sees_it_on_all_devices(screens: Screens, tmp_path:
         await bob.button("Try again").click()
         await expect(bob.wall).to_contain_text("not a member")
         assert bob.complaints == []
-    await bobs[1].page.screenshot(path=tmp_path / "removed.png")
+    await bobs[1].page.screenshot(path=screenshots / "rooms-removed.png")
 
     async with ada.page.expect_response("**/members/bob"):
         await ada.button("Add Bob").click()
@@ -192,7 +192,7 @@ async def test_the_page_catches_up_after_its_replica_is_gone(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
 async def test_the_page_fits_its_window(
-    screens: Screens, tmp_path: Path, scheme: str, size: tuple[int, int]
+    screens: Screens, screenshots: Path, scheme: str, size: tuple[int, int]
 ) -> None:
     ada = await screens.open(size, "#ada/phone")
     await ada.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
@@ -201,7 +201,7 @@ async def test_the_page_fits_its_window(
         await ada.say(f"message {n} " + "and more of it " * n)
     await ada.say("W" * 300)
     await expect(ada.texts).to_have_count(13)
-    await ada.page.screenshot(path=tmp_path / f"{scheme}-{size[0]}.png")
+    await ada.page.screenshot(path=screenshots / f"rooms-{scheme}-{size[0]}.png")
 
     widths = await ada.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert widths == [size[0], size[0]], "nothing makes the page scroll sideways"

@@ -1,7 +1,10 @@
 """The demo's backends, as real processes on one database."""
 
 import base64
+import json
 import os
+import random
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import psutil
 
 from tests.clients.npm import install
 from tests.support.ports import free_port
@@ -21,6 +25,9 @@ API_KEY: str = CONFIG["api"]["keys"][0]["key"]
 TOKEN_SECRET: str = CONFIG["auth"]["secrets"][0]
 WEBHOOK_SECRET: str = CONFIG["upstream"]["secrets"][0]
 START_SECONDS = 30.0
+RUN_SECONDS = 60
+OFFSETS = (0, 1, 2, 3, 4, 20, 21, 80, 81, 82, 83)
+"""From the first port of ``make demo`` to its ports."""
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -91,7 +98,7 @@ class DemoBackend:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(self.url, timeout=5) as response:  # noqa: S310 -- always http
+            with urllib.request.urlopen(f"{self.url}/rooms", timeout=5) as response:  # noqa: S310 -- always http
                 return bool(response.status == 200)
         except OSError:
             return False
@@ -144,6 +151,11 @@ class Rest:
             text = await response.read()
             return response.status, await response.json() if text else None
 
+    async def status(self, method: str, path: str, **options: Any) -> int:
+        """Status of an answer that may be no JSON."""
+        async with self._http.request(method, f"{self._url}{path}", **options) as response:
+            return response.status
+
     async def upload(
         self, room: str, data: bytes = PNG, kind: str = "image/png"
     ) -> tuple[int, Any]:
@@ -156,3 +168,70 @@ class Rest:
         async with self._http.get(f"{self._url}{path}") as response:
             assert response.status == 200, path
             return response.content_type, await response.read()
+
+
+class DemoRun:
+    """A running ``deploy/demo/run.py``.
+
+    Args:
+        log: File for what it writes.
+        base: First of its ports.
+
+    Attributes:
+        page: Where it says its page is.
+    """
+
+    def __init__(self, log: Path, base: int) -> None:
+        self.base = base
+        self.page = f"http://127.0.0.1:{base + 80}"
+        self._log = log
+        install(ROOT / "deploy/demo")
+        command = [sys.executable, "-m", "deploy.demo.run", "--base-port", str(base)]
+        # what whoever runs it has set for a gateway of her own must not matter
+        environment = os.environ | {"GATEWAY_CONFIG": "/nowhere", "GATEWAY_LOG__LEVEL": "nonsense"}
+        with log.open("wb") as output:
+            self.process = psutil.Popen(
+                command, cwd=ROOT, env=environment, stdout=output, stderr=output
+            )
+
+    def said(self) -> str:
+        """All it wrote."""
+        return self._log.read_text()
+
+    def up(self) -> None:
+        """Return once it says where the page is."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while self.page not in self.said():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.05)
+
+    def ended(self) -> int:
+        """Its exit code, once it has ended."""
+        return int(self.process.wait(RUN_SECONDS))
+
+    def states(self) -> dict[str, str]:
+        """How each part is, as its page shows it."""
+        with urllib.request.urlopen(f"{self.page}/parts", timeout=5) as answer:  # noqa: S310 -- always http
+            states: dict[str, str] = json.load(answer)
+            return states
+
+    def kill(self) -> None:
+        """Kill it and what it started, if it runs."""
+        if self.process.poll() is None:
+            for each in [*self.process.children(), self.process]:
+                each.kill()
+            self.process.wait()
+
+
+def free_base() -> int:
+    """A port from which on all ports of the demo are free; by chance, as others look for one too."""
+    for base in random.sample(range(21_000, 30_000, 100), 90):
+        try:
+            for offset in OFFSETS:
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", base + offset))
+        except OSError:
+            continue
+        return base
+    raise AssertionError("no ports are free")

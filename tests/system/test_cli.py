@@ -1,6 +1,10 @@
 """The gateway's commands as an operator runs them: processes, and a gateway they talk to."""
 
+import asyncio
+import contextlib
 import json
+import os
+import pty
 import re
 import signal
 import socket
@@ -11,14 +15,16 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import StartGateway, StartNats
-from tests.support.command import invoke, run_process, started
+from tests.support.client import PhoenixClient
+from tests.support.command import COMMAND, invoke, run_process, started
 from tests.support.gateway import API_KEY, GatewayProcess
 from tests.support.ports import free_port
-from tests.support.tokens import SECRET
+from tests.support.tokens import SECRET, token
 
 
 @pytest.fixture
@@ -30,10 +36,10 @@ def gateway(start_gateway: StartGateway) -> Iterator[tuple[GatewayProcess, str]]
     assert API_KEY not in process.full_log()
 
 
-def wait_for_join(gateway: GatewayProcess, tail: "subprocess.Popen[str]") -> None:
-    """Return once the gateway has a topic, which is the watched one."""
+def wait_for_tail(gateway: GatewayProcess, tail: "subprocess.Popen[str]") -> None:
+    """Return once the topic is watched."""
     deadline = time.monotonic() + 30
-    while gateway.metric("topics") != 1:
+    while gateway.metric("tails") != 1:
         assert tail.poll() is None, tail.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -173,44 +179,50 @@ def test_a_bus_that_is_away_is_a_failure_that_shows_no_password() -> None:
     assert "hunter2" not in result.stdout + result.stderr
 
 
-def test_what_is_published_is_watched(gateway: tuple[GatewayProcess, str]) -> None:
+def test_what_is_published_is_watched_by_nobody_in_particular(
+    gateway: tuple[GatewayProcess, str],
+) -> None:
     """Two messages, one line each in their order; then watch ends by itself."""
     process, config = gateway
     with started("watch", "room:42", "--config", config, "--count", "2") as tail:
-        wait_for_join(process, tail)
+        wait_for_tail(process, tail)
 
         for payload in ('{"n": 1.0,"ä":"é"}', '{"n":2}'):
             result = invoke("publish", "room:42", "message", payload, "--config", config)
             assert result.exit_code == 0
             assert json.loads(result.stdout)["results"][0]["topic"] == "room:42"
+        for figure in ("sessions", "topics", "messages_delivered_total"):
+            assert process.metric(figure) == 0
+        assert process.metric("connections", transport="websocket") == 0
         out, err = tail.communicate(timeout=30)
 
     assert (tail.returncode, err) == (0, "")
-    assert out.splitlines() == [
-        '{"topic":"room:42","event":"message","payload":{"n": 1.0,"ä":"é"}}',
-        '{"topic":"room:42","event":"message","payload":{"n":2}}',
+    assert [line.partition(',"time"')[0] for line in out.splitlines()] == [
+        '{"topic":"room:42","event":"message","payload":{"n": 1.0,"ä":"é"}',
+        '{"topic":"room:42","event":"message","payload":{"n":2}',
     ]
 
 
-def test_the_sessions_of_a_user_are_listed(gateway: tuple[GatewayProcess, str]) -> None:
+async def test_the_sessions_of_a_user_are_listed(gateway: tuple[GatewayProcess, str]) -> None:
     process, config = gateway
-    with started("watch", "room:42", "--user", "ann/1", "--config", config) as tail:
-        wait_for_join(process, tail)
-        found = invoke("sessions", "ann/1", "--config", config)
-        nobody = invoke("sessions", "no/body", "--config", config)
+    client = await PhoenixClient.connect(process.socket_url, token("ann/1"))
+    await client.join("room:42")
+    found = await asyncio.to_thread(run_process, "sessions", "ann/1", "--config", config)
+    nobody = await asyncio.to_thread(run_process, "sessions", "no/body", "--config", config)
+    await client.close()
 
     head, row = found.stdout.splitlines()
     assert head.split()[:3] == ["session", "device", "type"]
     assert "127.0.0.1" in row
     assert row.endswith("room:42")
-    assert nobody.exit_code == found.exit_code == 0
-    assert len(nobody.stdout.splitlines()) == 1
+    assert nobody.returncode == found.returncode == 0
+    assert nobody.stdout == "user no/body has no sessions\n"
 
 
 def test_watch_ends_on_ctrl_c_without_a_word(gateway: tuple[GatewayProcess, str]) -> None:
     process, config = gateway
-    with started("watch", "room:42", "--config", config) as tail:
-        wait_for_join(process, tail)
+    with started("watch", "lobby", "--config", config) as tail:  # which no rule matches
+        wait_for_tail(process, tail)
         tail.send_signal(signal.SIGINT)
         out, err = tail.communicate(timeout=30)
 
@@ -224,18 +236,13 @@ def test_refusals_of_a_running_gateway_are_failures(gateway: tuple[GatewayProces
     reserved = invoke("publish", "room:42", "phx_close", "{}", "--config", config)
     wrong_key = invoke(*publish, "--key", "hunter2")
     nowhere = invoke(*publish, "--url", process.public_url)
-    unmatched = invoke("watch", "lobby", "--config", config)
-    wrong_secret = invoke(
-        "watch", "room:42", "--config", config,
-        "--set", 'auth.secrets=["hunter2-hunter2-hunter2-hunter2-hunter2"]',
-    )  # fmt: skip
+    watched = invoke("watch", "room:42", "--config", config, "--key", "hunter2")
 
     for result, words in [
         (reserved, "HTTP 422"),
         (wrong_key, "HTTP 401"),
         (nowhere, "HTTP 404"),
-        (unmatched, 'topic "lobby" cannot be joined: unmatched topic'),
-        (wrong_secret, "refused with HTTP 403"),
+        (watched, "HTTP 401"),
     ]:
         assert result.exit_code == 1
         assert words in result.stderr
@@ -244,15 +251,88 @@ def test_refusals_of_a_running_gateway_are_failures(gateway: tuple[GatewayProces
     assert "hunter2" not in process.full_log()
 
 
-def test_a_watched_gateway_that_drains_ends_the_watch(gateway: tuple[GatewayProcess, str]) -> None:
-    process, config = gateway
-    with started("watch", "room:42", "--config", config) as tail:
-        wait_for_join(process, tail)
-        process.terminate()
+def test_a_drained_replica_ends_the_tail_and_what_it_missed_is_shown_afterwards(
+    start_gateway: StartGateway,
+) -> None:
+    process = start_gateway(
+        {"channels": [{"pattern": "room:*", "history": {"messages": 10, "seconds": 60}}]}
+    )
+    config = str(process._log_path.with_name("gateway.toml"))
+
+    def drain(method: str, state: str) -> None:
+        deadline = time.monotonic() + 30
+        while json.loads(api(process, method))["state"] != state:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+            method = "GET"
+
+    with started("watch", "room:42", "--config", config, "--count", "3") as tail:
+        wait_for_tail(process, tail)
+        assert invoke("publish", "room:42", "a", "{}", "--config", config).exit_code == 0
+        drain("POST", "drained")
+        for event in ("b", "c"):
+            assert invoke("publish", "room:42", event, "{}", "--config", config).exit_code == 0
+        drain("DELETE", "serving")
         out, err = tail.communicate(timeout=30)
 
-    assert (tail.returncode, out) == (1, "")
-    assert "error: the connection was closed, code 1012" in err
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["a", "b", "c"]
+    assert err.splitlines() == [
+        "warning: the replica has moved its clients away; connecting again",
+        "note: connected again, and nothing was missed",
+    ]
+
+
+def api(process: GatewayProcess, method: str) -> bytes:
+    """The answer of the calls about a drain."""
+    request = urllib.request.Request(f"{process.internal_url}/v1/drain", method=method)  # noqa: S310 -- always http
+    request.add_header("X-API-Key", API_KEY)
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310 -- as above
+        return bytes(response.read())
+
+
+def test_top_is_live_in_a_terminal_and_a_snapshot_in_a_pipe(
+    gateway: tuple[GatewayProcess, str],
+) -> None:
+    _, config = gateway
+    result = invoke("top", "--config", config)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "\x1b" not in result.stdout
+    head, *_, row = result.stdout.splitlines()
+    assert head.endswith("serving, ready")
+    assert row.split() == ["*", head.split()[0], "0", "0"]
+
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*COMMAND, "top", "--config", config], stdout=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while b"\x1b[J" not in shown:  # the first screen is whole
+            shown += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(OSError):  # the other end is closed
+            while more := os.read(ours, 65536):
+                shown += more
+    os.close(ours)
+
+    assert process.returncode == 0
+    assert shown.startswith(b"\x1b[?1049h")
+    assert b"serving, ready" in shown
+    assert shown.endswith(b"\x1b[?1049l"), "the terminal is as it was"
+
+
+def test_bash_completes_what_is_typed() -> None:
+    script = """
+        eval "$(_GATEWAY_COMPLETE=source_bash gateway)"
+        COMP_WORDS=(gateway watch --c) COMP_CWORD=2
+        _gateway_completion gateway
+        echo "${COMPREPLY[@]}"
+    """
+    beside = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    result = subprocess.run(
+        ["bash", "-c", script], env=os.environ | beside, capture_output=True, text=True, check=True
+    )
+
+    assert (result.stdout.split(), result.stderr) == (["--count", "--config"], "")
 
 
 def test_the_development_block_has_a_curl_that_works() -> None:

@@ -15,12 +15,13 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"app"},
+    {"console"},
     {"api", "lifecycle", "demo"},
     {"transport", "live"},
     {"channels"},
-    {"sessions"},
+    {"sessions", "tail", "topics"},
     {"relay", "cluster"},
-    {"history"},
+    {"history", "listener_check"},
     {"hub", "bus", "auth", "config", "tracker", "upstream"},
     {"protocol", "audience"},
     {
@@ -40,10 +41,10 @@ LAYERS = [
 """A part imports parts of lower layers, and its own; leaves may be imported by all but protocol."""
 
 HOMES = {
-    "aiohttp": {"transport", "api", "app", "demo", "live", "cli", "upstream"},
+    "aiohttp": {"transport", "api", "console", "app", "demo", "live", "cli", "upstream"},
     "yarl": {"upstream"},
     "websockets": {"transport"},
-    "aiohttp_jinja2": {"api", "demo"},
+    "aiohttp_jinja2": {"console"},
     "nats": {"bus"},
     "prometheus_client": {"metrics"},
     "typer": {"cli"},

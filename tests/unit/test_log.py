@@ -285,3 +285,21 @@ async def test_each_step_of_an_end_is_taken_whatever_becomes_of_the_others() -> 
         ("socket", "1"),
         ("socket", "3"),
     ]
+
+
+def test_the_last_warnings_are_kept_as_json_whatever_the_log_looks_like() -> None:
+    log.recent.lines.clear()
+    stream = start(style="console")
+    logger = structlog.get_logger("gateway.test")
+    logger.info("not kept")
+    for number in range(log.RECENT_LINES + 1):
+        logger.warning("kept", number=number)
+    library = logging.getLogger("nats.aio")
+    for _ in range(2):
+        library.error("connected to %s", SECRET)
+
+    lines = [json.loads(line) for line in log.recent.lines]
+    assert [line.get("number") for line in lines[:-1]] == list(range(2, log.RECENT_LINES + 1))
+    assert lines[-1]["event"] == log.WITHHELD
+    assert stream.getvalue().count(log.WITHHELD) == 1
+    assert SECRET not in repr(lines)

@@ -82,6 +82,23 @@ async def test_a_publish_comes_back_from_the_bus_as_a_broadcast(parts: Any) -> N
     assert recording.metrics.value("publish_to_deliver_seconds_sum") == 0
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+async def test_a_publisher_can_find_out_that_nobody_listens(keeps: bool) -> None:
+    """On a topic with history another message finds it out, of which nobody sees anything."""
+    recording = Recording()
+    bus = MemoryBus(metrics=recording.metrics)
+    relay = made(recording, bus, keeps=keeps)
+    await bus.start()
+    await bus.subscribe("p.topic.room.1", lambda data, at: relay._deliver(TOPIC, data, at))
+    with relay.listener_check() as check:
+        for topic in (TOPIC, "room:2"):
+            await relay.publish(topic, "e", b"{}", check=check)
+        assert await check.answers() == {"room:2": False}
+
+    assert recording.metrics.value("bus_dropped_total") == 0
+    assert recording.events == ([] if keeps else ["e"])
+
+
 @pytest.mark.parametrize("event", ["phx_close", "chan_reply_1", "presence_state"])
 async def test_a_reserved_event_from_the_bus_is_dropped_and_counted(parts: Any, event: str) -> None:
     _, recording, bus = parts

@@ -8,6 +8,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.api import build_api
 from gateway.metrics import Metrics
+from tests.support.tails import TailScene
 from tests.unit.api.fakes import (
     CONFIG,
     PERSONAL,
@@ -19,6 +20,7 @@ from tests.unit.api.fakes import (
     RecordingDrain,
     RecordingRelay,
     RecordingRevoker,
+    RecordingTopics,
     two_replicas,
 )
 
@@ -27,20 +29,36 @@ from tests.unit.api.fakes import (
 async def gateway() -> AsyncIterator[Gateway]:
     relay, readiness, metrics = RecordingRelay(), Readiness(), Metrics()
     directory, revoker, archive = RecordingDirectory(), RecordingRevoker(), RecordingArchive()
-    drain = RecordingDrain()
+    drain, topics, looked = RecordingDrain(), RecordingTopics(), TailScene()
+    await looked.bus.start()
     app = build_api(
         config=CONFIG,
         publisher=relay,
         rules=RULES,
         personal=PERSONAL,
         directory=directory,
+        topics=topics,
         revoker=revoker,
         archive=archive,
         replicas=two_replicas,
         drain=drain,
+        tails=looked.tails,
         clock=time.time,
         readiness=readiness,
         metrics=metrics,
     )
     async with TestClient(TestServer(app)) as client:
-        yield Gateway(app, client, relay, directory, revoker, archive, drain, readiness, metrics)
+        yield Gateway(
+            app,
+            client,
+            relay,
+            directory,
+            topics,
+            revoker,
+            archive,
+            drain,
+            looked,
+            readiness,
+            metrics,
+        )
+    await looked.bus.close()

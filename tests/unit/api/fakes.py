@@ -20,10 +20,13 @@ from gateway.auth.rules import PersonalTopic, Rules
 from gateway.cluster import Cover
 from gateway.config import ChannelSettings, Config, LimitsSettings
 from gateway.config.sections import ApiKeySettings, ApiSettings
+from gateway.listener_check import ListenerCheck
 from gateway.metrics import Metrics
 from gateway.relay import NOT_KEPT, Published
 from gateway.retention import Retention
 from gateway.sessions.commands import Presence, Session
+from gateway.topics.commands import Figures, PresentUser
+from tests.support.tails import TailScene
 
 CONFIG = Config(
     api=ApiSettings(
@@ -46,9 +49,26 @@ RULES = Rules(
     (
         ChannelSettings(pattern="room:*", history=Retention(100, 300)),
         PERSONAL,
+        ChannelSettings(pattern="watched:*", presence=True),
         ChannelSettings(pattern="phoenix"),
     )
 )
+
+
+class KnownListeners(ListenerCheck):
+    """Knows who listens, of those that it is asked about."""
+
+    def __init__(self, listeners: dict[str, bool]) -> None:
+        self._listeners = listeners
+        self._asked: list[str] = []
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def ask(self, topic: str) -> None:
+        self._asked.append(topic)
+
+    async def answers(self) -> dict[str, bool]:
+        return {topic: self._listeners[topic] for topic in self._asked if topic in self._listeners}
 
 
 @dataclass
@@ -60,6 +80,8 @@ class RecordingRelay:
     ids: list[str | None] = field(default_factory=list)
     tried: list[str | None] = field(default_factory=list)
     answer: Published = NOT_KEPT
+    listeners: dict[str, bool] = field(default_factory=dict)
+    checks: list[ListenerCheck | None] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
     failure: Exception | None = None
 
@@ -72,15 +94,22 @@ class RecordingRelay:
         *,
         audience: Audience | None,
         message_id: str | None,
+        check: ListenerCheck | None,
     ) -> Published:
         self.tried.append(message_id)
         failure = self.failure or self.failures.get(topic)
         if failure is not None:
             raise failure
+        self.checks.append(check)
+        if check is not None:
+            check.ask(topic)
         self.published.append((topic, event, payload))
         self.audiences.append(audience)
         self.ids.append(message_id)
         return self.answer
+
+    def listener_check(self) -> ListenerCheck:
+        return KnownListeners(self.listeners)
 
 
 @dataclass
@@ -117,6 +146,35 @@ class RecordingDirectory:
 
 
 @dataclass
+class RecordingTopics:
+    """Knows what it is told of topics, and remembers what it was asked."""
+
+    channels: dict[str, int] = field(default_factory=dict)
+    here: Figures = field(default_factory=Figures)
+    total: Figures = field(default_factory=Figures)
+    users: dict[str, PresentUser] = field(default_factory=dict)
+    following: str | None = None
+    cover: Cover = field(default_factory=Cover)
+    asked: list[tuple[object, ...]] = field(default_factory=list)
+
+    async def topics(
+        self, prefix: str, after: str | None, limit: int, /
+    ) -> tuple[dict[str, int], str | None, Cover]:
+        self.asked.append((prefix, after, limit))
+        return self.channels, self.following, self.cover
+
+    async def figures(self, topic: str, /) -> tuple[Figures, Figures, Cover]:
+        self.asked.append((topic,))
+        return self.here, self.total, self.cover
+
+    async def present(
+        self, topic: str, after: str | None, limit: int, /
+    ) -> tuple[dict[str, PresentUser], str | None, Cover]:
+        self.asked.append((topic, after, limit))
+        return self.users, self.following, self.cover
+
+
+@dataclass
 class RecordingRevoker:
     """Remembers what was revoked; fails when it is told to."""
 
@@ -148,6 +206,12 @@ class RecordingArchive:
         if self.failure is not None:
             raise self.failure
         return self.items, "@e.9.9", self.more
+
+    async def ends(self, topic: str, /) -> tuple[str | None, str | None]:
+        self.asked.append(("ends", topic))
+        if self.failure is not None:
+            raise self.failure
+        return "@e.1.1", "@e.9.9"
 
     async def erase(self, topic: str, /) -> int:
         self.asked.append((topic,))
@@ -207,11 +271,14 @@ class RecordingDrain:
     """A drain that takes no time, of a replica with two clients."""
 
     draining: bool = False
+    drained: bool = False
     ending: bool = False
     connections: int = 2
 
     @property
     def state(self) -> DrainState:
+        if self.drained:
+            return "drained"
         return "draining" if self.draining else "serving"
 
     def start(self) -> None:
@@ -230,9 +297,11 @@ class Gateway:
     client: TestClient[web.Request, web.Application]
     relay: RecordingRelay
     directory: RecordingDirectory
+    topics: RecordingTopics
     revoker: RecordingRevoker
     archive: RecordingArchive
     drain: RecordingDrain
+    looked: TailScene
     readiness: Readiness
     metrics: Metrics
 

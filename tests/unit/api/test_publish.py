@@ -286,3 +286,32 @@ async def test_publish_requests_are_counted_by_status(gateway: Gateway) -> None:
 
     counts = gateway.publish_requests()
     assert counts == {"202": 2, "400": 1, "401": 1, "503": 1}
+
+
+@pytest.mark.parametrize("listens", [True, False, None])
+async def test_a_publish_to_users_says_whether_anybody_listens(
+    gateway: Gateway, listens: bool | None
+) -> None:
+    known = {} if listens is None else {"listening": listens}
+    gateway.relay.listeners = {} if listens is None else {"user:42": listens, "user:43": listens}
+    gateway.relay.failures["user:43"] = BusUnavailable("down")
+    single = await gateway.post(PUBLISH, message(topic=None, user="42"))
+    several = await gateway.post(PUBLISH, message(topic=None, users=["42", "43", "42"]))
+    one = message(topic=None, user="42")
+    batch = await gateway.post(BATCH, f'{{"messages": [{one}, {message()}]}}')
+
+    to_42 = {"topic": "user:42", "position": None} | known
+    assert single.json["results"] == [to_42]
+    assert several.json["results"][::2] == [to_42, to_42]
+    assert several.json["results"][1].keys() == {"topic", "problem"}
+    assert batch.json["results"][0]["results"] == [to_42]
+    assert batch.json["results"][1]["results"] == [{"topic": "room:1", "position": None}]
+
+
+async def test_a_publish_to_topics_does_not_ask_who_listens(gateway: Gateway) -> None:
+    gateway.relay.listeners = {"user:42": False}
+
+    for topics in ({"topic": "user:42"}, {"topic": None, "topics": ["user:42", "room:1"]}):
+        answer = await gateway.post(PUBLISH, message(**topics))
+        assert "listening" not in answer.json["results"][0]
+    assert gateway.relay.checks == [None] * 3

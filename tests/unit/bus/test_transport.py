@@ -3,9 +3,10 @@
 import asyncio
 from urllib.parse import urlparse
 
+import pytest
 import uvloop
 
-from gateway.bus.client import Transport
+from gateway.bus.client import NatsClient, Transport
 
 
 def test_what_is_written_to_a_connection_that_is_gone_is_passed_over() -> None:
@@ -28,3 +29,16 @@ def test_what_is_written_to_a_connection_that_is_gone_is_passed_over() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(play())
+
+
+async def test_a_ping_is_behind_all_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also behind those that wait because the server takes no more just now."""
+    client = NatsClient("t", lambda _: True)
+    sent: list[bytes] = []
+    monkeypatch.setattr(client._tcp, "write", sent.append)
+    monkeypatch.setattr(client._tcp, "writelines", sent.extend)
+    client._pending = [b"PUB a", b"PUB b"]
+    client.ping()
+
+    assert sent == [b"PUB a", b"PUB b", b"PING\r\n"]
+    assert client._pending == []

@@ -224,9 +224,16 @@ class Asked:
             JoinAnswer(encode_json(response or {}), encode_json(presence or {}), _state(state))
         )
 
-    def take(self, response: Any = None, state: Any = None, *broadcast: tuple[str, Any]) -> None:
-        """Take a push, and have messages broadcast."""
-        messages = tuple(TopicMessage(event, encode_json(payload)) for event, payload in broadcast)
+    def take(
+        self,
+        response: Any = None,
+        state: Any = None,
+        *broadcast: tuple[str, Any] | tuple[str, Any, str],
+    ) -> None:
+        """Take a push, and have messages broadcast, with ids or without."""
+        messages = tuple(
+            TopicMessage(event, encode_json(payload), *ids) for event, payload, *ids in broadcast
+        )
         self.answer.set_result(PushAnswer(encode_json(response or {}), _state(state), messages))
 
     def refuse(self, body: Any) -> None:

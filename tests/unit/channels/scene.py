@@ -112,6 +112,9 @@ CHANNELS: Final = (
     ChannelSettings(
         pattern="kept:*", push="broadcast", history=Retention(messages=10, seconds=300), echo=True
     ),
+    ChannelSettings(
+        pattern="kept-orders:*", push="upstream", history=Retention(messages=10, seconds=300)
+    ),
     ChannelSettings(pattern="shown:*", join="upstream", push="broadcast", presence=True),
     ChannelSettings(pattern="counted:*", presence="count"),
 )

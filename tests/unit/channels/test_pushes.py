@@ -157,6 +157,21 @@ async def test_the_backend_may_have_messages_broadcast_before_the_answer(scene: 
     assert sorted(client.take(), key=repr) == sorted([ok("1", "2", ORDERS), *expected], key=repr)
 
 
+async def test_what_the_backend_names_is_kept_once_though_the_client_repeats_it(
+    scene: Scene,
+) -> None:
+    topic = "kept-orders:1"
+    client, other = await scene.joined(topic), await scene.joined(topic, "43")
+    for ref in ("2", "3"):
+        await client.push(topic, "order", {"id": "o1"}, ref=ref)
+        scene.backend.last.take({}, None, ("made", {"n": 1}, "o1"))
+        await scene.settled()
+
+    assert other.take() == [said(topic, "made", {"n": 1})]
+    replies = [frame for frame in client.take() if frame[3] == "phx_reply"]
+    assert replies == [ok("1", "2", topic), ok("1", "3", topic)]
+
+
 @pytest.mark.parametrize("event", ["phx_close", "presence_state", "access_token", "é" * 128])
 async def test_a_reserved_event_of_the_backends_is_dropped_and_counted(
     scene: Scene, event: str

@@ -1,29 +1,31 @@
-"""Commands that talk to a running gateway, where none is: publish and watch."""
+"""Commands that talk to a running gateway, where none is; and what they print of one."""
 
 from collections.abc import Callable
 
 import pytest
 from typer.testing import Result
 
-from gateway.cli.options import Failure
-from gateway.cli.watch import _read_binary, _read_text
+from gateway.cli import sessions
+from gateway.cli.watch import WatchView
 from tests.support.ports import free_port
 
 Invoke = Callable[..., Result]
 
+MESSAGE = (
+    b'{"type":"message","topic":"room:42","event":"e","payload":{"n": 1.0},"position":"@e.%d.1"}'
+)
+PRINTED = '{"topic":"room:42","event":"e","payload":{"n": 1.0},"position":"@e.7.1"}\n'
+
 
 @pytest.mark.parametrize(
-    "command", [("publish", "room:42", "message", "{}"), ("watch", "room:42")], ids=lambda c: c[0]
+    "command",
+    [("publish", "room:42", "message", "{}"), ("watch", "room:42"), ("sessions", "42"), ("top",)],
+    ids=lambda c: c[0],
 )
 def test_a_gateway_that_is_away_is_a_failure(invoke: Invoke, command: tuple[str, ...]) -> None:
     port = free_port()
 
-    result = invoke(
-        *command,
-        "--dev",
-        "--url",
-        f"{'ws' if command[0] == 'watch' else 'http'}://127.0.0.1:{port}",
-    )
+    result = invoke(*command, "--dev", "--url", f"http://127.0.0.1:{port}")
 
     assert result.exit_code == 1
     assert f"127.0.0.1:{port}" in result.stderr
@@ -37,7 +39,8 @@ def test_a_gateway_that_is_away_is_a_failure(invoke: Invoke, command: tuple[str,
         (("publish", "a", "b", "{", "--dev"), "must be a JSON object"),
         (("publish", "a", "b", "{}"), "none has the scope publish"),
         (("publish", "a", "b", "{}", "--dev", "--url", "://"), "must be like http://host:4001"),
-        (("watch", "a"), "auth.secrets: is empty"),
+        (("watch", "a", "--dev", "--url", "://"), "must be like http://host:4001"),
+        (("watch", "a"), "none has the scope read"),
         (("watch", "a", "--dev", "--count", "0"), "--count"),
     ],
 )
@@ -48,13 +51,84 @@ def test_misuse_is_told(invoke: Invoke, command: tuple[str, ...], words: str) ->
     assert words in result.stderr
 
 
-def test_a_binary_message_is_printed_in_base64() -> None:
-    frame = b"\x02\x07\x05room:42image\x00\xff"
+@pytest.mark.parametrize(
+    ("missing", "warnings"),
+    [("", ""), ('"b"', "warning: this is not all: no answer from b\n")],
+)
+def test_a_user_without_sessions_is_said_to_have_none(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, missing: str, warnings: str
+) -> None:
+    complete = "false" if missing else "true"
+    answer = f'{{"items": [], "complete": {complete}, "missing_replicas": [{missing}]}}'
+    monkeypatch.setattr(sessions, "call", lambda *_, **__: answer)
 
-    assert _read_binary(frame) == b'{"topic":"room:42","event":"image","base64":"AP8="}'
+    result = invoke("sessions", "42")
+
+    assert (result.exit_code, result.stderr) == (0, warnings)
+    assert result.stdout == "user 42 has no sessions\n"
 
 
-@pytest.mark.parametrize("event", ["phx_close", "phx_error"])
-def test_a_channel_that_ends_ends_the_watch(event: str) -> None:
-    with pytest.raises(Failure, match="was closed"):
-        _read_text(f'["1","1","room:42","{event}",{{}}]', "room:42")
+def test_a_message_is_printed_as_it_was_published_and_its_position_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    view = WatchView(2)
+    view.read(b'{"type":"start","position":"@e.6.1","recovered":null,"reason":null}')
+    assert (view.started, view.position) == (True, "@e.6.1")
+    view.read(MESSAGE % 7)
+    view.read(b'{"type":"heartbeat"}')
+    view.read(b'{"type":"of a later release","position":"@e.7.2"}')
+
+    assert capsys.readouterr() == (PRINTED, "")
+    assert (view.position, view.done) == ("@e.7.2", False)
+    view.read(MESSAGE % 8)
+    assert view.done
+
+
+def test_what_is_missing_is_said_beside_the_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    view = WatchView(None)
+    for gap in (b'12,"reason":"slow"', b'null,"reason":"history"', b'null,"reason":"bus"'):
+        view.read(b'{"type":"gap","messages":%b}' % gap)
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split(":")[1:] for line in err.splitlines()] == [
+        [" 12 messages are missing here", " this reader was too slow for them"],
+        [" messages may be missing here", " the history lost messages before they could be read"],
+        [
+            " messages may be missing here",
+            " the bus was away, and nothing is kept of what was published meanwhile",
+        ],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b'"recovered":true,"reason":null', "note: connected again, and nothing was missed\n"),
+        (
+            b'"recovered":false,"reason":"expired"',
+            (
+                "warning: connected again; messages may be missing here:"
+                " it was away for longer than messages are kept\n"
+            ),
+        ),
+        (
+            b'"recovered":null,"reason":"no_history"',
+            "warning: connected again; nothing is kept of what came meanwhile\n",
+        ),
+    ],
+)
+def test_coming_back_says_whether_anything_was_missed(
+    capsys: pytest.CaptureFixture[str], start: bytes, words: str
+) -> None:
+    view = WatchView(None)
+    view.read(b'{"type":"start","recovered":null,"reason":null}')
+    view.read(b'{"type":"end","reason":"drained"}')
+    view.away("not twice")
+    ended = "warning: the replica has moved its clients away; connecting again\n"
+    assert capsys.readouterr().err == ended
+
+    view.read(b'{"type":"start",%b}' % start)
+    assert capsys.readouterr().err == words
+    view.away("the next time")
+    assert "the next time" in capsys.readouterr().err

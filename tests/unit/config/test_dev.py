@@ -8,6 +8,7 @@ from gateway.config import ChannelSettings, Config
 from gateway.config import load_config as load_with_origins
 from gateway.config.dev import SECRET
 from gateway.errors import ConfigError
+from gateway.retention import Retention
 from tests.unit.config.loading import load_config
 
 
@@ -26,7 +27,9 @@ def test_everything_is_open_on_this_machine_only() -> None:
     assert config.bus.url == "memory://"
     assert config.auth.allow_anonymous
     assert config.auth.secrets == (SECRET,)
-    assert config.channels == (ChannelSettings(pattern="*", join="anyone", push="broadcast"),)
+    [rule] = config.channels
+    assert (rule.pattern, rule.join, rule.push, rule.presence) == ("*", "anyone", "broadcast", True)
+    assert rule.history == Retention(messages=100, seconds=300)
     [key] = config.api.keys
     assert (key.name, key.key, key.scopes) == ("dev", "dev", ("publish", "read", "manage"))
     assert config.drain.delay_seconds + config.drain.window_seconds == 0

@@ -77,6 +77,8 @@ class Text:
 class Screen:
     """An outlet that shows what was written to it."""
 
+    user = ""
+
     def __init__(self, name: str) -> None:
         self.id = name
         self.device: Device = UNKNOWN

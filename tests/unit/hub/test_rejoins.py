@@ -26,6 +26,7 @@ class Form:
 class Socket:
     """An outlet that remembers what its client hears; the one that is broken cannot be told."""
 
+    user = ""
     device: Device = UNKNOWN
 
     def __init__(self, *, broken: bool = False) -> None:

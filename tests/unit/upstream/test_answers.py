@@ -93,6 +93,10 @@ def test_a_join_is_answered(body: bytes, answer: JoinAnswer) -> None:
             PushAnswer(b'{"id":7}', None, (TopicMessage("phx_x", b"{}"),)),
         ),
         (
+            b'{"broadcast":[{"event":"a","payload":{},"id":"7 ~"},{"event":"a","payload":{},"id":null}]}',
+            PushAnswer(broadcast=(TopicMessage("a", b"{}", "7 ~"), TopicMessage("a", b"{}"))),
+        ),
+        (
             b'{"broadcast":[' + b",".join([b'{"event":"a","payload":{}}'] * MAX_BROADCASTS) + b"]}",
             PushAnswer(broadcast=(TopicMessage("a", b"{}"),) * MAX_BROADCASTS),
         ),
@@ -172,6 +176,10 @@ def test_a_join_is_not_answered_by(key: str, value: str) -> None:
         b'[{"payload":{}}]',
         b'[{"event":1,"payload":{}}]',
         b'[{"event":"a","payload":null}]',
+        b'[{"event":"a","payload":{},"id":""}]',
+        b'[{"event":"a","payload":{},"id":7}]',
+        b'[{"event":"a","payload":{},"id":"\\u00e4"}]',
+        b'[{"event":"a","payload":{},"id":"' + b"x" * 129 + b'"}]',
         b'[{"event":"a","payload":[]}]',
         b'[{"event":"' + b"x" * 256 + b'","payload":{}}]',
         b'[{"event":"' + "ä".encode() * 128 + b'","payload":{}}]',

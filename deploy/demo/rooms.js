@@ -8,13 +8,22 @@ const PEOPLE = {
 };
 const ROOMS = ["general", "random"];
 
+const TRANSIENT = /unavailable|timeout|rate limited/; // reasons for which one tries again
+
 const $ = (selector) => document.querySelector(selector);
 const [user, device = "laptop"] = location.hash.slice(1).split("/");
 let token; // of both the REST calls and the socket
 let socket;
-let room; // what is shown: its name, its channel, and the posts by their ids
+let room; // what is shown: its name, its channel, the posts by their ids, and where in the history it stands
+
+// story.html has three of these pages in frames, is told what they send and hear, and has them speak.
+const framed = parent !== window;
+const tell = (news) => framed && parent.postMessage(news, location.origin);
+document.documentElement.classList.toggle("framed", framed);
+if (framed) addEventListener("message", ({ source, data }) => source === parent && send(data.say));
 
 addEventListener("hashchange", () => location.reload());
+addEventListener("resize", toEnd);
 if (user in PEOPLE) await start();
 else choose();
 
@@ -68,6 +77,7 @@ async function start() {
 }
 
 function connection(state) {
+  tell({ state });
   $(".state").textContent = state;
   $(".state").dataset.state = state;
 }
@@ -75,10 +85,14 @@ function connection(state) {
 /** Leaves the room that is shown, and joins another or the same. */
 function enter(name) {
   room?.channel.leave();
-  const channel = socket.channel(`room:${name}`);
+  const mine = (room = { name, posts: new Map(), unanswered: new Map(), last: null });
+  const channel = (mine.channel = socket.channel(`room:${name}`, () => ({ resume: mine.last })));
   const presence = new Presence(channel);
-  const mine = (room = { name, channel, posts: new Map() });
   const shown = () => room === mine;
+  channel.onMessage = (_, payload, ref) => {
+    if (typeof ref === "string" && ref[0] === "@") mine.last = ref; // see docs/resume.md
+    return payload;
+  };
 
   $("main h1").textContent = `# ${name}`;
   $("form").text.placeholder = `Message #${name}`;
@@ -89,23 +103,30 @@ function enter(name) {
   wall(null);
   people([]);
 
-  for (const event of ["message", "image"]) channel.on(event, (post) => shown() && add(event, post));
+  for (const event of ["message", "image"]) channel.on(event, (post) => {
+    tell({ heard: post.id });
+    if (shown()) add(event, post);
+  });
   presence.onSync(() => shown() && people(presence.list((id, { metas }) => ({ id, metas }))));
   channel.onClose(() => {
     if (shown() && !mine.refused) wall("You were removed", `from #${name}, on all your devices.`);
   });
   channel.join()
-    .receive("ok", async () => {
-      // after each join, so that a device that was away catches up; what comes twice has one id
-      const past = await rest("GET", `/rooms/${name}/messages`);
+    .receive("ok", async ({ position, replica }) => {
+      mine.last = position; // what was missed follows; messages have positions of their own
+      tell({ state: "connected", replica });
+      mine.unanswered.forEach((post) => deliver(mine, post));
+      // the database has the past, and also what a backend kept and could tell no gateway
+      const past = (await tried(rest("GET", `/rooms/${name}/messages`))) ?? [];
       if (!shown()) return;
       past.forEach(({ event, payload }) => add(event, payload));
       admitted(true);
     })
     .receive("error", ({ reason }) => {
+      if (TRANSIENT.test(reason)) return; // phoenix.js tries again
       mine.refused = true;
       if (!shown()) return;
-      channel.leave(); // or phoenix.js would try again for ever
+      channel.leave(); // or phoenix.js would try for ever
       wall(`You cannot enter #${name}`, "The backend says:", reason);
     });
 }
@@ -132,20 +153,24 @@ function add(event, { id, user: author, at, text, url }) {
   if (room.posts.has(id)) return;
   const time = element("time", { textContent: new Date(at * 1000).toTimeString().slice(0, 5) });
   const content = event === "image"
-    ? element("img", { src: url, alt: `Image by ${PEOPLE[author].name}`, onload: () => item.scrollIntoView() })
+    ? element("img", { src: url, alt: `Image by ${PEOPLE[author].name}`, onload: toEnd })
     : element("p", { textContent: text });
   const head = element("div", {}, element("b", { textContent: PEOPLE[author].name }), time);
   const item = element("li", {}, avatar(author), element("div", {}, head, content));
   room.posts.set(id, { at, item });
   const later = [...room.posts.values()].filter((post) => post.at > at).sort((a, b) => a.at - b.at);
   $("#posts").insertBefore(item, later[0]?.item ?? null);
-  if (!later.length) item.scrollIntoView();
+  if (!later.length) toEnd();
+}
+
+function toEnd() {
+  $("#posts").scrollTop = $("#posts").scrollHeight;
 }
 
 function people(present) {
   $("#members").replaceChildren(...present.map(({ id, metas }) => {
     const name = metas[0].name ?? id; // the backend said it when it let her in
-    const devices = metas.map((meta) => meta.device_type).join(", ");
+    const devices = [...new Set(metas.map((meta) => meta.device_type))].join(", ");
     const remove = element("button", { textContent: "Remove", ariaLabel: `Remove ${name}`,
       onclick: () => change("DELETE", id) });
     return element("li", {}, element("span", { className: "dot" }), name,
@@ -170,13 +195,29 @@ function change(method, id) {
 function say(event) {
   event.preventDefault();
   const input = $("form").text;
-  const text = input.value;
-  if (text.trim() === "") return;
+  if (input.value.trim() !== "") send(input.value);
   input.value = "";
-  tried(new Promise((resolve, reject) => room.channel.push("message", { text })
-    .receive("ok", resolve)
-    .receive("error", ({ reason }) => reject(new Error(reason)))
-    .receive("timeout", () => reject(new Error("no answer in time")))));
+}
+
+function send(text) {
+  const post = { id: crypto.randomUUID(), text };
+  room.unanswered.set(post.id, post);
+  tell({ sent: post.id });
+  deliver(room, post);
+}
+
+/** Sends a post, again until it is answered: by its id it is kept once, however often it comes. */
+function deliver(mine, post) {
+  if (mine.channel.state !== "joined") return; // the next join does it
+  const again = () => mine.unanswered.has(post.id) && deliver(mine, post);
+  mine.channel.push("message", post)
+    .receive("ok", () => mine.unanswered.delete(post.id))
+    .receive("timeout", again)
+    .receive("error", ({ reason }) => {
+      if (TRANSIENT.test(reason)) return setTimeout(again, 1000);
+      mine.unanswered.delete(post.id);
+      tried(Promise.reject(new Error(reason)));
+    });
 }
 
 function upload({ target }) {
@@ -185,10 +226,15 @@ function upload({ target }) {
   if (file) tried(rest("POST", `/rooms/${room.name}/images`, file, file.type));
 }
 
-/** Shows why something did not work. */
+/** The result of some work; shows why there is none. */
 async function tried(work) {
-  const problem = await work.then(() => "", ({ message }) => message);
-  $("#problem").textContent = problem;
+  try {
+    const result = await work;
+    $("#problem").textContent = "";
+    return result;
+  } catch ({ message }) {
+    $("#problem").textContent = message;
+  }
 }
 
 function avatar(id) {
