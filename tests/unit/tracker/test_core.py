@@ -539,7 +539,7 @@ def test_who_moves_twice_is_shown_once_to_a_replica_that_hears_of_both_moves(
     c.hold("p:room:1")
     network.queue.clear()
     for node in (a, b) if first == "a" else (b, a):
-        c.perform(c.tracker.receive(node.tracker._own_state("p:room:1"), network.now))
+        c.perform(c.tracker.receive(node.tracker.own_state("p:room:1"), network.now))
 
     ref = "ref-s1" if meta == b"{}" else "ref-s2"
     assert [(e.id, e.ref) for e in c.tracker.view("p:room:1").shown.values()] == [("s2", ref)]  # type: ignore[union-attr]  # held
