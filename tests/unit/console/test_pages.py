@@ -208,3 +208,7 @@ async def test_the_last_warnings_are_shown(desk: Desk) -> None:
 
     assert text.index("&lt;event 11&gt;") < text.index("&lt;event 2&gt;")
     assert "&lt;event 1&gt;" not in text  # only so many are kept
+
+
+async def test_the_address_with_a_slash_leads_to_the_console(desk: Desk) -> None:
+    assert (await desk.get("/"))[0] == 303
