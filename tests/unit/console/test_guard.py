@@ -41,7 +41,6 @@ def asked(desk: Desk) -> list[Any]:
         "ä" * 20,
         "x" * 2000,
         f"a.{'9' * 400}.b3Bz.mac",  # more than a float can be
-        "\udcff.99999999999.b3Bz.mac",  # a byte that is no UTF-8, with the name of a key that there is
     ],
 )
 async def test_without_a_sign_in_pages_lead_there_and_forms_are_refused(
