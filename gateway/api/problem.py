@@ -152,7 +152,7 @@ def problems(*, max_body_bytes: int) -> Middleware:
                 raise
             return _of_aiohttp(error, max_body_bytes)
         except Exception as error:  # noqa: BLE001 - the request's top frame: nobody else would answer
-            _log_failure(request, error)
+            log_failure(request, error)
             return _response(problem(INTERNAL), {})
 
     return answer
@@ -213,7 +213,7 @@ def _response(problem: Problem, headers: Mapping[str, str]) -> web.Response:
     )
 
 
-def _log_failure(request: web.Request, error: Exception) -> None:
+def log_failure(request: web.Request, error: Exception) -> None:
     """Log a bug without the exception's text, which may quote the request."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else ""

@@ -54,6 +54,10 @@ class Pages:
             max_payload_bytes=sources.config.limits.max_message_bytes,
         )
 
+    async def with_slash(self, _: web.Request) -> web.Response:
+        """``GET /console/``, as one may type it."""
+        return _to("")
+
     async def overview(self, request: web.Request) -> web.Response:
         """``GET /console``."""
         return page(request, "overview", live=self._feeds["overview"].html())
@@ -151,9 +155,8 @@ class Pages:
 
     async def topic(self, request: web.Request) -> web.Response:
         """``GET /console/topics/{topic}``."""
-        if tail := "tail" in request.query:
-            audit(request, "tail", "done")
-        return self._topic(request, topic_view(self._sources, name_in(request, "topic")), tail=tail)
+        view = topic_view(self._sources, name_in(request, "topic"))
+        return self._topic(request, view, tail="tail" in request.query)
 
     async def ask_for_topics(self, request: web.Request) -> web.Response:
         """``POST /console/topics/ask``: those of all replicas whose names begin with the form's ``name``."""
