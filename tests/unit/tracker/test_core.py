@@ -725,8 +725,8 @@ class Machine(RuleBasedStateMachine):
             for key in KEYS:
                 view = node.tracker.view(key)
                 if view is not None:
-                    shown = sorted(entry.ref for entry in view.shown.values())
-                    assert sorted(node.shown[key]) == shown
+                    # replicas that cannot hear each other may give one place, and so its ref, to two
+                    assert set(node.shown[key]) == {entry.ref for entry in view.shown.values()}
 
     @invariant()
     def sessions_with_a_limit_of_their_own_are_counted(self) -> None:
