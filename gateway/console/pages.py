@@ -151,9 +151,8 @@ class Pages:
 
     async def topic(self, request: web.Request) -> web.Response:
         """``GET /console/topics/{topic}``."""
-        if tail := "tail" in request.query:
-            audit(request, "tail", "done")
-        return self._topic(request, topic_view(self._sources, name_in(request, "topic")), tail=tail)
+        view = topic_view(self._sources, name_in(request, "topic"))
+        return self._topic(request, view, tail="tail" in request.query)
 
     async def ask_for_topics(self, request: web.Request) -> web.Response:
         """``POST /console/topics/ask``: those of all replicas whose names begin with the form's ``name``."""
@@ -177,7 +176,7 @@ class Pages:
         """``POST /console/topics/{topic}/ask``: what all replicas know of it."""
         view = await ask_for_topic(self._sources, name_in(request, "topic"))
         audit(request, "look up topic", "done", missing=len(view.missing))
-        return self._topic(request, view)
+        return self._topic(request, view, tail="tail" in request[FORM])
 
     async def publish_form(self, request: web.Request) -> web.Response:
         """``GET /console/publish``."""
@@ -191,7 +190,8 @@ class Pages:
         audit(request, "publish", word, topic=form["topic"], event_name=form["event"])
         outcome = (word, sentence)
         if request[FORM].get("from") == "topic" and "read" in request[SIGN_IN].scopes:
-            return self._topic(request, topic_view(self._sources, form["topic"]), form, outcome)
+            view = topic_view(self._sources, form["topic"])
+            return self._topic(request, view, form, outcome, tail="tail" in request[FORM])
         return page(request, "publish", form=form, outcome=outcome)
 
     async def replica(self, request: web.Request) -> web.Response:
@@ -252,6 +252,8 @@ class Pages:
         *,
         tail: bool = False,
     ) -> web.Response:
+        if tail:
+            audit(request, "tail", "done", topic=view.name)
         form = form or {"topic": view.name, "event": "message", "payload": EXAMPLE}
         return page(request, "topic", topic=view, form=form, outcome=outcome, tail=tail)
 

@@ -24,7 +24,7 @@ from gateway.console.sources import Sources
 from gateway.console.tailing import TailFeed
 from gateway.console.trend import SAMPLE_SECONDS, Trend
 from gateway.console.viewer import LiveTopic, Viewer
-from gateway.console.views import NOTHING, Views, number
+from gateway.console.views import NOTHING, Views, counted, number
 from gateway.protocol.reasons import CloseCode
 
 MAX_VIEWERS: Final = 200
@@ -61,7 +61,12 @@ class Console:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"segment": _segment, "when": _when, "number": number}
+        environment.filters |= {
+            "segment": _segment,
+            "when": _when,
+            "number": number,
+            "counted": counted,
+        }
         environment.globals |= {
             "replica": sources.config.server.replica,
             "root": ROOT,
