@@ -29,7 +29,7 @@ _DEV: Final = """
 
 
 def serve(*, config: ConfigFile = None, dev: Dev = False, assignments: Assignments = None) -> None:
-    """Run a replica until SIGTERM or Ctrl-C. A second one hurries it."""
+    """Run a replica until SIGTERM or Ctrl-C. A second one ends it without waiting."""
     # Until the event loop listens for it; as process 1 of a container it would have no effect at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     loaded = read_to_serve(config, dev, assignments)
@@ -51,7 +51,7 @@ def serve(*, config: ConfigFile = None, dev: Dev = False, assignments: Assignmen
 
 
 def _report(loaded: Loaded) -> None:
-    """Log what was configured, and what was hardly meant."""
+    """Log what was configured, with its warnings."""
     import structlog  # noqa: PLC0415 -- as above
 
     logger = structlog.get_logger(__name__)

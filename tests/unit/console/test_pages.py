@@ -179,7 +179,7 @@ async def test_a_bus_that_is_down_is_said(desk: Desk) -> None:
     status, text = await desk.post("/publish", cookie, {"form_token": token} | form)
 
     assert status == 200
-    assert "The bus is down or refuses" in text
+    assert "The bus is unavailable" in text
 
 
 async def test_a_drain_is_started_and_aborted_and_both_are_logged(desk: Desk) -> None:
