@@ -14,12 +14,13 @@ from gateway.config.dev import API_KEY
 from gateway.config.load import DEFAULT, effective
 
 _DEV: Final = """
-  Development mode: everybody may join every topic, ?user_id= is believed, and only this
-  machine can connect. Topics have presence, and a history of 100 messages and 5 minutes.
+  Development mode: anyone may join any topic, the user is whoever ?user_id= says, and only
+  this machine can connect. Topics have presence, and a history of 100 messages and 5 minutes.
   Open the page, then publish to it:
 
     page     http://{public}/
     socket   ws://{public}/socket
+    console  http://{internal}/console (sign in with the API key)
     API key  {key}
 
     curl http://{internal}/v1/publish -H 'Authorization: Bearer {key}' \\

@@ -160,8 +160,10 @@ class Views:
             (
                 "Bus",
                 "connected" if connected else "down",
-                f"{kind}, {counted(total['reconnects'], 'reconnect')},"
-                f" {counted(total['refusals'], 'refusal')}",
+                (
+                    f"{kind}, {counted(total['reconnects'], 'reconnect')},"
+                    f" {counted(total['refusals'], 'refusal')}"
+                ),
                 good(connected),
             ),
             (
