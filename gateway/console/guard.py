@@ -100,7 +100,7 @@ class Guard:
                 if error.status < HTTPStatus.BAD_REQUEST:
                     error.headers.update(HEADERS)
                     raise
-                response = _refusal(request, error.status, HTTPStatus(error.status).phrase)
+                response = _refusal(request, error.status, HTTPStatus(error.status).description)
             if not response.prepared:
                 response.headers.update(HEADERS)
             return response
@@ -119,7 +119,7 @@ class Guard:
         if guarded and sign_in is None:
             if changes or hdrs.UPGRADE in request.headers:
                 reason = "no sign-in" if cookie is None else "sign-in not valid"
-                raise Turned(403, reason, "Sign in first: your sign-in is over, or never began.")
+                raise Turned(403, reason, "You are not signed in, or your sign-in has expired.")
             raise web.HTTPSeeOther("/console/sign-in")
         if changes:
             request[FORM] = await self._form(request)
@@ -137,14 +137,14 @@ class Guard:
     async def _form(self, request: web.Request) -> Mapping[str, str]:
         packed = hdrs.CONTENT_ENCODING in request.headers
         if request.content_type != _FORM_TYPE or packed:
-            raise Turned(415, "form type", "Only forms are taken here.")
+            raise Turned(415, "form type", "Only forms are accepted here.")
         if request.content_length is None or request.content_length > self._max_form_bytes:
             raise Turned(413, "form size", f"A form may have {self._max_form_bytes} bytes.")
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 form = await request.post()
         except TimeoutError:
-            raise Turned(408, "form time", "The form took too long to come.") from None
+            raise Turned(408, "form time", "The form took too long to arrive.") from None
         return {name: value for name, value in form.items() if isinstance(value, str)}
 
 

@@ -214,9 +214,7 @@ class Pages:
         aborted = self._sources.drain.abort()
         audit(request, "abort drain", "done" if aborted else "process is ending")
         if not aborted:
-            raise Turned(
-                409, "ending", "Its process was told to end, and what ends is not taken back."
-            )
+            raise Turned(409, "ending", "The process is ending; the drain cannot be aborted.")
         return _to("/replica")
 
     async def keys(self, request: web.Request) -> web.Response:
