@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Final, Literal
@@ -13,6 +13,7 @@ import structlog
 
 from gateway.channels.connection import Connection
 from gateway.channels.connections import Connections
+from gateway.errors import BusError
 from gateway.log import teardown
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
@@ -64,6 +65,7 @@ class Drain:
     Args:
         delay_seconds: Time for load balancers to notice; sockets stay.
         window_seconds: Time over which the sockets are closed with 1012.
+        announced: Returns once the bus has what was published before.
         then: Called when all are closed from this side.
         clock: Monotonic seconds.
 
@@ -79,6 +81,7 @@ class Drain:
         *,
         delay_seconds: float,
         window_seconds: float,
+        announced: Callable[[], Awaitable[None]],
         then: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,6 +89,7 @@ class Drain:
         self._metrics = metrics
         self._delay_seconds = delay_seconds
         self._window_seconds = window_seconds
+        self._announced = announced
         self._then = then
         self._clock = clock
         self.drained = asyncio.Event()
@@ -154,6 +158,7 @@ class Drain:
         batches = max(1, math.ceil(self._window_seconds / BATCH_SECONDS))
         begun_at = self._clock()
         for step, batch in enumerate(_even_batches(leaving, batches), 1):
+            await self._announce(batch)
             ends = (partial(c.close, CloseCode.SERVICE_RESTART) for c in batch)
             teardown("drain", *ends)
             # from the beginning on: what the batches themselves take must not add up beyond the window
@@ -170,6 +175,13 @@ class Drain:
         await self._emptied()
         teardown("drain", *(connection.abort for connection in self._connections.open))
         await self._emptied()  # who is cut off ends in one of the next turns
+
+    async def _announce(self, batch: Sequence[Connection]) -> None:
+        """Tell the others who will come: a client is there sooner than what was said as it was closed."""
+        teardown("drain", *(connection.move for connection in batch))
+        if not self._hurries:
+            with contextlib.suppress(BusError):
+                await self._announced()
 
     async def _emptied(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -152,7 +152,7 @@ def problems(*, max_body_bytes: int) -> Middleware:
                 raise
             return _of_aiohttp(error, max_body_bytes)
         except Exception as error:  # noqa: BLE001 - the request's top frame: nobody else would answer
-            _log_failure(request, error)
+            log_failure(request, error)
             return _response(problem(INTERNAL), {})
 
     return answer
@@ -171,12 +171,17 @@ def bad_request(_: web.BaseRequest, fault: BaseException | None) -> web.Response
     return _of_aiohttp(web.HTTPBadRequest(), 0)
 
 
+def as_expected(request: web.Request) -> bool:
+    """Whether a request expects nothing but that it may go on with its body."""
+    return request.headers.get("Expect", "").lower() in {"", "100-continue"}
+
+
 async def expect(request: web.Request) -> web.StreamResponse | None:
     """Let the client go on with its body; other expectations are refused (RFC 9110, section 10.1.1).
 
     aiohttp asks before any middleware, and by itself would refuse in plain text.
     """
-    if request.headers["Expect"].lower() != "100-continue":
+    if not as_expected(request):
         return _of_aiohttp(web.HTTPExpectationFailed(), 0)
     if request.version >= HttpVersion11:
         await request.writer.write(CONTINUE)
@@ -208,7 +213,7 @@ def _response(problem: Problem, headers: Mapping[str, str]) -> web.Response:
     )
 
 
-def _log_failure(request: web.Request, error: Exception) -> None:
+def log_failure(request: web.Request, error: Exception) -> None:
     """Log a bug without the exception's text, which may quote the request."""
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else ""

@@ -12,6 +12,8 @@ from gateway.protocol.reserved import MAX_NAME_BYTES, name_fits
 DEFAULT_LIMIT: Final = 100
 MAX_LIMIT: Final = 1000
 
+_DIGITS: Final = 10
+
 
 def name_in(request: web.Request, field: str) -> str:
     """A topic or user: one percent-encoded segment of the path.
@@ -40,9 +42,11 @@ def page_in(request: web.Request, *others: str) -> tuple[str | None, int]:
     if unknown:
         raise invalid(*(FieldError(name, "is not known here") for name in unknown))
     text = request.query.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_LIMIT):
+    # a number with more digits than Python reads is none either
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < _DIGITS else 0
+    if not 1 <= limit <= MAX_LIMIT:
         raise invalid(FieldError("limit", f"must be a number from 1 to {MAX_LIMIT}"))
-    return request.query.get("cursor"), int(text)
+    return request.query.get("cursor"), limit
 
 
 def part_of_name(request: web.Request, field: str) -> str | None:

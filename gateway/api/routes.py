@@ -17,7 +17,7 @@ from gateway.api.health import Health, HealthState
 from gateway.api.history import Archive, HistoryCalls
 from gateway.api.keys import Keys, authentication
 from gateway.api.openapi import document
-from gateway.api.problem import expect, problems
+from gateway.api.problem import as_expected, expect, problems
 from gateway.api.publish import PublishCalls, Publisher
 from gateway.api.tail import TailCalls, TailOpener
 from gateway.api.tokens import TokenCalls, TokenRevoker
@@ -105,8 +105,27 @@ def build_api(
         # aiohttp's own pattern of a segment has no braces, and users may be named by GUIDs in them
         path = operation.path.replace("}", ":[^/]+}")
         add[operation.method](path, handler, expect_handler=expect)
+    refused = _Unexpected("/")
+    app.router.register_resource(refused)
+    refused.add_route("*", _never, expect_handler=expect)
     app.on_response_prepare.append(partial(_count_publishes, metrics))
     return app
+
+
+class _Unexpected(web.PlainResource):
+    """Takes what expects the unknown where no operation is, which aiohttp would refuse in plain text."""
+
+    async def resolve(
+        self, request: web.Request
+    ) -> tuple[web.UrlMappingMatchInfo | None, set[str]]:
+        """Called for any path, after the operations."""
+        if as_expected(request):
+            return None, set()
+        return web.UrlMappingMatchInfo({}, next(iter(self))), set()
+
+
+async def _never(_: web.Request) -> web.Response:
+    raise web.HTTPExpectationFailed  # its expectation was refused before
 
 
 async def _count_publishes(

@@ -48,12 +48,12 @@ from gateway.transport.longpoll.sessions import Poll, Push
 from gateway.upstream.client import Upstream
 from gateway.upstream.outbox import Outbox
 
-GC_THRESHOLDS = (5_000, 200, 50)
+GC_THRESHOLDS = (5_000, 20, 500)
 """
 Allocations between collections, and how many of one generation lead to one of the next.
 
 Python's 700 and 10 would look at a growing heap of sockets some hundred times a second, though hardly any of
-it is in a cycle. With ten times 5,000, what is in one (connections to NATS that were lost, requests that
+it is in a cycle. With ten times as many, what is in one (connections to NATS that were lost, requests that
 failed) would wait for twenty minutes and take megabytes meanwhile.
 """
 
@@ -215,6 +215,7 @@ class Gateway:
             metrics,
             delay_seconds=config.drain.delay_seconds,
             window_seconds=config.drain.window_seconds,
+            announced=self._bus.flush,
             then=self._tails.end,
         )
         self._public = web.Application(

@@ -225,12 +225,20 @@ class Connection(Timed):
             self._services.wheel.add(self, self._token_ends_at)
         return self.channels.not_admitted(claims)
 
+    def move(self) -> None:
+        """Expect its client on another replica: nobody shall see it leave and come. Idempotent."""
+        if self.claims is None:
+            return
+        services = self._services
+        shown = [partial(services.presences.move, topic, self) for topic in self.channels.shown()]
+        teardown(ENDS, partial(services.sessions.move, self), *shown)
+
     def close(self, code: CloseCode, reason: str = "") -> None:
         """Close from the gateway's side; the client hears nothing after the close frame."""
         if self.close_code is not None or self.wire.is_closing():
             return
         self.close_code = code
-        moves = [self._move] if code is CloseCode.SERVICE_RESTART else []
+        moves = [self.move] if code is CloseCode.SERVICE_RESTART else []
         teardown(ENDS, *moves, self.release, partial(self._say_farewell, code, reason))
 
     def _say_farewell(self, code: CloseCode, reason: str) -> None:
@@ -312,14 +320,6 @@ class Connection(Timed):
             lambda: self.perform(self.core.resume(ask.topic, ask.attempt))
         )
         return []
-
-    def _move(self) -> None:
-        """Its client is expected on another replica in a moment: nobody shall see it leave and come."""
-        if self.claims is None:
-            return
-        services = self._services
-        shown = [partial(services.presences.move, topic, self) for topic in self.channels.shown()]
-        teardown(ENDS, partial(services.sessions.move, self), *shown)
 
     def _next_look(self) -> float:
         return min(self._ages_at, self._token_ends_at, self._idle_at())

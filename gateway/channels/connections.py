@@ -13,10 +13,17 @@ from gateway.channels.callbacks import Callbacks
 from gateway.channels.connection import Connection
 from gateway.config import LimitsSettings
 from gateway.metrics import Metrics
+from gateway.pacer import Pacer
 from gateway.wheel import TimerWheel
 
+CHECKED_PER_TURN: Final = 1024
+"""Sockets looked at in one turn of the event loop, whether their tokens are revoked."""
+
+CLOSED_PER_TURN: Final = 64
+"""Sockets closed in one turn, for all revocations together."""
+
 LEFT_PER_TURN: Final = 64
-"""Sockets taken off a topic in one turn of the event loop."""
+"""Sockets taken off a topic in one turn."""
 
 _log = structlog.get_logger(__name__)
 
@@ -58,6 +65,7 @@ class Connections:
         self._metrics = metrics
         self._wheel = wheel
         self._revoked = revoked
+        self._closings = Pacer(CLOSED_PER_TURN)
         self._is_memory_full = memory_full
         self._memory_full = False
         self._clock = clock
@@ -92,15 +100,24 @@ class Connections:
             self.empty.set()
         self._metrics.connections.labels(transport).dec()
 
-    def close_revoked(self) -> int:
-        """Close the sockets whose tokens are revoked, sessions or not; returns how many there were."""
-        revoked = [c for c in self.open if c.claims is not None and self._revoked(c.claims)]
-        return sum(connection.go_away() for connection in revoked)
+    async def close_revoked(self) -> int:
+        """Close the sockets whose tokens are revoked, sessions or not; returns how many there were.
+
+        Some in each turn of the event loop: a shared account may have thousands.
+        """
+        closed = 0
+        for number, connection in enumerate(list(self.open), 1):
+            if connection.claims is not None and self._revoked(connection.claims):
+                await self._closings.wait()
+                closed += connection.go_away()
+            if number % CHECKED_PER_TURN == 0:
+                await asyncio.sleep(0)
+        return closed
 
     async def leave_topic(self, user: str, topic: str) -> int:
         """Take a user's sockets off a topic, joins under way included; returns how many there were.
 
-        Some in each turn of the event loop: a shared account may have thousands.
+        Some in each turn, as there.
 
         Pushes that still wait for the backend are dropped: it had the user taken off, and would take her to
         be there still.

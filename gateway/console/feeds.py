@@ -62,12 +62,15 @@ class Feed:
         self._render = render
         self._lookers: dict[Looker, None] = {}
         self._shown: Mapping[str, str] = {}
+        self._whole = b""
         self._fresh = False
 
     def enter(self, looker: Looker) -> None:
         """Somebody looks from now on: first at all there is, as the page may be a while old."""
         self._lookers[looker] = None
-        looker.write(self._frames(self._current()))
+        current = self._current()
+        self._whole = self._whole or self._frames(current)
+        looker.write(self._whole)
 
     def leave(self, looker: Looker) -> None:
         """Somebody looks no more. Idempotent."""
@@ -91,7 +94,7 @@ class Feed:
 
     def _current(self) -> Mapping[str, str]:
         if not self._fresh:
-            self._shown = self._render()
+            self._shown, self._whole = self._render(), b""
             self._fresh = True
         return self._shown
 

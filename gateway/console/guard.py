@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp_jinja2
 import structlog
@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from gateway.api.body import BODY_SECONDS
-from gateway.api.problem import Refusal
+from gateway.api.problem import Refusal, log_failure
 from gateway.config.fields import Scope
 from gateway.console.sign_in import COOKIE, SignIn, SignIns
 
@@ -28,7 +28,13 @@ FORM: Final = web.RequestKey("form", Mapping[str, str])
 TOKEN_FIELD: Final = "form_token"  # noqa: S105 -- names a field
 
 FORM_ROOM_BYTES: Final = 4096
-"""Of a form, beside three bytes for each of a payload's, which is how a browser may encode it."""
+"""Of a form, beside three bytes for each of a payload's, which is how a browser may encode it.
+
+It is all that somebody who is not signed in may send.
+"""
+
+LONGEST_LOGGED: Final = 255
+"""Characters of a text in the audit log, as many as a name may have; what was made up is cut off."""
 
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -82,7 +88,7 @@ class Guard:
     ) -> None:
         self._sign_ins = sign_ins
         self._needed = needed
-        self._max_form_bytes = 3 * max_payload_bytes + FORM_ROOM_BYTES
+        self._max_signed_in_bytes = 3 * max_payload_bytes + FORM_ROOM_BYTES
 
     def middleware(self) -> Middleware:
         """The middleware: outermost, so that every answer is a page with the headers of one."""
@@ -101,6 +107,9 @@ class Guard:
                     error.headers.update(HEADERS)
                     raise
                 response = _refusal(request, error.status, HTTPStatus(error.status).description)
+            except Exception as error:  # noqa: BLE001 -- its answer is to be a page with the headers, too
+                log_failure(request, error)
+                response = _refusal(request, 500, "This page failed; the log says why.")
             if not response.prepared:
                 response.headers.update(HEADERS)
             return response
@@ -122,7 +131,9 @@ class Guard:
                 raise Turned(403, reason, "You are not signed in, or your sign-in has expired.")
             raise web.HTTPSeeOther("/console/sign-in")
         if changes:
-            request[FORM] = await self._form(request)
+            request[FORM] = await _form(
+                request, self._max_signed_in_bytes if guarded else FORM_ROOM_BYTES
+            )
             if sign_in is not None and guarded:
                 shown = request[FORM].get(TOKEN_FIELD, "")
                 if not hmac.compare_digest(shown.encode(), sign_in.form_token.encode()):
@@ -134,18 +145,23 @@ class Guard:
             raise Turned(403, f"scope {scope}", f"Your API key lacks the scope {scope}.")
         return await handler(request)
 
-    async def _form(self, request: web.Request) -> Mapping[str, str]:
-        packed = hdrs.CONTENT_ENCODING in request.headers
-        if request.content_type != _FORM_TYPE or packed:
-            raise Turned(415, "form type", "Only forms are accepted here.")
-        if request.content_length is None or request.content_length > self._max_form_bytes:
-            raise Turned(413, "form size", f"A form may have {self._max_form_bytes} bytes.")
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                form = await request.post()
-        except TimeoutError:
-            raise Turned(408, "form time", "The form took too long to arrive.") from None
-        return {name: value for name, value in form.items() if isinstance(value, str)}
+
+async def _form(request: web.Request, most: int) -> Mapping[str, str]:
+    """The fields of a form that may have so many bytes, in UTF-8 as browsers send those of our pages."""
+    packed = hdrs.CONTENT_ENCODING in request.headers
+    if request.content_type != _FORM_TYPE or packed:
+        raise Turned(415, "form type", "Only forms are accepted here.")
+    if request.content_length is None or request.content_length > most:
+        raise Turned(413, "form size", f"A form may have {most} bytes.")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            body = await request.read()
+    except TimeoutError:
+        raise Turned(408, "form time", "The form took too long to arrive.") from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise Turned(400, "form cut off", "The form was cut off.") from None
+    # aiohttp's own reader believes the request in what charset it is
+    return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
 
 
 def audit(request: web.Request, action: str, outcome: str, **more: object) -> None:
@@ -164,6 +180,10 @@ def audit(request: web.Request, action: str, outcome: str, **more: object) -> No
         "ip": request.remote or "",
         **({} if sign_in is None else request.match_info),
         **more,
+    }
+    line = {
+        name: value[:LONGEST_LOGGED] if isinstance(value, str) else value
+        for name, value in line.items()
     }
     if action != REFUSED:
         _log.info("console action", **line)

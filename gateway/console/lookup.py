@@ -17,19 +17,27 @@ SHOWN: Final = 50
 SHOWN_PRESENT: Final = 100
 """Users of a topic's presence that are listed."""
 
+SHOWN_SESSIONS: Final = 100
+"""Of a user's sessions here, and of those elsewhere, that are listed: a shared account may have thousands."""
+
 
 class UserView(msgspec.Struct, frozen=True):
     """A user's sessions.
 
     Attributes:
+        sessions: At most :data:`SHOWN_SESSIONS` of them, as of those elsewhere.
+        more: How many there are beside these.
         elsewhere: What other replicas told this one of theirs, by replica.
+        more_elsewhere: How many there are beside these.
         asked: Whether all replicas were asked, so that ``sessions`` are those of all.
         missing: Replicas that were asked and did not answer.
     """
 
     name: str
     sessions: list[Session]
+    more: int
     elsewhere: list[tuple[str, Entry]] = []
+    more_elsewhere: int = 0
     asked: bool = False
     missing: tuple[str, ...] = ()
 
@@ -61,21 +69,31 @@ def user_view(sources: Sources, name: str) -> UserView:
     """What this replica knows of a user."""
     known = sources.sessions.find(name)
     remotes = {} if known is None else known.view.remotes
+    here = sources.sessions_here(name)
+    elsewhere = [
+        (replica, entry)
+        for replica in sorted(remotes)
+        for entry in remotes[replica].entries.values()
+    ]
     return UserView(
         name,
-        sources.sessions_here(name),
-        [
-            (replica, entry)
-            for replica in sorted(remotes)
-            for entry in remotes[replica].entries.values()
-        ],
+        here[:SHOWN_SESSIONS],
+        max(0, len(here) - SHOWN_SESSIONS),
+        elsewhere[:SHOWN_SESSIONS],
+        max(0, len(elsewhere) - SHOWN_SESSIONS),
     )
 
 
 async def ask_for_user(sources: Sources, name: str) -> UserView:
     """What all replicas know of a user."""
     sessions, cover = await sources.directory.sessions(name)
-    return UserView(name, sessions, asked=True, missing=cover.missing)
+    return UserView(
+        name,
+        sessions[:SHOWN_SESSIONS],
+        max(0, len(sessions) - SHOWN_SESSIONS),
+        asked=True,
+        missing=cover.missing,
+    )
 
 
 def topic_view(sources: Sources, name: str) -> TopicView:

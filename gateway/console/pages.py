@@ -54,6 +54,10 @@ class Pages:
             max_payload_bytes=sources.config.limits.max_message_bytes,
         )
 
+    async def with_slash(self, _: web.Request) -> web.Response:
+        """``GET /console/``, as one may type it."""
+        return _to("")
+
     async def overview(self, request: web.Request) -> web.Response:
         """``GET /console``."""
         return page(request, "overview", live=self._feeds["overview"].html())

@@ -17,7 +17,7 @@ from gateway import __version__, live
 from gateway.config.fields import Scope
 from gateway.console import tailing
 from gateway.console.feeds import TICK_SECONDS, Feed
-from gateway.console.guard import SIGN_IN, Guard, Turned
+from gateway.console.guard import REFUSED, SIGN_IN, Guard, Turned, audit
 from gateway.console.pages import ROOT, Pages
 from gateway.console.sign_in import SignIns
 from gateway.console.sources import Sources
@@ -25,13 +25,18 @@ from gateway.console.tailing import TailFeed
 from gateway.console.trend import SAMPLE_SECONDS, Trend
 from gateway.console.viewer import LiveTopic, Viewer
 from gateway.console.views import NOTHING, Views, counted, number
-from gateway.protocol.reasons import CloseCode
+from gateway.log import background_error, teardown
+from gateway.protocol.reasons import CloseCode, Reason
+from gateway.transport.rate import RateLimit
 
 MAX_VIEWERS: Final = 200
 """Pages that may be open at once."""
 
 MAX_FRAME_BYTES: Final = 4096
 """Of what a page sends: joins and heartbeats."""
+
+FRAMES_PER_SECOND: Final = 10
+"""Of one page: what is above waits. A page joins a topic or two, and sends a heartbeat twice a minute."""
 
 PING_SECONDS: Final = 30.0
 
@@ -79,7 +84,7 @@ class Console:
             "topics": Feed("console:topics", "read", views.topics),
             "replica": Feed("console:replica", "read", views.replica),
         }
-        self._by_topic: dict[str, LiveTopic] = {feed.topic: feed for feed in self.feeds.values()}
+        self._tail_feeds: dict[str, TailFeed] = {}
         self._tailed = environment.get_template("live/tailed.html")
         pages = Pages(sources, self.sign_ins, views, self.feeds)
         table: tuple[tuple[str, str, Handler, Scope | None], ...] = (
@@ -109,6 +114,7 @@ class Console:
         app.middlewares.append(guard.middleware())
         for method, path, handler, _ in table:
             app.router.add_route(method, path.replace("}", ":[^/]+}"), handler)
+        app.router.add_get("/", pages.with_slash)
         app.router.add_get("/sign-in", pages.sign_in_form)
         app.router.add_post("/sign-in", pages.sign_in)
         for file in _STATIC.iterdir():
@@ -122,7 +128,19 @@ class Console:
         self.tick()
 
     def tick(self) -> None:
-        """Take a sample if it is time for one, and send what changed to whoever looks."""
+        """Take a sample if it is time for one, and send what changed to whoever looks.
+
+        What fails is counted and logged. It ends nothing else: a replica is worth more than its console.
+        """
+        teardown(
+            "console",
+            self._sample,
+            self._views.tick,
+            self._end_sign_ins,
+            *(feed.tick for feed in self.feeds.values()),
+        )
+
+    def _sample(self) -> None:
         sources = self._sources
         if self._ticks % SAMPLE_SECONDS == 0:
             self._trend.take(
@@ -132,11 +150,10 @@ class Console:
                 now=sources.clock(),
             )
         self._ticks += 1
-        self._views.tick()
+
+    def _end_sign_ins(self) -> None:
         for viewer in [each for each in self._viewers if not self.sign_ins.holds(each.sign_in)]:
             viewer.sign_out()
-        for feed in self.feeds.values():
-            feed.tick()
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         """``GET /console/socket/websocket``: Phoenix Channels for the console's own pages."""
@@ -149,24 +166,45 @@ class Console:
         transport = request.transport
         if transport is None:
             return socket
-        viewer = Viewer(request[SIGN_IN], self._find, transport, time.monotonic)
+        viewer = Viewer(request[SIGN_IN], partial(self._find, request), transport, time.monotonic)
+        rate = RateLimit(FRAMES_PER_SECOND, time.monotonic())
         self._viewers.add(viewer)
         try:
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
                     viewer.receive(message.data)
+                if wait := rate.spend(time.monotonic()):
+                    await asyncio.sleep(wait)
+        except Exception as problem:  # noqa: BLE001 -- there is no other answer than the end of the socket
+            background_error("console", problem)
+            viewer.close(CloseCode.INTERNAL_ERROR)
         finally:
             self._viewers.discard(viewer)
             viewer.gone()
         return socket
 
-    def _find(self, name: str) -> LiveTopic | None:
-        """A topic of the console; one for a tail is made when somebody comes, and goes with the last."""
-        found = self._by_topic.get(name)
-        if found is None and name.startswith(tailing.TOPIC):
-            topic = name.removeprefix(tailing.TOPIC)
-            found = self._by_topic[name] = TailFeed(
-                topic, self._sources.tails, self._tailed, lambda: self._by_topic.pop(name, None)
+    def _find(self, request: web.Request, name: str) -> LiveTopic | Reason:
+        """A topic of the console for who may look at it, or why not."""
+        tailed = name.startswith(tailing.TOPIC)
+        feed = next((feed for feed in self.feeds.values() if feed.topic == name), None)
+        if feed is None and not tailed:
+            return Reason.UNMATCHED_TOPIC
+        scope = "read" if feed is None else feed.scope
+        topic = name.removeprefix(tailing.TOPIC)
+        if scope is not None and scope not in request[SIGN_IN].scopes:
+            audit(request, REFUSED, f"scope {scope}", topic=topic)
+            return Reason.UNAUTHORIZED
+        if feed is not None:
+            return feed
+        audit(request, "tail", "done", topic=topic)
+        return self._tail_feed(topic)
+
+    def _tail_feed(self, topic: str) -> TailFeed:
+        """A tail's; it is made when somebody comes, and goes with the last."""
+        found = self._tail_feeds.get(topic)
+        if found is None:
+            found = self._tail_feeds[topic] = TailFeed(
+                topic, self._sources.tails, self._tailed, partial(self._tail_feeds.pop, topic, None)
             )
         return found
 

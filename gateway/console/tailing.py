@@ -7,7 +7,6 @@ from typing import Final, Protocol
 
 import jinja2
 
-from gateway.config.fields import Scope
 from gateway.console.feeds import TICK_SECONDS, Fragment, Looker, frames
 from gateway.errors import BusError, TooManyTails
 from gateway.log import background_error
@@ -24,6 +23,9 @@ SHOWN_TOGETHER: Final = 25
 
 SHOWN_CHARACTERS: Final = 2000
 """Of a payload."""
+
+RETRY_SECONDS: Final = 5.0
+"""Time from a failure to the next try."""
 
 _WAIT_SECONDS: Final = 60.0
 
@@ -58,8 +60,6 @@ class TailFeed:
         ended: Called when nobody looks any more.
     """
 
-    scope: Scope | None = "read"
-
     def __init__(
         self, name: str, tails: TopicTails, template: jinja2.Template, ended: Callable[[], object]
     ) -> None:
@@ -69,10 +69,13 @@ class TailFeed:
         self._ended = ended
         self._lookers: dict[Looker, None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._trouble = ""
 
     def enter(self, looker: Looker) -> None:
         """Somebody looks from now on, at what comes from now on."""
         self._lookers[looker] = None
+        if self._trouble:
+            looker.write(self._frames(self._notice(self._trouble)))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
 
@@ -85,16 +88,24 @@ class TailFeed:
             self._ended()
 
     async def _run(self) -> None:
-        try:
-            with closing(await self._tails.open_topic(self._name)) as tail:
-                while True:
-                    self._show(await tail.take(_WAIT_SECONDS))
-                    await asyncio.sleep(TICK_SECONDS)
-        except (BusError, TooManyTails) as problem:
-            self._say(str(problem))
-        except Exception as problem:  # noqa: BLE001 -- top of this task
-            background_error("console", problem)
-            self._say("the tail failed")
+        while True:
+            try:
+                with closing(await self._tails.open_topic(self._name)) as tail:
+                    if self._trouble:
+                        self._trouble = ""
+                        self._say("messages are shown again")
+                    while True:
+                        self._show(await tail.take(_WAIT_SECONDS))
+                        await asyncio.sleep(TICK_SECONDS)
+            except (BusError, TooManyTails) as problem:
+                trouble = str(problem)
+            except Exception as problem:  # noqa: BLE001 -- top of this task
+                background_error("console", problem)
+                trouble = "the tail failed"
+            if trouble != self._trouble:
+                self._trouble = trouble
+                self._say(trouble)
+            await asyncio.sleep(RETRY_SECONDS)
 
     def _show(self, events: list[TailEvent]) -> None:
         messages = [event for event in events if isinstance(event, TailMessage)]
@@ -111,15 +122,21 @@ class TailFeed:
             self._say(f"{skipped} more came in that second")
 
     def _say(self, text: str) -> None:
-        self._send(self._template.render(messages=[], notice=text))
+        self._send(self._notice(text))
+
+    def _notice(self, text: str) -> str:
+        return self._template.render(messages=[], notice=text)
 
     def _send(self, html: str) -> None:
-        data = frames(
+        data = self._frames(html)
+        for looker in list(self._lookers):
+            looker.write(data)
+
+    def _frames(self, html: str) -> bytes:
+        return frames(
             TOPIC + self._name,
             (
                 Fragment("tail", "prepend", html),
                 Fragment(f"#tail > :nth-child(n + {SHOWN + 1})", "remove"),
             ),
         )
-        for looker in list(self._lookers):
-            looker.write(data)

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol, assert_never
 
-from gateway.config.fields import Scope
 from gateway.console.feeds import Looker
 from gateway.console.sign_in import SignIn
 from gateway.protocol.effects import (
@@ -35,7 +34,7 @@ from gateway.transport.framing import TEXT, close_frame, frame
 MAX_FEEDS: Final = 8
 """Topics of one page."""
 
-MAX_WAITING_BYTES: Final = 1024 * 1024
+MAX_WAITING_BYTES: Final = 256 * 1024
 """What may wait for one viewer; one that reads too slowly is closed and comes back."""
 
 JOINED: Final = b'{"recovered":true,"position":null}'
@@ -46,10 +45,6 @@ _v2: Final = V2()
 
 class LiveTopic(Protocol):
     """A topic of the console."""
-
-    @property
-    def scope(self) -> Scope | None:
-        """What an API key must allow to look."""
 
     def enter(self, looker: Looker, /) -> None:
         """Somebody looks from now on."""
@@ -62,7 +57,7 @@ class Viewer:
     """One page's socket.
 
     Args:
-        find: Finds a topic of the console; None where there is none of the name.
+        find: Finds a topic of the console by its name, or says why it may not be joined.
         clock: Monotonic seconds.
 
     Attributes:
@@ -72,7 +67,7 @@ class Viewer:
     def __init__(
         self,
         sign_in: SignIn,
-        find: Callable[[str], LiveTopic | None],
+        find: Callable[[str], LiveTopic | Reason],
         transport: asyncio.WriteTransport,
         clock: Callable[[], float],
     ) -> None:
@@ -151,12 +146,10 @@ class Viewer:
 
     def _refusal(self, name: str) -> Reason | None:
         """Why a topic may not be joined; None, and the topic is kept, if it may."""
-        topic = self._find(name)
-        if topic is None:
-            return Reason.UNMATCHED_TOPIC
-        if topic.scope is not None and topic.scope not in self.sign_in.scopes:
-            return Reason.UNAUTHORIZED
-        self._joined[name] = topic
+        found = self._find(name)
+        if isinstance(found, Reason):
+            return found
+        self._joined[name] = found
         return None
 
     def _send(self, message: Outgoing) -> None:

@@ -201,7 +201,8 @@ class Views:
             )
             line.pop("logger", None)
             rest = "\n".join(f"{name}: {value}" for name, value in line.items())
-            yield time, level, event, rest
+            # what came as bytes that are no UTF-8 is kept in halves of surrogate pairs
+            yield time, level, event, rest.encode(errors="replace").decode()
 
 
 def good(value: bool) -> str:

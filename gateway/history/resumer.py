@@ -94,6 +94,7 @@ class Resumer:
         messages = log.ring.missed(after)
         upto = 0
         gone = False
+        generation = known.generation
         if messages is None:
             # the message at the position, too, because it says when it was stored
             start = after if vouched else max(0, after - 1)
@@ -102,6 +103,12 @@ class Resumer:
             if not vouched and len(messages) < len(found):
                 stored_at = found[0].time
             gone = self._follower.may_lack(tip, after, position.time, len(messages))
+            if (
+                not gone
+                and len(found) <= ask.limit
+                and self._follower.goes_on(known.name, generation)
+            ):
+                log.ring.extend(start, found, upto)
         if not vouched and stored_at is None:
             stored_at = await self._time_at(after, tip)
         return ask.settle(messages, stored_at, known=upto, gone=gone)
@@ -114,10 +121,7 @@ class Resumer:
 
         async def read() -> tuple[list[Stored], int]:
             upto = max(tip.offset, start)
-            found = await self._history.after(known.name, start, limit=limit, upto=upto)
-            if len(found) < limit and known.generation == generation:
-                known.log.ring.extend(start, found, tip.offset)
-            return found, tip.offset
+            return await self._history.after(known.name, start, limit=limit, upto=upto), tip.offset
 
         # a crowd that comes back stands at the same place: one of them reads for all, up to his tip
         return await self._reads.share((known.name, generation, start), read)

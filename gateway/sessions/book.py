@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Final, Protocol
@@ -17,7 +17,7 @@ from gateway.sessions.commands import Count, Displace
 from gateway.sessions.displaced import Displaced
 from gateway.sessions.limits import Limits
 from gateway.sessions.registry import SessionRegistry, User, user_of
-from gateway.tracker.entry import SESSIONS, Entry
+from gateway.tracker.entry import NEXT_MOMENT, SESSIONS, Entry
 from gateway.tracker.service import TrackerService
 
 LINGER_SECONDS: Final = 2.0
@@ -25,8 +25,6 @@ LINGER_SECONDS: Final = 2.0
 
 SYNC_SECONDS: Final = 0.5
 """How long a first join waits for what other replicas know, where a limit depends on it."""
-
-NEXT_MOMENT: Final = 1e-6
 
 REPLACED: Final = "session replaced"
 OVER_LIMIT: Final = "session limit reached"
@@ -153,12 +151,11 @@ class Sessions:
         if client.id in user.clients:
             return None
         entry = self._entry(client, self._clock())
-        if self._limited(user) or self._limits.concern(entry):
-            entries = user.entries()
+        if rivals := self._rivals(user, (entry,)):
             # The clocks of replicas differ; a newcomer is later than all that are known.
-            latest = max((entry.connected_at for entry in entries), default=0.0)
+            latest = max(rival.connected_at for rival in rivals)
             entry = self._entry(client, max(entry.connected_at, latest + NEXT_MOMENT))
-            if self._limits.refuse(entry, entries) or self._pushes_back(entry, entries):
+            if self._limits.refuse(entry, rivals) or self._pushes_back(entry, rivals):
                 return Reason.SESSION_LIMIT
         self._registry.add(user, client)
         self._tracker.put(SESSIONS + user.topic, entry)
@@ -190,6 +187,8 @@ class Sessions:
             }
         listening = await self._topics.subscribe(topic)
         user = User(topic, listening, self._tracker, self._on_change)
+        if self._limits.same_device == "replace":
+            user.view.index_devices()
         await self._told_by(user, awaited)
         self._users[name] = user
         return user
@@ -220,15 +219,29 @@ class Sessions:
         if user in self._awaiting:
             self._awaiting[user].set()
         # in the next turn, when whatever brought this about is done
-        if user.clients and self._limited(user) and (losers := self._losers(user)):
+        if user.clients and (losers := self._losers(user)):
             asyncio.get_running_loop().call_soon(self._settle, user, losers)
 
     def _limited(self, user: User) -> bool:
-        """Whether a limit may apply. Only then are her sessions gone through: she may have thousands."""
-        return self._limits.always or user.view.limited > 0
+        """Whether a limit may apply. Only then are all her sessions gone through: she may have thousands."""
+        return bool(self._limits.max_per_user or user.view.limited)
+
+    def _rivals(self, user: User, entries: Iterable[Entry]) -> list[Entry]:
+        """The user's sessions on which it depends whether some of hers may stay, or begin."""
+        if self._limited(user) or any(entry.limit for entry in entries):
+            return user.entries()
+        devices = user.view.by_device
+        return [] if devices is None else devices.of({entry.device.id for entry in entries})
 
     def _losers(self, user: User) -> list[Entry]:
-        return [e for e in self._limits.losers(user.entries()) if e.id in user.clients]
+        """Those of this replica that may not stay any more, since others came."""
+        if self._limited(user):
+            entries = user.entries()
+        elif user.view.by_device is not None:
+            entries = user.view.by_device.take_crowded()
+        else:
+            return []
+        return [e for e in self._limits.losers(entries) if e.id in user.clients]
 
     @property
     def _gives_way(self) -> bool:
@@ -241,7 +254,7 @@ class Sessions:
         return any(e.known_as != entry.known_as for e in self._limits.losers([*others, entry]))
 
     def _settle(self, user: User, losers: list[Entry]) -> None:
-        entries = user.entries()
+        entries = self._rivals(user, losers)
         devices = [entry.device.id for entry in entries]
         lost = self._limits.losers(entries)
         staying = {entry.known_as for entry in entries if entry not in lost}

@@ -37,11 +37,6 @@ class Limits(msgspec.Struct, frozen=True):
         """Whether the other sessions have to be known before this one can be let in."""
         return bool(self.max_per_user or newcomer.limit)
 
-    @property
-    def always(self) -> bool:
-        """Whether there is something to decide whatever the tokens say."""
-        return bool(self.max_per_user) or self.same_device == "replace"
-
     def refuse(self, newcomer: Entry, others: Iterable[Entry]) -> bool:
         """Whether a new session, the latest of all, may not begin."""
         if self.when_full == "close_oldest":
@@ -50,7 +45,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     def losers(self, entries: Iterable[Entry]) -> list[Entry]:
         """The sessions that may not stay; moving ones neither count nor lose."""
-        ordered = sorted((e for e in entries if not e.moving), key=lambda e: (e.connected_at, e.id))
+        ordered = sorted((e for e in entries if not e.moving), key=lambda e: e.order)
         replaced = _replaced(ordered) if self.same_device == "replace" else []
         staying = [entry for entry in ordered if entry not in replaced]
         allowed = self._allowed(staying)

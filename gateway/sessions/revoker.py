@@ -1,13 +1,14 @@
 """Revokes tokens on all replicas, and learns what was revoked elsewhere.
 
-A revocation is in force here at once. The others are asked to carry it out, so that the answer can say
-what was closed; then all replicas are told, as there may be one that is not known to be alive; and where
-the bus keeps values it is kept. Everything may happen twice: what is known already changes nothing.
+A revocation is in force here at once, and then its sockets are closed, some in each turn. The others are
+asked to carry it out, so that the answer can say what was closed; then all replicas are told, as there may
+be one that is not known to be alive; and where the bus keeps values it is kept. Everything may happen twice:
+what is known already changes nothing.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -65,13 +66,14 @@ class Revoker:
         bus: BusState,
         kept: KeptRevocations,
         *,
-        close_revoked: Callable[[], int],
+        close_revoked: Callable[[], Awaitable[int]],
     ) -> None:
         self._revocations = revocations
         self._cluster = cluster
         self._bus = bus
         self._kept = kept
         self._close_revoked = close_revoked
+        self._closing: set[asyncio.Task[int]] = set()
         self._known = False  # what others revoked while this replica could not hear them
         self._unread = ""  # why what the bus keeps could not be read the last time
         self._cuts = 0
@@ -96,9 +98,10 @@ class Revoker:
         Raises:
             BusUnavailable: It is in force here alone. The others learn of it when the bus is back.
         """
-        closed = self._heard((revocation,))
+        closing = self._heard((revocation,))
         if not self._bus.connected:
             self._untold = self._unkept = True
+            await closing
             raise BusUnavailable("the others cannot be told")
         asking = self._cluster.call(Revoke(revocation), self._cluster.others)
         others, kept = await asyncio.gather(asking, self._kept.keep(revocation))
@@ -107,7 +110,7 @@ class Revoker:
         self._untold |= not told
         self._unkept |= not kept
         complete = others.cover.complete and kept and told
-        return closed + sum(others.values), Cover(others.cover.missing, complete)
+        return await closing + sum(others.values), Cover(others.cover.missing, complete)
 
     async def learn(self) -> None:
         """Find out what was revoked without this replica; returns when it is known.
@@ -163,8 +166,8 @@ class Revoker:
             if not await self._keep_what_lacks():
                 self._unkept = True
 
-    def revoke_here(self, command: Revoke) -> int:
-        """Refuse tokens on this replica; returns how many sockets were closed for it."""
+    def revoke_here(self, command: Revoke) -> Awaitable[int]:
+        """Refuse tokens on this replica from now on; returns how many sockets are closed for it."""
         return self._heard((command.revocation,))
 
     def list_here(self, _: ListRevoked) -> tuple[Revocation, ...]:
@@ -179,13 +182,19 @@ class Revoker:
         """
         self._heard(decode(data))
 
-    def _heard(self, revocations: Iterable[Revocation]) -> int:
-        """Put revocations in force; returns how many sockets were closed for it."""
+    def _heard(self, revocations: Iterable[Revocation]) -> Awaitable[int]:
+        """Put revocations in force at once; returns how many sockets are closed for it."""
         in_order = sorted(revocations, key=lambda each: each.issued_before)
         new = sum(self._revocations.add(each) for each in in_order)
+        closing = asyncio.create_task(self._close_sockets(new))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        return closing
+
+    async def _close_sockets(self, new: int) -> int:
         if not new:
             return 0
-        closed = self._close_revoked()
+        closed = await self._close_revoked()
         _log.info("tokens revoked", revocations=new, closed=closed)
         return closed
 

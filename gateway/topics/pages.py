@@ -1,7 +1,7 @@
 """Finds one page of many names, some in each turn of the event loop, and puts those of replicas together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -46,12 +46,13 @@ async def first_names(
     return first[:limit], len(first) > limit
 
 
-def joined(pages: Sequence[tuple[Iterable[str], bool]], limit: int) -> tuple[list[str], bool]:
+def joined(pages: Sequence[tuple[Collection[str], bool]], limit: int) -> tuple[list[str], bool]:
     """The page of all, and whether there are more, from the page of each.
 
     Nothing behind a page that others follow is shown: whose page that is may have a name before it.
+    A page that is empty and yet says that others follow is none of ours, and says nothing.
     """
-    ends = [max(names, default="") for names, more in pages if more]
+    ends = [max(names) for names, more in pages if more and names]
     names = sorted(set[str]().union(*(names for names, _ in pages)))
     whole = [name for name in names if not ends or name <= min(ends)]
     return whole[:limit], bool(ends) or len(whole) > limit

@@ -135,12 +135,12 @@ class Tracker:
         return [delta, *self._shown(view, (), (session,), now)]
 
     def move(self, key: str, session: str, now: float) -> list[TrackerEffect]:
-        """Mark an entry of this replica as moving: it stays, for a while, though its socket is closed.
+        """Mark an entry of this replica as moving, once: it stays, for a while, though its socket is closed.
 
         Who is present is told to all replicas, as any may get the client; of sessions nobody sees the refs.
         """
         view = self._views.get(key)
-        if view is None or session not in view.own:
+        if view is None or session not in view.own or view.own[session].moving:
             return []
         moving = replace(view.own[session], moving=True)
         effects = self._put(view, moving, now)

@@ -12,6 +12,9 @@ SESSIONS: Final = "s:"
 PRESENCE: Final = "p:"
 """Begins the key of who is present on a topic; the rest is the topic."""
 
+NEXT_MOMENT: Final = 1e-6
+"""Seconds by which a session begins later than another that it has to come after, whatever the clocks say."""
+
 _KIND_CHARACTERS: Final = 2
 
 
@@ -22,7 +25,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
         id: Id of the session, unique among all sessions.
         user: Subject of its token.
         ref: ``phx_ref``: changes with the meta, is kept when the session moves to another replica.
-        connected_at: Unix seconds.
+        connected_at: Unix seconds; later than that of the session whose place it took.
         online_at: Since when it is shown, unix seconds: a session that takes a moving one's place
             keeps that one's.
         meta: JSON object, what others see beside the ref.
@@ -46,9 +49,18 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     machine: str = ""
 
     @property
+    def order(self) -> tuple[float, str]:
+        """By which sessions are in one order on all replicas."""
+        return self.connected_at, self.id
+
+    @property
     def known_as(self) -> str:
         """What tells its device from the user's other ones."""
         return self.device.id or self.machine
+
+    def has_place_of(self, old: "Entry") -> bool:
+        """Whether its replica gave it the place of another."""
+        return old.ref in (self.ref, self.previous_ref)
 
     def succeeds(self, old: "Entry") -> bool:
         """Whether this may be the same device's session on its new replica.

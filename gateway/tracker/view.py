@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec.structs import replace
 
-from gateway.tracker.entry import Entry
+from gateway.tracker.devices import DeviceIndex
+from gateway.tracker.entry import NEXT_MOMENT, Entry
 from gateway.tracker.messages import Delta, Digest, Hello, State
 
 MOVING_SECONDS = 10.0
@@ -50,6 +51,7 @@ class View:
         shown: Everybody who is there, by session id: the entries of all replicas as these say them,
             but for moving ones whose place is taken or whose time is over.
         limited: How many of these have a token that limits the user's sessions.
+        by_device: These by device, where that is wanted, while the key is held.
         due: When the next digest is to be sent.
         changed_at: When ``own`` last changed, or the key was first held.
     """
@@ -64,6 +66,7 @@ class View:
     orphans: dict[str, Entry] = field(default_factory=dict)
     shown: dict[str, Entry] = field(default_factory=dict)
     limited: int = 0
+    by_device: DeviceIndex | None = None
     # ref of a moving session whose place one of ``own`` took -> that one as it was before;
     # forgotten when it changes, moves on or ends
     _heirs: dict[str, Entry] = field(default_factory=dict)
@@ -143,12 +146,10 @@ class View:
             (moving if entry.moving else standing).append(entry)
         fresh = [entry for entry in moving if entry.id not in self.shown]
         over = self._over(fresh, now) if fresh else ()
-        # those that move first, for the others to take their places
-        for entry in moving:
+        # those that move first, the earlier before the later, for the others to take their places
+        for entry in (*sorted(moving, key=lambda e: e.order), *standing):
             if entry.id not in over:
-                different |= self._show_moving(entry, now)
-        for entry in standing:
-            different |= self._show_one(entry)
+                different |= self._show_one(entry, now)
         return different
 
     def put_own(self, entry: Entry) -> Entry:
@@ -184,7 +185,7 @@ class View:
                 heir = self._heirs.get(ref)
                 if heir is None or other.moving or heir.id == other.id:
                     continue
-                if (other.connected_at, other.id) < (heir.connected_at, heir.id):
+                if other.order < heir.order:
                     self.remove_own(heir.id)
                     givers.append(heir)
         return givers
@@ -198,33 +199,46 @@ class View:
         self.orphans.clear()
         self.shown.clear()
         self.limited = 0
+        self.by_device = None
+
+    def index_devices(self) -> None:
+        """Keep what is shown by device, too."""
+        self.by_device = DeviceIndex(self.shown.values())
 
     def _put_on(self, entry: Entry) -> None:
         before = self.shown.get(entry.id)
         self.shown[entry.id] = entry  # where it stood, if it is shown already
         self.limited += bool(entry.limit) - bool(before and before.limit)
+        if self.by_device is not None:
+            self.by_device.change(before, entry)
 
     def _take_off(self, session: str) -> Entry | None:
         entry = self.shown.pop(session, None)
         if entry is not None:
             self.limited -= bool(entry.limit)
+            if self.by_device is not None:
+                self.by_device.change(entry, None)
         return entry
 
-    def _show_moving(self, entry: Entry, now: float) -> bool:
+    def _show_one(self, entry: Entry, now: float) -> bool:
         before = self.shown.get(entry.id)
-        if before is None or not before.moving:
-            self._deadlines[entry.id] = (now + MOVING_SECONDS, entry.user)
-            self._leaving.setdefault(entry.user, {})[entry.id] = entry
-        self._put_on(entry)
-        return before is None or before.ref != entry.ref
-
-    def _show_one(self, entry: Entry) -> bool:
-        before = self.shown.get(entry.id)
+        if entry.moving and self._moved_on(entry):
+            self._settle(entry.id)
+            self._settled.setdefault(entry.id, now + MOVING_SECONDS + SETTLED_SECONDS)
+            return self._take_off(entry.id) is not None
         places = {old.ref for old in self._predecessors(entry)}
         if before is not None:
             places.add(before.ref)
+        if entry.moving and (before is None or not before.moving):
+            self._deadlines[entry.id] = (now + MOVING_SECONDS, entry.user)
+            self._leaving.setdefault(entry.user, {})[entry.id] = entry
         self._put_on(entry)
         return places != {entry.ref}
+
+    def _moved_on(self, entry: Entry) -> bool:
+        """Whether a moving session's client was on another replica already, and moves from there."""
+        leaving = self._leaving.get(entry.user, {}).values()
+        return any(new.order > entry.order and new.has_place_of(entry) for new in leaving)
 
     def _inherit(self, entry: Entry) -> Entry:
         """A new session of this replica, in the place of a moving one where there is one."""
@@ -232,7 +246,8 @@ class View:
         old = next((old for old in leaving if entry.succeeds(old)), None)
         if old is None:
             return entry
-        self._heirs[old.ref] = entry
+        later = max(entry.connected_at, old.connected_at + NEXT_MOMENT)
+        entry = self._heirs[old.ref] = replace(entry, connected_at=later)
         if entry.meta == old.meta:
             return replace(
                 entry, ref=old.ref, online_at=old.online_at, previous_ref=old.previous_ref
@@ -263,7 +278,11 @@ class View:
     def _predecessors(self, entry: Entry) -> list[Entry]:
         """Take off the moving sessions in whose place one comes, and return them."""
         leaving = self._leaving.get(entry.user, {}).values()
-        gone = [old for old in leaving if old.ref in (entry.ref, entry.previous_ref)]
+        gone = [
+            old
+            for old in leaving
+            if entry.has_place_of(old) and (not entry.moving or old.order < entry.order)
+        ]
         for old in gone:
             self._settle(old.id)
             self._take_off(old.id)

@@ -15,6 +15,9 @@ from tests.support.waiting import eventually
 
 ROOM = "room:1"
 
+HANGS_SECONDS = 120.0
+"""A machine with much else to do takes some tens of seconds for thousands of topics; more only what hangs."""
+
 
 async def clients_of(cluster: Cluster) -> list[PhoenixClient]:
     """A client on each replica, both in the room."""
@@ -152,6 +155,18 @@ async def test_a_limit_the_server_cannot_carry_stops_the_start(
     assert "max_message_bytes" in gateway.full_log()
 
 
+async def join_all(client: PhoenixClient, rooms: set[int]) -> None:
+    """Join rooms at once, and again those that were refused, as the bus of a busy machine may be too slow."""
+    joined: set[int] = set()
+    while left := rooms - joined:
+        client.inbox.clear()
+        for number in left:
+            await client.send_frame("1", str(number), f"room:{number}", "phx_join", {})
+        await eventually(lambda n=left: len(client.inbox) == len(n), within=HANGS_SECONDS)
+        replies = [frame for frame in client.inbox if isinstance(frame, list)]
+        joined |= {int(frame[1]) for frame in replies if frame[4]["status"] == "ok"}
+
+
 @pytest.mark.slow
 async def test_fifteen_thousand_topics_are_subscribed_again(
     start_nats: StartNats, start_gateway: StartGateway
@@ -164,15 +179,13 @@ async def test_fifteen_thousand_topics_are_subscribed_again(
     clients = []
     for first in range(0, topics, per_socket):
         client = await PhoenixClient.connect(gateway.socket_url, token())
-        for number in range(first, first + per_socket):
-            await client.send_frame("1", str(number), f"room:{number}", "phx_join", {})
+        async with asyncio.timeout(HANGS_SECONDS):
+            await join_all(client, set(range(first, first + per_socket)))
         clients.append(client)
-    for client in clients:
-        await eventually(lambda c=client: len(c.inbox) == per_socket, within=60)
     nats.kill()
-    await eventually(lambda: gateway.metric("bus_connected") == 0, within=20)
+    await eventually(lambda: gateway.metric("bus_connected") == 0, within=HANGS_SECONDS)
     nats.start()
-    await eventually(lambda: gateway.metric("bus_connected") == 1, within=20)
+    await eventually(lambda: gateway.metric("bus_connected") == 1, within=HANGS_SECONDS)
     async with Backend(gateway) as backend:
         for number in range(0, topics, 500):
             assert await backend.publish(f"room:{number}", "back", {"n": number}) == 202
@@ -181,7 +194,8 @@ async def test_fifteen_thousand_topics_are_subscribed_again(
         await eventually(
             lambda c=client: (
                 sum(isinstance(f, list) and f[3] == "back" for f in c.inbox) == expected
-            )
+            ),
+            within=HANGS_SECONDS,
         )
         await client.close()
 

@@ -56,6 +56,18 @@ def kind(case: dict[str, Any]) -> str:
     )
 
 
+def tracing() -> aiohttp.TraceConfig:
+    """Has a request tell when it was sent."""
+    config = aiohttp.TraceConfig()
+
+    async def sent(_: object, context: Any, __: object) -> None:
+        if context.trace_request_ctx:
+            context.trace_request_ctx.set()
+
+    config.on_request_headers_sent.append(sent)
+    return config
+
+
 class Replay:
     """The cases of one version against one gateway."""
 
@@ -66,6 +78,7 @@ class Replay:
         self.under_way: dict[str, asyncio.Task[tuple[int, dict[str, str], Any]]] = {}
         self.asked: dict[str, str] = {}
         self.unanswered: set[str] = set()
+        self.sent: list[asyncio.Event] = []
 
     async def run(self, case: dict[str, Any]) -> None:
         """All steps of a case in order."""
@@ -81,7 +94,19 @@ class Replay:
             else:
                 if case["section"] == V1_BATCH and "ndjson" in head:
                     return
+                await self.arrived()
                 self.send(who, head, body)
+
+    async def arrived(self) -> None:
+        """Wait until the gateway has what was sent before: requests on two connections may overtake."""
+        for sent in self.sent:
+            await sent.wait()
+        if self.sent:
+            for _ in range(
+                2
+            ):  # one turn of its event loop to accept a connection, another to read from it
+                await asyncio.to_thread(self.gateway.get, "/livez")
+        self.sent.clear()
 
     def send(self, who: str, head: str, body: str) -> None:
         """What a client asks for, with the token of its session here."""
@@ -103,17 +128,31 @@ class Replay:
         # "POST with no content-type" is just that
         skip = [] if "Content-Type" in headers else ["Content-Type"]
         self.asked[who] = recorded
+        sent = asyncio.Event()
+        self.sent.append(sent)
         self.under_way[who] = asyncio.create_task(
-            self.request(method, target, headers, body.encode(), skip)
+            self.request(method, target, headers, body.encode(), skip, sent=sent)
         )
 
     async def request(
-        self, method: str, target: str, headers: dict[str, str], body: bytes, skip: list[str]
+        self,
+        method: str,
+        target: str,
+        headers: dict[str, str],
+        body: bytes,
+        skip: list[str],
+        *,
+        sent: asyncio.Event | None = None,
     ) -> tuple[int, dict[str, str], Any]:
         """HTTP status, headers and decoded body of an answer."""
         url = f"{self.gateway.public_url}{target}"
         async with self.http.request(
-            method, url, headers=headers, data=body or None, skip_auto_headers=skip
+            method,
+            url,
+            headers=headers,
+            data=body or None,
+            skip_auto_headers=skip,
+            trace_request_ctx=sent,
         ) as response:
             data = await response.read()
             found = {name.lower(): value for name, value in response.headers.items()}
@@ -173,7 +212,7 @@ class Replay:
 async def test_the_gateway_answers_polls_as_phoenix_does(
     vsn: str | None, polled: GatewayProcess
 ) -> None:
-    async with aiohttp.ClientSession() as http:
+    async with aiohttp.ClientSession(trace_configs=[tracing()]) as http:
         replay = Replay(polled, http)
         for case in CASES:
             if case["vsn"] != vsn or kind(case) != "replayed":

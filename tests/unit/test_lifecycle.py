@@ -1,7 +1,7 @@
 """Readiness and the drain."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.channels.connections import Connections
+from gateway.errors import BusUnavailable
 from gateway.lifecycle import BATCH_SECONDS, Drain, Readiness, _even_batches
 from gateway.metrics import Metrics
 from gateway.protocol.reasons import CloseCode
@@ -22,6 +23,7 @@ class FakeConnection:
         self.deaf = deaf
         self.codes: list[CloseCode] = []
         self.aborted = False
+        self.moved = False
 
     def buffered(self) -> int:
         return 0
@@ -29,7 +31,11 @@ class FakeConnection:
     def overflowed(self) -> None:
         raise AssertionError
 
+    def move(self) -> None:
+        self.moved = True
+
     def close(self, code: CloseCode) -> None:
+        assert self.moved, "the others know before the client does"
         self.codes.append(code)
         if not self.deaf:
             self.end()
@@ -56,12 +62,19 @@ class FakeConnections:
         return "draining" if self.draining else None
 
 
+async def turns() -> None:
+    """Let everything go on that does not wait for time to pass."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 def drain_of(
     connections: FakeConnections,
     *,
     delay: float = 0,
     window: float = 0,
     then: Callable[[], None] = lambda: None,
+    announced: Callable[[], Awaitable[None]] = turns,
 ) -> Drain:
     """A drain of a fake connections."""
     return Drain(
@@ -69,6 +82,7 @@ def drain_of(
         Metrics(),
         delay_seconds=delay,
         window_seconds=window,
+        announced=announced,
         then=then,
     )
 
@@ -76,12 +90,6 @@ def drain_of(
 def as_connections(fake: FakeConnections) -> Connections:
     """A fake in an connections's place."""
     return fake  # type: ignore[return-value]  # it has what lifecycle uses
-
-
-async def turns() -> None:
-    """Let everything go on that does not wait for time to pass."""
-    for _ in range(5):
-        await asyncio.sleep(0)
 
 
 async def test_ready_is_serving_and_no_doubt_of_any_part() -> None:
@@ -189,6 +197,7 @@ async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> N
         Metrics(),
         delay_seconds=0,
         window_seconds=window,
+        announced=turns,
         then=lambda: None,
         clock=lambda: now,
     )
@@ -198,6 +207,41 @@ async def test_what_the_closing_itself_takes_does_not_lengthen_the_window() -> N
     assert not connections.open
     assert len(waits) == 1 + 10
     assert now == pytest.approx(window)
+
+
+async def test_the_others_know_who_comes_before_anybody_is_closed() -> None:
+    connections = FakeConnections()
+    leaving = [FakeConnection(connections) for _ in range(3)]
+    connections.open.update(leaving)
+    known, asked = asyncio.Event(), asyncio.Event()
+
+    async def announced() -> None:
+        asked.set()
+        await known.wait()
+
+    drain = drain_of(connections, announced=announced)
+    drain.start()
+    task = asyncio.create_task(drain.next_run())
+    await asked.wait()
+    await turns()
+    assert [(each.moved, each.codes) for each in leaving] == [(True, [])] * 3
+
+    known.set()
+    await asyncio.wait_for(task, 10)
+    assert [each.codes for each in leaving] == [[CloseCode.SERVICE_RESTART]] * 3
+
+
+async def test_without_the_bus_they_are_closed_all_the_same() -> None:
+    async def announced() -> None:
+        raise BusUnavailable("down")
+
+    connections = FakeConnections()
+    connections.open.add(FakeConnection(connections))
+    drain = drain_of(connections, announced=announced)
+    drain.start()
+    await asyncio.wait_for(drain.next_run(), 10)
+
+    assert not connections.open
 
 
 async def test_an_aborted_drain_leaves_who_is_there_and_begins_anew_when_it_is_wanted_again() -> (
@@ -213,6 +257,7 @@ async def test_an_aborted_drain_leaves_who_is_there_and_begins_anew_when_it_is_w
         metrics,
         delay_seconds=3600,
         window_seconds=0,
+        announced=turns,
         then=lambda: ended.append(True),
     )
     running = asyncio.create_task(drain.next_run())

@@ -38,6 +38,18 @@ async def test_expectations_are_met_or_refused(gateway: Gateway, wanted: str, st
     assert ("problem" in answer.headers["Content-Type"]) is (status == 417)
 
 
+@pytest.mark.parametrize(("wanted", "status"), [("100-continue", None), ("200-ok", 417)])
+@pytest.mark.parametrize(("path", "usual"), [("/nothing", 404), ("/", 404), ("/livez", 405)])
+async def test_an_expectation_of_what_is_not_there_is_answered_with_a_problem(
+    gateway: Gateway, path: str, usual: int, wanted: str, status: int | None
+) -> None:
+    answer = await gateway.post(path, b"{}", Expect=wanted)
+
+    assert (answer.status, answer.json["status"]) == (status or usual, status or usual)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert ("Allow" in answer.headers) is (answer.status == 405)
+
+
 async def test_bug_is_500_without_detail(gateway: Gateway) -> None:
     gateway.relay.failure = KeyError("secret-payload")
 

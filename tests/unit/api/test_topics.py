@@ -127,6 +127,8 @@ async def test_a_topic_without_presence_shows_nobody(gateway: Gateway, topic: st
     [
         ("/v1/topics?limit=0", "limit"),
         ("/v1/topics?limit=1001", "limit"),
+        ("/v1/topics?limit=0000000011001", "limit"),
+        (f"/v1/topics?limit=000000001{'0' * 5000}", "limit"),
         ("/v1/topics?after=x", "after"),
         ("/v1/topics?prefix=" + "x" * 256, "prefix"),
         ("/v1/topics?cursor=" + "%C3%BC" * 128, "cursor"),

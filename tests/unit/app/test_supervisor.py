@@ -28,6 +28,7 @@ TASKS = {
     "_fetch": "one reading; the event loop reports its death",
     "_answer": "one answer to another replica; the event loop reports its death",
     "_tell": "one thing for other replicas to know; the event loop reports its death",
+    "_close_sockets": "one closing of sockets; the event loop reports its death",
     "_wait_for_bus": "one join",
     "_refresh": "one token",
     "_replay": "one replay",

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
+from itertools import pairwise
 from typing import Any
 
 from gateway.auth.tokens import Claims
-from gateway.channels.connections import LEFT_PER_TURN, Connections
+from gateway.channels.connections import CLOSED_PER_TURN, LEFT_PER_TURN, Connections
 from gateway.metrics import Metrics
 
 
@@ -54,12 +55,28 @@ async def test_sockets_of_revoked_tokens_are_closed_and_counted_once() -> None:
     sockets = [Socket("42"), Socket("42"), Socket("43"), Socket(None), Socket("42", closed=True)]
     for socket in sockets:
         connections.add(socket, "websocket")
-    assert connections.close_revoked() == 0
+    assert await connections.close_revoked() == 0
 
     revoked.add("42")
-    assert connections.close_revoked() == 2
-    assert connections.close_revoked() == 0
+    assert await connections.close_revoked() == 2
+    assert await connections.close_revoked() == 0
     assert [socket.closed for socket in sockets] == [True, True, False, False, True]
+
+
+async def test_sockets_of_revoked_tokens_are_closed_some_in_each_turn() -> None:
+    connections = connections_of({"42"})
+    sockets = [Socket("42", closed=True) for _ in range(500)]  # they are not new ones
+    for socket in sockets:
+        connections.add(socket, "websocket")
+        socket.closed = False
+    closings = [asyncio.ensure_future(connections.close_revoked()) for _ in range(2)]
+    turns = [0]
+    while not all(closing.done() for closing in closings):
+        await asyncio.sleep(0)
+        turns.append(sum(socket.closed for socket in sockets))
+
+    assert sum(closing.result() for closing in closings) == 500
+    assert max(after - before for before, after in pairwise(turns)) <= CLOSED_PER_TURN
 
 
 async def test_a_token_revoked_while_its_handshake_was_under_way_opens_nothing() -> None:

@@ -8,6 +8,7 @@ import pytest
 import structlog
 from aiohttp import WSServerHandshakeError
 
+from gateway.console.guard import LONGEST_LOGGED
 from gateway.console.sign_in import COOKIE, HOURS
 from tests.unit.console.conftest import KEYS, Desk
 
@@ -31,7 +32,17 @@ def asked(desk: Desk) -> list[Any]:
     return [*desk.directory.asked, *desk.topics.asked, *desk.relay.published, *drained]
 
 
-@pytest.mark.parametrize("cookie", ["", "made.up.cookie.of-ours", "a.b", "ä" * 20, "x" * 2000])
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "",
+        "made.up.cookie.of-ours",
+        "a.b",
+        "ä" * 20,
+        "x" * 2000,
+        f"a.{'9' * 400}.b3Bz.mac",  # more than a float can be
+    ],
+)
 async def test_without_a_sign_in_pages_lead_there_and_forms_are_refused(
     desk: Desk, cookie: str
 ) -> None:
@@ -194,8 +205,53 @@ async def test_only_forms_are_taken(desk: Desk, headers: dict[str, str]) -> None
         assert answer.status == 415
 
 
-async def test_a_form_is_bounded(desk: Desk) -> None:
-    assert (await desk.post("/sign-in", form={"key": "x" * 10_000}))[0] == 413
+async def test_a_form_is_bounded_and_more_so_of_strangers(desk: Desk) -> None:
+    cookie, token = await desk.sign_in("ops")
+    assert (await desk.post("/sign-in", form={"key": "x" * 4100}))[0] == 413
+    assert (await desk.post("/publish", cookie, {"form_token": token, "payload": "x" * 4100}))[
+        0
+    ] == 200
+    assert (await desk.post("/publish", cookie, {"payload": "x" * 10_000}))[0] == 413
+
+
+@pytest.mark.parametrize("charset", ["nonsense", "zip", "utf-16", "unicode_escape"])
+@pytest.mark.parametrize("value", [b"\\ud800", b"\xff", b"%ff%ed%a0%80"])
+async def test_a_form_is_read_as_utf8_whatever_it_says(
+    desk: Desk, charset: str, value: bytes
+) -> None:
+    cookie, _ = await desk.sign_in("ops")
+    headers = {
+        "Content-Type": f"application/x-www-form-urlencoded; charset={charset}",
+        "Origin": desk.origin,
+        "Cookie": f"{COOKIE}={cookie}",
+    }
+    for path, field in (("/console/sign-in", b"key"), ("/console/publish", b"form_token")):
+        async with desk.client.post(path, data=field + b"=" + value, headers=headers) as answer:
+            assert answer.status == 403
+
+
+async def test_a_page_that_fails_has_the_headers_of_one(desk: Desk) -> None:
+    cookie, _ = await desk.sign_in("ops")
+    desk.lines.lines.append("no JSON")
+    with structlog.testing.capture_logs() as logs:
+        async with desk.client.get(
+            "/console/replica", headers={"Cookie": f"{COOKIE}={cookie}"}
+        ) as answer:
+            assert (answer.status, answer.content_type) == (500, "text/html")
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["request failed"]
+    assert (await desk.get("", cookie))[0] == 200
+
+
+async def test_texts_that_were_made_up_are_cut_off_in_the_log(desk: Desk) -> None:
+    cookie, token = await desk.sign_in("ops")
+    form = {"form_token": token, "topic": "t" * 2000, "event": "e" * 2000, "payload": "{}"}
+    with structlog.testing.capture_logs() as logs:
+        await desk.post("/publish", cookie, form)
+
+    [line] = logs
+    assert line["action"] == "publish"
+    assert len(line["topic"]) == len(line["event_name"]) == LONGEST_LOGGED
 
 
 async def test_many_strangers_fill_no_log(desk: Desk) -> None:

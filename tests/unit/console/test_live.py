@@ -1,18 +1,21 @@
 """The console's own socket: who hears what moves, rendered how often, and until when."""
 
+import asyncio
 import gc
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import structlog
 from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from gateway.console.feeds import Feed
+from gateway.console.routes import FRAMES_PER_SECOND
 from gateway.console.sign_in import COOKIE, HOURS
 from gateway.console.tailing import SHOWN_TOGETHER, TOPIC
 from gateway.console.trend import KEPT, SAMPLE_SECONDS
-from gateway.errors import TooManyTails
+from gateway.errors import BusUnavailable, TooManyTails
 from gateway.hub.broadcast import Broadcast
 from gateway.protocol.reasons import CloseCode
 from gateway.tail import TailEnded, TailGap, TailMessage
@@ -80,7 +83,7 @@ async def test_a_page_is_brought_up_to_date_and_then_told_what_changes(
     assert "draining" in told["html"]
 
 
-async def test_a_topic_is_for_keys_with_its_scope(opened: Callable[..., Any]) -> None:
+async def test_a_topic_is_for_keys_with_its_scope(desk: Desk, opened: Callable[..., Any]) -> None:
     shop, reader = await opened("shop"), await opened("reader")
     for topic, reason in (
         ("console:topics", "unauthorized"),
@@ -91,8 +94,80 @@ async def test_a_topic_is_for_keys_with_its_scope(opened: Callable[..., Any]) ->
     ):
         answer = (await shop.say(topic, "phx_join"))[4]
         assert answer == {"status": "error", "response": {"reason": reason}}
+    assert desk.tails.open == {}
     for topic in ("console:topics", "console:replica"):
         assert (await reader.say(topic, "phx_join"))[4]["status"] == "ok"
+
+
+async def test_who_may_not_look_leaves_nothing_behind(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr("gateway.console.routes.TailFeed", lambda name, *_: made.append(name))
+    shop = await opened("shop")
+    for number in range(3):
+        await shop.say(f"{TOPIC}room:{number}", "phx_join")
+
+    assert made == []
+
+
+async def test_who_tails_is_logged_whichever_way_they_come(opened: Callable[..., Any]) -> None:
+    shop, reader = await opened("shop"), await opened("reader")
+    with structlog.testing.capture_logs() as logs:
+        await shop.say(f"{TOPIC}room:1", "phx_join")
+        await reader.say(f"{TOPIC}room:1", "phx_join")
+
+    assert [(x["who"], x["action"], x["outcome"], x["topic"]) for x in logs] == [
+        ("shop", "refused", "scope read", "room:1"),
+        ("reader", "tail", "done", "room:1"),
+    ]
+
+
+async def test_a_page_that_sends_much_waits(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    page = await opened()
+    monkeypatch.setattr("gateway.console.routes.asyncio.sleep", sleep)
+    for _ in range(2 * FRAMES_PER_SECOND):
+        await page.say("phoenix", "heartbeat")
+    assert waits
+
+
+async def test_a_feed_that_fails_ends_neither_the_others_nor_the_replica(
+    desk: Desk, opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: bool) -> str:
+        raise ValueError
+
+    failed: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+    replica, overview = await opened(), await opened()
+    await replica.say("console:replica", "phx_join")
+    await overview.say("console:overview", "phx_join")
+    for _ in range(2):
+        await replica.shown()
+    monkeypatch.setattr("gateway.console.views.good", fail)
+    desk.drain.start()
+    desk.console.tick()
+
+    assert [context["background"] for context in failed] == ["console"]
+    assert "draining" in (await replica.shown())["html"]
+    late = await opened()
+    await late.say("console:overview", "phx_join")
+    assert (await late.socket.receive(timeout=10)).type is WSMsgType.CLOSE
+    assert late.socket.close_code == CloseCode.INTERNAL_ERROR
+
+
+async def test_a_line_with_half_a_surrogate_pair_is_shown(desk: Desk) -> None:
+    desk.lines.lines.append('{"event": "odd", "agent": "a\\udcff"}')
+    desk.console.feeds["replica"].enter(looker := Written())
+
+    assert b"agent: a?" in b"".join(looker.data)
 
 
 async def test_nothing_can_be_pushed(opened: Callable[..., Any]) -> None:
@@ -220,8 +295,24 @@ async def test_a_tail_that_cannot_be_opened_says_why(
     desk.tails.failure = TooManyTails(32)
     page = await opened()
     await page.say(f"{TOPIC}room:1", "phx_join")
-
     assert "32 tails are open" in (await page.shown())["html"]
+
+
+async def test_a_tail_that_could_not_be_opened_is_when_it_can(
+    desk: Desk, opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.console.tailing.RETRY_SECONDS", 0.01)
+    desk.tails.failure = BusUnavailable("the bus is away")
+    first, second = await opened(), await opened()
+    for page in (first, second):  # who comes later is told, too
+        await page.say(f"{TOPIC}room:1", "phx_join")
+        assert "the bus is away" in (await page.shown())["html"]
+        await page.shown()
+    desk.tails.failure = None
+    assert "shown again" in (await first.shown())["html"]
+    desk.tails.open["room:1"].put(message(1))
+    await first.shown()
+    assert "&lt;1&gt;" in (await first.shown())["html"]
 
 
 async def test_pages_that_come_and_go_leave_nothing_behind(desk: Desk) -> None:

@@ -7,6 +7,7 @@ import pytest
 import structlog
 
 from gateway.cluster import Cover
+from gateway.console.lookup import SHOWN_SESSIONS
 from gateway.device import Device
 from gateway.errors import BusUnavailable
 from gateway.hub.registry import Member
@@ -228,3 +229,16 @@ async def test_the_last_warnings_are_shown(desk: Desk) -> None:
 
     assert text.index("&lt;event 11&gt;") < text.index("&lt;event 2&gt;")
     assert "&lt;event 1&gt;" not in text  # only so many are kept
+
+
+async def test_the_address_with_a_slash_leads_to_the_console(desk: Desk) -> None:
+    assert (await desk.get("/"))[0] == 303
+
+
+async def test_of_a_shared_account_not_all_sessions_are_listed(desk: Desk) -> None:
+    cookie, _ = await desk.sign_in("ops")
+    desk.here["42"] = [SESSION] * (SHOWN_SESSIONS + 1234)
+    _, text = await desk.get("/users/42", cookie)
+
+    assert text.count("<article") == SHOWN_SESSIONS
+    assert "1\u202f234 more" in text

@@ -87,3 +87,12 @@ def test_who_signed_out_is_remembered_for_a_bounded_number() -> None:
 
     assert ins.read(cookies[0]) is not None
     assert [ins.read(cookie) for cookie in cookies[1:]] == [None] * MAX_ENDED
+
+
+def test_a_cookie_with_bytes_that_are_no_utf8_is_none() -> None:
+    """Aiohttp hands them over as halves of surrogate pairs, which cannot be encoded to be signed."""
+    key = ApiKeySettings(name="ops", key="a key", scopes=("read",))
+    ops = base64.urlsafe_b64encode(b"ops").decode()
+
+    assert SignIns([key], lambda: 0.0).read(f"\udcff.9999999999.{ops}.mac") is None
+    assert SignIns([key], lambda: 0.0).read(f"a.9999999999.{ops}.\udcff") is None

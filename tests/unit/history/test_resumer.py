@@ -232,10 +232,12 @@ async def test_where_a_full_store_lets_go_early_the_oldest_message_decides(at: S
         await other.follower.follow("a", RETENTION)
         for offset in range(1, 5):
             del other.history.kept[offset]
-        outcome, _ = await Resumer(other.history, other.follower, other.metrics).resume(
-            "a", After(Position("e1", 2, other.history.now - 60)), None
-        )
-    assert (outcome.recovered, outcome.reason) == (False, "expired")
+        resumer = Resumer(other.history, other.follower, other.metrics)
+        for _ in range(2):  # what the first one read must not count for the second as all there is
+            outcome, _ = await resumer.resume(
+                "a", After(Position("e1", 2, other.history.now - 60)), None
+            )
+            assert (outcome.recovered, outcome.reason) == (False, "expired")
 
 
 async def test_who_was_sent_some_by_the_channel_before_gets_them_once(

@@ -16,7 +16,7 @@ from gateway.device import Device
 from gateway.errors import BusUnavailable
 from gateway.leases import Lease
 from gateway.protocol.reasons import Reason
-from gateway.sessions.book import Sessions
+from gateway.sessions.book import OVER_LIMIT, REPLACED, Sessions
 from gateway.sessions.client import Client
 from gateway.sessions.commands import Count, Displace
 from gateway.sessions.displaced import FIRST_SECONDS, Displaced
@@ -208,6 +208,33 @@ async def test_without_a_limit_nobody_goes_through_all_sessions_of_a_user(
     assert looks != []
 
 
+async def test_a_device_is_replaced_without_going_through_all_sessions_of_a_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at: list[int] = []
+    losers = Limits.losers
+
+    def look(limits: Limits, entries: Iterable[Entry]) -> list[Entry]:
+        entries = list(entries)
+        looked_at.append(len(entries))
+        return losers(limits, entries)
+
+    monkeypatch.setattr(Limits, "losers", look)
+    monkeypatch.setattr(User, "entries", None)
+    book = Book(Limits(0, "refuse", "replace"))
+    devices = [Device(f"d{number}") for number in range(5)] + [Device()] * 5
+    sockets = [Stubborn(book, f"s{n}", device) for n, device in enumerate(devices * 2)]
+    for socket in sockets:
+        assert await socket.join() is None
+
+    assert [socket.closed for socket in sockets] == [1] * 5 + [0] * 15
+    assert max(looked_at) == 2
+    book.sessions.leave(sockets[10])
+    again = Stubborn(book, "again", Device("d0"))
+    assert await again.join() is None
+    assert again.closed == 0
+
+
 @pytest.mark.parametrize("user", ["42", "43"])
 async def test_a_user_is_present_while_she_has_a_session(user: str) -> None:
     book = Book(Limits(0, "refuse", "keep"))
@@ -353,7 +380,7 @@ class Stubborn(Socket):
         self.closed = 0
 
     def end_session(self, reason: str) -> None:
-        assert reason == "session limit reached"
+        assert reason in {OVER_LIMIT, REPLACED}
         self.closed += 1
         self.book.sessions.leave(self)
 

@@ -132,7 +132,7 @@ class Replica:
         """Whether it would refuse a token."""
         return self.revocations.refuses(Claims(user, 0.0, issued_at=issued_at, jti=jti))
 
-    def _close_revoked(self) -> int:
+    async def _close_revoked(self) -> int:
         before = len(self.sockets)
         self.sockets = [user for user in self.sockets if not self.refuses(user)]
         return before - len(self.sockets)
@@ -207,6 +207,17 @@ async def test_sockets_are_closed_on_all_replicas_and_counted(replicas: Replicas
     assert not b.refuses("42", issued_at=NOW + 1)
     assert replicas.store.kept() == {USER}
     assert replicas.store.keep_seconds == {KEEP + CLOCKS_SECONDS}
+
+
+async def test_a_revocation_is_in_force_before_its_sockets_are_closed(replicas: Replicas) -> None:
+    a, _ = await replicas.two()
+    a.sockets = ["42"]
+    closing = a.revoker.revoke_here(Revoke(USER))
+
+    assert a.refuses("42")
+    assert a.sockets == ["42"]
+    a.revoker.told(encode((USER,)))  # as whoever asks does, too
+    assert await closing == 1, "who asked is told of it"
 
 
 async def test_a_token_is_revoked_by_its_id(replicas: Replicas) -> None:

@@ -42,6 +42,12 @@ def test_nothing_is_shown_behind_the_end_of_a_page_that_was_cut_off() -> None:
     assert joined([(["a"], True), (["b", "c"], False)], 10) == (["a"], True)
 
 
+def test_an_empty_page_that_promises_more_ends_nothing() -> None:
+    """No replica sends one; anybody on the bus may, and the next page would begin behind no name."""
+    assert joined([([], True)], 10) == ([], False)
+    assert joined([([], True), (["a", "b"], True)], 10) == (["a", "b"], True)
+
+
 async def test_a_hundred_thousand_names_are_looked_at_in_many_turns() -> None:
     names = [f"room:{number}" for number in range(100_000)]
     searching = asyncio.ensure_future(first_names(names, str, None, 100))
