@@ -15,9 +15,6 @@ ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = Path("docs")
 OUTSIDE: Final = Path("repository")
 
-COMING: Final = ("live.md", "deployment.md", "runbook.md", "console.md", "cli.md")
-"""Pages that are still being written; each may be missing, and is then a line on the site."""
-
 FOLDER: Final = re.compile(r"\[([^\]]+)\]\(([^)#:\s]+)\)")
 LINK: Final = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 FOREIGN: Final = re.compile(
@@ -69,10 +66,6 @@ def lay_out(target: Path) -> None:
         copy.write_text(page(source))
         linked = {resolved(source, link[1]) for link in LINK.findall((ROOT / source).read_text())}
         pending |= {path for path in linked - written if (ROOT / path).is_file()}
-    for name in COMING:
-        if not (target / name).exists():
-            title = name.removesuffix(".md").capitalize()
-            (target / name).write_text(f"# {title}\n\nThis page is still being written.\n")
 
 
 def requests(site: Path) -> list[str]:

@@ -5,6 +5,7 @@ Whatever ends is started again; Ctrl-C ends all of it.
 
 import argparse
 import asyncio
+import errno
 import json
 import shutil
 import signal
@@ -27,9 +28,9 @@ START_SECONDS: Final = 60
 
 TEXT: Final = """
   Open {page}: a laptop, a phone and a friend side by side.
-  Let them talk, end what you like meanwhile, and see that nobody misses anything.
+  Press "Start messages", kill any part meanwhile, and see that no message is lost.
 
-    rooms      {page}rooms, to be Ada, Bob or Eve in windows of your own
+    rooms      {page}rooms, a chat in which you are Ada, Bob or Eve
     gateways   a and b on NATS, clients connect to {socket}
     backends   {backends}, in turn behind the page's address
     logs       {logs}
@@ -184,7 +185,9 @@ async def main(base: int) -> int:
         try:
             await Demo(Path(directory), base).run(stop)
         except (Ended, OSError) as problem:
-            print(f"error: {problem}", file=sys.stderr)
+            taken = isinstance(problem, OSError) and problem.errno == errno.EADDRINUSE
+            hint = "; is make run or another demo running?" if taken else ""
+            print(f"error: {problem}{hint}", file=sys.stderr)
             return 1
     return 0
 

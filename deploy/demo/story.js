@@ -86,7 +86,7 @@ let said = 0;
 $("#talk").onclick = ({ target }) => {
   if (talking) talking = clearInterval(talking);
   else talking = setInterval(() => devices[said % devices.length].say(`${++said}. ${WORDS[said % WORDS.length]}`), TALK_MS);
-  target.textContent = talking ? "Let them rest" : "Let them talk";
+  target.textContent = talking ? "Stop messages" : "Start messages";
   target.ariaPressed = Boolean(talking);
 };
 

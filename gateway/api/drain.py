@@ -62,7 +62,7 @@ class DrainCalls:
     async def abort(self, request: web.Request) -> web.Response:
         """``DELETE /v1/drain``."""
         if not self._drain.abort():
-            raise refusal(ENDING, "Its process was told to end, and what ends is not taken back.")
+            raise refusal(ENDING, "The process is ending; the drain cannot be aborted.")
         return await self.show(request)
 
     async def show(self, _: web.Request) -> web.Response:

@@ -110,7 +110,7 @@ class HistoryCalls:
         try:
             return body.answer(Erased(await self._archive.erase(topic)))
         except BusUnavailable as error:
-            raise refusal(BUS_UNAVAILABLE, f"Certainly nothing was erased: {error}") from None
+            raise refusal(BUS_UNAVAILABLE, f"Nothing was erased: {error}") from None
         except OutcomeUnknown:
             raise refusal(OUTCOME_UNKNOWN, "It may have been erased. Repeat it.") from None
 

@@ -71,7 +71,7 @@ DRAINED: Final = Kind(
     "drained", 503, "The replica has moved its clients away", {"Retry-After": "1"}
 )
 BUS_UNAVAILABLE: Final = Kind(
-    "bus-unavailable", 503, "The bus is down or refuses", {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    "bus-unavailable", 503, "The bus is unavailable", {"Retry-After": str(RETRY_AFTER_SECONDS)}
 )
 OUTCOME_UNKNOWN: Final = Kind(
     "outcome-unknown", 504, "It was sent, and nobody knows whether it was stored"

@@ -249,7 +249,7 @@ class PublishCalls:
         try:
             sent = await send()
         except BusUnavailable as error:
-            text = f"Certainly nobody got the message: {error}"
+            text = f"The message was not sent: {error}"
             return _failed(topic, problem(BUS_UNAVAILABLE, text))
         except OutcomeUnknown:
             text = f"It may have been stored. Repeat it with the id {message_id}."

@@ -23,10 +23,11 @@ READY_PATH: Final = "/readyz"
 """Its 503 is an answer."""
 
 UrlOption: TypeAlias = Annotated[
-    str | None, typer.Option(help="The internal listener; else from the configuration.")
+    str | None,
+    typer.Option(metavar="URL", help="The internal listener. Default: that of the configuration."),
 ]
 KeyOption: TypeAlias = Annotated[
-    str | None, typer.Option(help="An API key; else from the configuration.")
+    str | None, typer.Option(metavar="KEY", help="An API key. Default: one of the configuration.")
 ]
 
 
@@ -93,7 +94,9 @@ def _key(config: Config, scope: Scope) -> str:
     for key in config.api.keys:
         if scope in key.scopes:
             return key.key
-    raise ConfigError(f"api.keys: none has the scope {scope}; give --key")
+    raise ConfigError(
+        f"no API key: none has the scope {scope} in the configuration; give --config FILE or --key KEY"
+    )
 
 
 def _session(key: str, timeout: "aiohttp.ClientTimeout | None" = None) -> "aiohttp.ClientSession":

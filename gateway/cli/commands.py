@@ -25,12 +25,12 @@ _SURROUNDINGS: Final = """Environment:
 
 Exit codes:
   0  it worked
-  1  it was asked for rightly, and did not work
+  1  the command failed
   2  the configuration or the command line is wrong
 
 Examples:
   gateway serve --dev
-  gateway watch 'room:*' --dev
+  gateway watch room:demo --dev
   gateway publish room:demo message '{"body": "hello"}' --dev
 """
 

@@ -60,7 +60,7 @@ async def connect(config: Config) -> str:
         )
     if doubt:
         raise Failure(f"a replica would not be ready: {doubt}")
-    return f"the bus is there, and takes messages of {allowed} bytes"
+    return f"the bus is reachable, and takes messages of up to {allowed} bytes"
 
 
 async def _doubt(bus: RemoteBus, config: Config) -> str:

@@ -41,12 +41,14 @@ def check_config(
     connect: Annotated[
         bool,
         typer.Option(
-            "--connect", help="Connect to the bus, too, and say why a replica would not be ready."
+            "--connect", help="Also connect to the bus, and say why a replica would not be ready."
         ),
     ] = False,
-    topic: Annotated[str | None, typer.Option(help="Tell which channel rule a topic hits.")] = None,
+    topic: Annotated[
+        str | None, typer.Option(metavar="TOPIC", help="Say which channel rule a topic matches.")
+    ] = None,
 ) -> None:
-    """Check the configuration. What is wrong or hardly meant is said, all of it at once."""
+    """Check the configuration, and list all its errors and warnings."""
     loaded = read_to_serve(config, dev, assignments)
     for warning in warnings(loaded.config):
         complain(warning, "warning")
@@ -57,7 +59,7 @@ def check_config(
         write(asyncio.run(try_bus(loaded.config)))
     if topic is not None:
         write(_rule(loaded.config, topic))
-    write("the configuration can be used")
+    write("the configuration is valid")
 
 
 def show_config(
@@ -69,7 +71,7 @@ def show_config(
         Reference | None, typer.Option(help="Print the documentation of all keys instead.")
     ] = None,
 ) -> None:
-    """Print the configuration in force. Each key has its value's origin beside it; secrets are masked."""
+    """Print the configuration in force: each key, its value and where that comes from. Secrets are masked."""
     if reference is not None:
         typer.echo(
             toml_reference() if reference is Reference.TOML else markdown_reference(), nl=False
@@ -84,7 +86,7 @@ def _rule(config: Config, topic: str) -> str:
     rules = Rules((*config.channels, personal))
     rule = None if topic == RESERVED_TOPIC else rules.match(topic)
     if rule is None:
-        complain(f'topic "{topic}" hits no channel rule, so nobody can join it')
+        complain(f'topic "{topic}" matches no channel rule, so nobody can join it')
         raise typer.Exit(FAILED)
     patterns = [channel.pattern for channel in config.channels]
     where = (
@@ -96,7 +98,7 @@ def _rule(config: Config, topic: str) -> str:
     history = f"{kept.messages} messages of {kept.seconds} seconds" if kept else "none"
     lines = [
         (
-            f'topic "{topic}" hits {where}, "{rule.pattern}": join {rule.join}, push {rule.push},'
+            f'topic "{topic}" matches {where}, "{rule.pattern}": join {rule.join}, push {rule.push},'
             f" echo {str(rule.echo).lower()}, presence {str(rule.presence).lower()},"
             f" history {history}, slow_consumer {rule.slow_consumer}"
         )

@@ -12,22 +12,26 @@ from gateway.config.check import missing_files, short_secrets
 from gateway.errors import ConfigError, GatewayError
 
 FAILED: Final = 1
-"""Exit code: it was asked for rightly, and did not work."""
+"""Exit code: the command failed."""
 
 MISUSED: Final = 2
 """Exit code: the configuration or the command line is wrong."""
 
 ConfigFile: TypeAlias = Annotated[
     str | None,
-    typer.Option("--config", metavar="FILE", help="TOML file; else GATEWAY_CONFIG names it."),
+    typer.Option(
+        "--config", metavar="FILE", help="Configuration file, TOML. Default: GATEWAY_CONFIG."
+    ),
 ]
 Dev: TypeAlias = Annotated[
-    bool, typer.Option("--dev", help="Development: open to everybody, on this machine only.")
+    bool, typer.Option("--dev", help="Development mode: open to everybody, on this machine only.")
 ]
 Assignments: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="SECTION.KEY=VALUE", help="Override one key; lists as JSON. Repeatable."
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Override one configuration key; lists as JSON. Repeatable.",
     ),
 ]
 

@@ -10,9 +10,9 @@ from gateway.cli.options import Assignments, ConfigFile, Dev, read_config, write
 
 
 def publish(
-    topic: Annotated[str, typer.Argument(help="Where to, such as room:42.")],
-    event: Annotated[str, typer.Argument(help="Name of the event.")],
-    payload: Annotated[str, typer.Argument(metavar="JSON", help="A JSON object.")],
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help="The topic, such as room:42.")],
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="Name of the event.")],
+    payload: Annotated[str, typer.Argument(metavar="JSON", help="The payload, a JSON object.")],
     *,
     url: UrlOption = None,
     key: KeyOption = None,
@@ -20,7 +20,7 @@ def publish(
     dev: Dev = False,
     assignments: Assignments = None,
 ) -> None:
-    """Publish a message to everybody on a topic. The gateway's answer is printed."""
+    """Publish a message to everybody on a topic, and print the gateway's answer."""
     settings = read_config(config, dev, assignments).config
     try:
         body = {"topic": topic, "event": event, "payload": _object(payload)}

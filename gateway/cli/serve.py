@@ -14,12 +14,13 @@ from gateway.config.dev import API_KEY
 from gateway.config.load import DEFAULT, effective
 
 _DEV: Final = """
-  Development mode: everybody may join every topic, ?user_id= is believed, and only this
-  machine can connect. Topics have presence, and a history of 100 messages and 5 minutes.
+  Development mode: anyone may join any topic, the user is whoever ?user_id= says, and only
+  this machine can connect. Topics have presence, and a history of 100 messages and 5 minutes.
   Open the page, then publish to it:
 
     page     http://{public}/
     socket   ws://{public}/socket
+    console  http://{internal}/console (sign in with the API key)
     API key  {key}
 
     curl http://{internal}/v1/publish -H 'Authorization: Bearer {key}' \\
@@ -29,7 +30,7 @@ _DEV: Final = """
 
 
 def serve(*, config: ConfigFile = None, dev: Dev = False, assignments: Assignments = None) -> None:
-    """Run a replica until SIGTERM or Ctrl-C. A second one hurries it."""
+    """Run a replica until SIGTERM or Ctrl-C. A second one ends it without waiting."""
     # Until the event loop listens for it; as process 1 of a container it would have no effect at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     loaded = read_to_serve(config, dev, assignments)
@@ -51,7 +52,7 @@ def serve(*, config: ConfigFile = None, dev: Dev = False, assignments: Assignmen
 
 
 def _report(loaded: Loaded) -> None:
-    """Log what was configured, and what was hardly meant."""
+    """Log what was configured, with its warnings."""
     import structlog  # noqa: PLC0415 -- as above
 
     logger = structlog.get_logger(__name__)

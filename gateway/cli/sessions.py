@@ -13,7 +13,9 @@ _COLUMNS = ("session", "device", "type", "replica", "ip", "connected at", "topic
 
 
 def sessions(
-    user: Annotated[str, typer.Argument(help="The user, sub of her token.")],
+    user: Annotated[
+        str, typer.Argument(metavar="USER", help="The user: the claim sub of the token.")
+    ],
     *,
     url: UrlOption = None,
     key: KeyOption = None,
@@ -30,7 +32,7 @@ def sessions(
         write(line)
     if not answer["complete"]:
         missing = ", ".join(answer["missing_replicas"]) or "some replicas"
-        complain(f"this is not all: no answer from {missing}", kind="warning")
+        complain(f"the list is not complete: no answer from {missing}", kind="warning")
 
 
 def _row(session: dict[str, Any]) -> tuple[str, ...]:

@@ -28,12 +28,14 @@ def duration(text: str) -> int:
 
 def token(
     *,
-    user: Annotated[str, typer.Option(help="Who it is for, its claim sub.")],
-    device: Annotated[str | None, typer.Option(help="Id of the device it is for.")] = None,
-    topics: Annotated[
-        list[str] | None, typer.Option(help="Pattern of topics it may join. Repeatable.")
+    user: Annotated[str, typer.Option(metavar="USER", help="The user it is for: its claim sub.")],
+    device: Annotated[
+        str | None, typer.Option(metavar="ID", help="Id of the device it is for.")
     ] = None,
-    ttl: Annotated[str, typer.Option(help="Lifetime: 90s, 15m, 1h, 2d.")] = "1h",
+    topics: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Topics it may join. Repeatable.")
+    ] = None,
+    ttl: Annotated[str, typer.Option(metavar="TIME", help="Lifetime: 90s, 15m, 1h, 2d.")] = "1h",
     config: ConfigFile = None,
     dev: Dev = False,
     assignments: Assignments = None,

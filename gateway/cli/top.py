@@ -70,7 +70,7 @@ class _Readiness(msgspec.Struct):
 def top(
     *,
     interval: Annotated[
-        float, typer.Option(min=0.5, max=60, help="Seconds between two looks.")
+        float, typer.Option(min=0.5, max=60, metavar="SECONDS", help="Time between two refreshes.")
     ] = 2.0,
     url: UrlOption = None,
     key: KeyOption = None,

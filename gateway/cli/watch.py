@@ -32,27 +32,31 @@ _LOSSES: Final = {
 
 def watch(
     topic: Annotated[
-        str, typer.Argument(help="What to look at: a topic, or what topics begin with and a *.")
+        str, typer.Argument(metavar="TOPIC", help="A topic, or a pattern that ends with *.")
     ],
     *,
-    count: Annotated[int | None, typer.Option(min=1, help="End after so many messages.")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="End after N messages.")
+    ] = None,
     url: UrlOption = None,
     key: KeyOption = None,
     config: ConfigFile = None,
     dev: Dev = False,
     assignments: Assignments = None,
 ) -> None:
-    """Print a topic's messages as they come.
+    """Print a topic's messages as they are published.
 
-    One JSON object a line, until Ctrl-C. Nobody sees who watches, and no channel rule is needed. Of a
-    pattern, what reaches the replica that is asked is shown. After a restart it goes on, and where history
-    is kept with what was missed.
+    One JSON object a line, until Ctrl-C. Watching opens no session, shows in no presence and needs no
+    channel rule. A pattern shows only topics that have members on the replica that is asked. After a
+    restart of the replica it continues; where history is kept, with what was missed.
     """
     settings = read_config(config, dev, assignments).config
     view = WatchView(count)
     what = "pattern" if topic.endswith("*") else "topic"
     path = f"/v1/tail?{what}={quote(topic, safe='')}"
     target, secret = address(settings, path, scope="read", url=url, key=key)
+    if what == "pattern":
+        complain("a pattern shows only topics that have members on this replica", "note")
     try:
         asyncio.run(_follow(target, secret, view))
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Checks the configuration as a whole: what cannot work is an error, what was hardly meant a warning."""
+"""Checks the configuration as a whole: what cannot work is an error, what is probably a mistake a warning."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -202,7 +202,7 @@ def short_secrets(config: Config) -> Iterator[str]:
 
 
 def warnings(config: Config) -> Iterator[str]:
-    """What works, but was hardly meant."""
+    """What works, but is probably a mistake."""
     auth = config.auth
     for index, api_key in enumerate(() if config.dev else config.api.keys):
         if len(api_key.key.encode()) < SHORTEST_API_KEY_BYTES:

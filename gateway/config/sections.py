@@ -60,7 +60,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     ] = ()
     trusted_proxies: Annotated[
         tuple[Annotated[str, checked(syntax.network)], ...],
-        doc('Networks whose X-Forwarded-For is believed, such as "10.0.0.0/8".'),
+        doc('Networks whose X-Forwarded-For is trusted, such as "10.0.0.0/8".'),
     ] = ()
 
 
@@ -385,7 +385,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The whole configuration.
 
     Attributes:
-        dev: Whether it is a developer's playground: ``?user_id=`` is believed, the demo page is served.
+        dev: Whether it is development mode: ``?user_id=`` is trusted, the demo page is served.
             Set by ``--dev`` alone, so that no file can open a gateway to the world.
     """
 

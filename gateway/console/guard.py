@@ -106,10 +106,10 @@ class Guard:
                 if error.status < HTTPStatus.BAD_REQUEST:
                     error.headers.update(HEADERS)
                     raise
-                response = _refusal(request, error.status, HTTPStatus(error.status).phrase)
+                response = _refusal(request, error.status, HTTPStatus(error.status).description)
             except Exception as error:  # noqa: BLE001 -- its answer is to be a page with the headers, too
                 log_failure(request, error)
-                response = _refusal(request, 500, "This page failed. The log says in what.")
+                response = _refusal(request, 500, "This page failed; the log says why.")
             if not response.prepared:
                 response.headers.update(HEADERS)
             return response
@@ -128,7 +128,7 @@ class Guard:
         if guarded and sign_in is None:
             if changes or hdrs.UPGRADE in request.headers:
                 reason = "no sign-in" if cookie is None else "sign-in not valid"
-                raise Turned(403, reason, "Sign in first: your sign-in is over, or never began.")
+                raise Turned(403, reason, "You are not signed in, or your sign-in has expired.")
             raise web.HTTPSeeOther("/console/sign-in")
         if changes:
             request[FORM] = await _form(
@@ -150,16 +150,16 @@ async def _form(request: web.Request, most: int) -> Mapping[str, str]:
     """The fields of a form that may have so many bytes, in UTF-8 as browsers send those of our pages."""
     packed = hdrs.CONTENT_ENCODING in request.headers
     if request.content_type != _FORM_TYPE or packed:
-        raise Turned(415, "form type", "Only forms are taken here.")
+        raise Turned(415, "form type", "Only forms are accepted here.")
     if request.content_length is None or request.content_length > most:
         raise Turned(413, "form size", f"A form may have {most} bytes.")
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await request.read()
     except TimeoutError:
-        raise Turned(408, "form time", "The form took too long to come.") from None
+        raise Turned(408, "form time", "The form took too long to arrive.") from None
     except (web.RequestPayloadError, ConnectionError):
-        raise Turned(400, "form cut off", "The form did not come whole.") from None
+        raise Turned(400, "form cut off", "The form was cut off.") from None
     # aiohttp's own reader believes the request in what charset it is
     return dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
 

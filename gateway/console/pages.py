@@ -180,7 +180,7 @@ class Pages:
         """``POST /console/topics/{topic}/ask``: what all replicas know of it."""
         view = await ask_for_topic(self._sources, name_in(request, "topic"))
         audit(request, "look up topic", "done", missing=len(view.missing))
-        return self._topic(request, view)
+        return self._topic(request, view, tail="tail" in request[FORM])
 
     async def publish_form(self, request: web.Request) -> web.Response:
         """``GET /console/publish``."""
@@ -194,7 +194,8 @@ class Pages:
         audit(request, "publish", word, topic=form["topic"], event_name=form["event"])
         outcome = (word, sentence)
         if request[FORM].get("from") == "topic" and "read" in request[SIGN_IN].scopes:
-            return self._topic(request, topic_view(self._sources, form["topic"]), form, outcome)
+            view = topic_view(self._sources, form["topic"])
+            return self._topic(request, view, form, outcome, tail="tail" in request[FORM])
         return page(request, "publish", form=form, outcome=outcome)
 
     async def replica(self, request: web.Request) -> web.Response:
@@ -217,9 +218,7 @@ class Pages:
         aborted = self._sources.drain.abort()
         audit(request, "abort drain", "done" if aborted else "process is ending")
         if not aborted:
-            raise Turned(
-                409, "ending", "Its process was told to end, and what ends is not taken back."
-            )
+            raise Turned(409, "ending", "The process is ending; the drain cannot be aborted.")
         return _to("/replica")
 
     async def keys(self, request: web.Request) -> web.Response:
@@ -255,6 +254,8 @@ class Pages:
         *,
         tail: bool = False,
     ) -> web.Response:
+        if tail:
+            audit(request, "tail", "done", topic=view.name)
         form = form or {"topic": view.name, "event": "message", "payload": EXAMPLE}
         return page(request, "topic", topic=view, form=form, outcome=outcome, tail=tail)
 

@@ -24,7 +24,7 @@ from gateway.console.sources import Sources
 from gateway.console.tailing import TailFeed
 from gateway.console.trend import SAMPLE_SECONDS, Trend
 from gateway.console.viewer import LiveTopic, Viewer
-from gateway.console.views import NOTHING, Views, number
+from gateway.console.views import NOTHING, Views, counted, number
 from gateway.log import background_error, teardown
 from gateway.protocol.reasons import CloseCode, Reason
 from gateway.transport.rate import RateLimit
@@ -66,7 +66,12 @@ class Console:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"segment": _segment, "when": _when, "number": number}
+        environment.filters |= {
+            "segment": _segment,
+            "when": _when,
+            "number": number,
+            "counted": counted,
+        }
         environment.globals |= {
             "replica": sources.config.server.replica,
             "root": ROOT,

@@ -100,7 +100,7 @@ class Views:
             (
                 "Connections",
                 number(now.connections()),
-                f"{number(now.sessions.count)} sessions",
+                counted(now.sessions.count, "session"),
                 sparkline(trend.gauge("connections"), "Connections, five minutes"),
             ),
             (
@@ -124,13 +124,13 @@ class Views:
             (
                 "Topics here",
                 number(len(now.registry)),
-                f"{number(len(now.sessions.users))} users",
+                counted(len(now.sessions.users), "user"),
                 sparkline(trend.gauge("topics"), "Topics with members here, five minutes"),
             ),
             (
                 "Event loop lag",
                 seconds(lag[-1] if lag else None),
-                "late in a second",
+                "measured every second",
                 sparkline(lag, "Event loop lag, five minutes"),
             ),
         ]
@@ -160,19 +160,22 @@ class Views:
             (
                 "Bus",
                 "connected" if connected else "down",
-                f"{kind}, {total['reconnects']} reconnects, {total['refusals']} refusals",
+                (
+                    f"{kind}, {counted(total['reconnects'], 'reconnect')},"
+                    f" {counted(total['refusals'], 'refusal')}"
+                ),
                 good(connected),
             ),
             (
                 "History",
-                "off" if not kept else problem or "in step",
-                f"rules that keep messages: {kept}; live copies repaired: {total['repairs']}",
+                "off" if not kept else problem or "ok",
+                f"{counted(kept, 'rule')} with history, {counted(total['repairs'], 'repair')}",
                 "idle" if not kept else good(problem is None),
             ),
             (
                 "Drain",
                 drain.state,
-                f"{number(drain.connections)} clients connected",
+                f"{counted(drain.connections, 'client')} connected",
                 good(drain.state == "serving") if drain.state == "serving" else "note",
             ),
             (
@@ -205,6 +208,11 @@ class Views:
 def good(value: bool) -> str:
     """Class of what is good or bad."""
     return "good" if value else "bad"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things, such as ``1 user`` or ``2,000 users``; the plural is by s."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def number(value: float) -> str:

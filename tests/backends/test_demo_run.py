@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.demo.run import main
 from tests.support.client import PhoenixClient
 from tests.support.demo import ROOT, DemoRun, Rest, free_base
 from tests.support.waiting import eventually
@@ -37,6 +38,18 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
 def words(process: psutil.Process) -> list[str]:
     """Its command line; empty for one that has ended."""
     return process.cmdline() if process.is_running() and process.status() != "zombie" else []
+
+
+async def test_a_port_that_is_taken_leads_to_what_takes_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base = free_base()
+    with socket.create_server(("127.0.0.1", base)):
+        code = await main(base)
+
+    assert code == 1
+    assert str(base) in (said := capsys.readouterr().err)
+    assert "is make run or another demo running?" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

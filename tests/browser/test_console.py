@@ -162,7 +162,7 @@ async def test_one_session_is_closed_and_then_all(
     sessions = desk.page.locator(".session")
     await expect(sessions).to_have_count(3)
     phone = sessions.filter(has_text=DEVICES[1])
-    await phone.get_by_role("button", name="Close this one").click()
+    await phone.get_by_role("button", name="Close this session").click()
     await expect(desk.page.get_by_text("1 closed.")).to_be_visible()
     assert await clients[1].closed() == 1001
     await desk.page.get_by_text("Close all sessions").click()
@@ -200,7 +200,7 @@ async def test_a_read_only_key_has_no_buttons(desk: Desk, clients: list[PhoenixC
     await desk.sign_in("key-to-read-with")
     for name in ("user", "replica", "topic"):
         await desk.open(name)
-        for label in ("Close this one", "Close all", "Start the drain", "Abort", "Publish"):
+        for label in ("Close this session", "Close all", "Start the drain", "Abort", "Publish"):
             await expect(desk.page.get_by_role("button", name=label)).to_have_count(0)
 
 

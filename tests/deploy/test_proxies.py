@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from gateway import live
 from gateway.auth.jws import MAX_TOKEN_BYTES
 from tests.conftest import require
 from tests.deploy.proxies import Proxy, binary
@@ -165,8 +166,12 @@ async def test_a_replica_that_drains_is_passed_over(
             await backend.delete("/v1/drain")
 
 
+def test_the_files_of_live_fragments_go_through(proxy: Proxy) -> None:
+    assert [proxy.get(f"/{name}") for name in live.NAMES] == [200] * len(live.NAMES)
+
+
 def test_what_is_not_for_clients_is_not_there(proxy: Proxy) -> None:
-    for path in ("/", "/metrics", "/v1/replicas", "/readyz", "/socket/../metrics"):
+    for path in ("/", "/metrics", "/v1/replicas", "/readyz", "/socket/../metrics", "/live.jsx"):
         assert proxy.get(path) in (400, 404), path
 
 

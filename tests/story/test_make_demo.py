@@ -44,7 +44,7 @@ class Stage:
     async def open(self) -> None:
         """Load it, and wait until all devices are in."""
         await self.page.goto(f"{self._url}/")
-        await expect(self.button("Let them talk")).to_be_enabled(timeout=WAIT_MS)
+        await expect(self.button("Start messages")).to_be_enabled(timeout=WAIT_MS)
 
     def button(self, name: str) -> Locator:
         """A button outside of the devices."""
@@ -99,7 +99,7 @@ async def test_nobody_misses_anything_whatever_is_ended_from_the_page(
     first, second = [Stage(page, demo) for page in pages]
     for stage in (first, second):
         await stage.open()
-    await first.button("Let them talk").click()
+    await first.button("Start messages").click()
     await second.goes_on()
 
     await second.button("Stop Backend 1").click()
@@ -114,16 +114,16 @@ async def test_nobody_misses_anything_whatever_is_ended_from_the_page(
     await first.button("Start Backend 1").click()
     await second.goes_on()
 
-    await first.button("Let them rest").click()
+    await first.button("Stop messages").click()
     assert await all_seen_once(first, second) > 15
 
 
 async def test_the_page_fits_its_window(browser: Browser, demo: DemoRun, screenshots: Path) -> None:
     stage = Stage(await browser.new_page(viewport={"width": 1440, "height": 900}), demo)
     await stage.open()
-    await stage.button("Let them talk").click()
+    await stage.button("Start messages").click()
     await stage.goes_on()
-    await stage.button("Let them rest").click()
+    await stage.button("Stop messages").click()
     await all_seen_once(stage)
     for width in (380, 768, 1440):
         for scheme in ("light", "dark"):

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 import typer
 
-from docs.site import COMING, DOCS, LINK, ROOT
+from docs.site import DOCS, LINK, ROOT
 from gateway.api.operations import OPERATIONS
 from gateway.auth.refusal import TokenRefusal
 from gateway.bus.refusals import RefusalKind
@@ -245,7 +245,7 @@ def test_the_site_lists_every_page() -> None:
     pages = {path.relative_to(ROOT / DOCS).as_posix() for path in (ROOT / DOCS).rglob("*.md")}
     own = [name for name in listed if not name.startswith("repository/")]
 
-    assert set(own) == pages | set(COMING)
+    assert set(own) == pages
     assert len(own) == len(set(own))
     assert all(
         (ROOT / name.removeprefix("repository/")).exists() for name in listed if name not in own

@@ -39,7 +39,7 @@ def test_a_sound_configuration_passes_without_warnings(invoke: Invoke, file: str
 
     assert (result.exit_code, result.stdout, result.stderr) == (
         0,
-        "the configuration can be used\n",
+        "the configuration is valid\n",
         "",
     )
 
@@ -111,7 +111,7 @@ def test_the_rule_of_a_topic_is_told(invoke: Invoke, file: str) -> None:
 
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0] == (
-        'topic "room:42" hits channels[0], "room:*":'
+        'topic "room:42" matches channels[0], "room:*":'
         " join authenticated, push broadcast, echo true, presence false, history none,"
         " slow_consumer disconnect"
     )
@@ -137,15 +137,15 @@ def test_the_rule_of_a_topic_is_told_with_all_it_asks_for(invoke: Invoke) -> Non
 
     assert special.splitlines()[:3] == [
         (
-            'topic "org:7:room:1" hits channels[0], "org:{org}:room:*": join upstream, push upstream,'
+            'topic "org:7:room:1" matches channels[0], "org:{org}:room:*": join upstream, push upstream,'
             " echo true, presence count, history none, slow_consumer disconnect"
         ),
         "it is joined only with a token that says org = 7",
         "its backend is http://***@backend",
     ]
-    assert 'hits channels[1], "*": join token' in general
+    assert 'matches channels[1], "*": join token' in general
     assert "its backend" not in general, "it is not asked"
-    assert 'hits the built-in rule of personal topics, "user:{sub}"' in personal
+    assert 'matches the built-in rule of personal topics, "user:{sub}"' in personal
     assert "a token that says sub = 42" in personal
 
 
@@ -189,7 +189,7 @@ def test_a_topic_without_a_rule_is_a_failure(invoke: Invoke, file: str, topic: s
     result = invoke("check-config", "--config", file, "--topic", topic)
 
     assert result.exit_code == 1
-    assert "hits no channel rule" in result.stderr
+    assert "matches no channel rule" in result.stderr
 
 
 def test_the_reserved_topic_hits_no_rule_even_where_all_are_open(invoke: Invoke) -> None:

@@ -51,9 +51,18 @@ def test_misuse_is_told(invoke: Invoke, command: tuple[str, ...], words: str) ->
     assert words in result.stderr
 
 
+@pytest.mark.parametrize(("topic", "notes"), [("room:*", 1), ("room:42", 0)])
+def test_a_pattern_is_said_to_show_topics_with_members_only(
+    invoke: Invoke, topic: str, notes: int
+) -> None:
+    result = invoke("watch", topic, "--dev", "--url", f"http://127.0.0.1:{free_port()}")
+
+    assert result.stderr.count("note: a pattern shows only topics that have members") == notes
+
+
 @pytest.mark.parametrize(
     ("missing", "warnings"),
-    [("", ""), ('"b"', "warning: this is not all: no answer from b\n")],
+    [("", ""), ('"b"', "warning: the list is not complete: no answer from b\n")],
 )
 def test_a_user_without_sessions_is_said_to_have_none(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, missing: str, warnings: str

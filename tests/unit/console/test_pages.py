@@ -98,6 +98,26 @@ async def test_a_topic_is_shown_as_known_here_and_everywhere_when_asked(desk: De
     assert desk.topics.asked[0] == (NASTY,)
 
 
+async def test_an_open_tail_stays_open_when_a_form_of_the_page_is_sent(desk: Desk) -> None:
+    cookie, token = await desk.sign_in("ops")
+    form = {
+        "form_token": token, "from": "topic", "topic": "room:1", "event": "e", "payload": "{}",
+    }  # fmt: skip
+    tail = 'data-live="console:tail:room:1"'
+    _, closed = await desk.post("/publish", cookie, form)
+    with structlog.testing.capture_logs() as logs:
+        _, published = await desk.post("/publish", cookie, {**form, "tail": "1"})
+        _, asked = await desk.post("/topics/room:1/ask", cookie, {**form, "tail": "1"})
+
+    assert tail not in closed
+    for page in (published, asked):
+        assert tail in page
+        assert page.count('name="tail"') == 2
+    assert [(line["action"], line["topic"]) for line in logs] == [
+        ("publish", "room:1"), ("tail", "room:1"), ("look up topic", "room:1"), ("tail", "room:1"),
+    ]  # fmt: skip
+
+
 async def test_topics_are_found_here_and_everywhere_when_asked(desk: Desk) -> None:
     cookie, token = await desk.sign_in("reader")
     for name in ("room:1", "room:2", "hall:1"):
@@ -160,7 +180,7 @@ async def test_a_bus_that_is_down_is_said(desk: Desk) -> None:
     status, text = await desk.post("/publish", cookie, {"form_token": token} | form)
 
     assert status == 200
-    assert "The bus is down or refuses" in text
+    assert "The bus is unavailable" in text
 
 
 async def test_a_drain_is_started_and_aborted_and_both_are_logged(desk: Desk) -> None:

@@ -17,6 +17,7 @@ import yaml
 
 import gateway
 from deploy.demo.backend import Settings
+from gateway import live
 from gateway.app.shutdown import LAST_SECONDS
 from gateway.config import load_config
 from gateway.config.check import LAST_SECONDS as END_SECONDS
@@ -335,6 +336,10 @@ def test_proxies_have_room_for_the_longest_header() -> None:
     assert int(size) > HEADER
 
 
+PUBLIC = {"/socket": "Prefix"} | {f"/{name}": "Exact" for name in live.NAMES}
+"""What clients ask the gateway for, and how proxies match it."""
+
+
 @pytest.mark.parametrize("file", sorted((DEPLOY / "traefik").iterdir()), ids=lambda path: path.name)
 def test_the_files_of_traefik_are_yaml_with_what_they_refer_to(file: Path) -> None:
     value = yaml.safe_load(file.read_text())
@@ -342,6 +347,9 @@ def test_the_files_of_traefik_are_yaml_with_what_they_refer_to(file: Path) -> No
         http = value["http"]
         for router in http["routers"].values():
             assert router["service"] in http["services"]
+            assert set(re.findall(r"`(.+?)`", router["rule"])) == {
+                f"{path}/" if kind == "Prefix" else path for path, kind in PUBLIC.items()
+            }
             assert set(router["middlewares"]) <= http["middlewares"].keys()
             static = yaml.safe_load((DEPLOY / "traefik/traefik.yaml").read_text())
             assert set(router["entryPoints"]) <= static["entryPoints"].keys()
@@ -355,12 +363,15 @@ def test_routes_lead_to_the_public_port_of_the_chart(file: Path) -> None:
     for manifest in yaml.safe_load_all(file.read_text()):
         if manifest.get("kind") == "Ingress":
             [rule] = manifest["spec"]["rules"]
-            [path] = rule["http"]["paths"]
-            assert path["path"] == "/socket"
-            assert path["backend"]["service"] == {
-                "name": "gateway",
-                "port": {"name": service["name"]},
-            }
+            assert {path["path"]: path["pathType"] for path in rule["http"]["paths"]} == PUBLIC
+            for path in rule["http"]["paths"]:
+                assert path["backend"]["service"] == {
+                    "name": "gateway",
+                    "port": {"name": service["name"]},
+                }
         elif manifest.get("kind") == "HTTPRoute":
             [rule] = manifest["spec"]["rules"]
+            paths = [match["path"] for match in rule["matches"]]
+            kinds = {path["value"]: path["type"].removeprefix("Path") for path in paths}
+            assert kinds == PUBLIC
             assert rule["backendRefs"] == [{"name": "gateway", "port": service["port"]}]
