@@ -111,7 +111,7 @@ def shown(users: dict[str, PresentUser]) -> dict[str, list[str]]:
 @pytest.fixture
 async def replicas(monkeypatch: pytest.MonkeyPatch) -> list[Replica]:
     """Three that know each other."""
-    monkeypatch.setattr(directory, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(directory, "ANSWER_SECONDS", 1.0)  # all but who is frozen answer at once
     bus = MemoryBus(metrics=Metrics())
     await bus.start()
     replicas = [Replica(name, bus) for name in "abc"]
