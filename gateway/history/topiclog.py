@@ -284,7 +284,9 @@ class TopicLog:
         The time is the store's time given, as long as checks confirm that nothing is missing; then it stands
         still.
         """
-        return self._last, max(self._confirmed, min(now, self._confirmed + CONFIRMED_SECONDS))
+        # after what was lost for good, where the ring begins: nobody is missing anything above that
+        offset = max(self._last, self.ring.start)
+        return offset, max(self._confirmed, min(now, self._confirmed + CONFIRMED_SECONDS))
 
     def vouches(self, time: float) -> bool:
         """Whether a position of this time cannot be of a store that was replaced by an older copy since."""

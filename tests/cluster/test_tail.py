@@ -78,6 +78,7 @@ async def test_a_watched_replica_is_restarted_and_nothing_is_missed(
     assert said == [
         [drained, "note: connected again, and nothing was missed"],
         [
+            "note: a pattern shows only topics that have members on this replica",
             drained,
             "warning: connected again; nothing is kept of what came meanwhile",
             f"warning: messages may be missing here: {away}",

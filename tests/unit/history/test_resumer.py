@@ -240,6 +240,20 @@ async def test_where_a_full_store_lets_go_early_the_oldest_message_decides(at: S
             assert (outcome.recovered, outcome.reason) == (False, "expired")
 
 
+async def test_after_what_was_lost_for_good_one_stands_where_the_memory_begins(
+    at: Scene, resumer: Resumer
+) -> None:
+    for _ in range(3):
+        at.publish("b")
+    at.history.now += 60
+    for offset in range(1, 10):
+        at.history.kept.pop(offset, None)
+    at.follower["a"].log.erased(11)
+    outcome, tail = await resumer.resume("a", FromNow(), None)
+
+    assert (outcome.position.offset, [*outcome.replay, *tail]) == (11, [])
+
+
 async def test_who_was_sent_some_by_the_channel_before_gets_them_once(
     at: Scene, resumer: Resumer
 ) -> None:
