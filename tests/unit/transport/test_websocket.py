@@ -8,9 +8,9 @@ import pytest
 import structlog
 
 from gateway.protocol.reasons import CloseCode
-from gateway.transport import framing
+from gateway.transport import framing, websocket
 from gateway.transport.framing import CLOSE, TEXT, close_frame, frame
-from gateway.transport.websocket import FRAMES_PER_TURN
+from gateway.transport.websocket import BYTES_PER_TURN, FRAME_BYTES
 from tests.unit.transport.shell import (
     CONTINUATION,
     MAX_BYTES,
@@ -60,6 +60,10 @@ async def test_empty_fragments_without_end_are_too_many(monkeypatch: pytest.Monk
     assert shell.connection.close_code is CloseCode.TOO_BIG
 
 
+FRAMES_PER_TURN = BYTES_PER_TURN // FRAME_BYTES
+"""Of small ones."""
+
+
 @pytest.mark.parametrize(
     ("flood", "closed"),
     [
@@ -98,6 +102,19 @@ async def test_the_bound_of_a_turn_holds_over_many_reads() -> None:
     assert len(shell.connection.messages) == FRAMES_PER_TURN
     await turn()
     assert len(shell.connection.messages) == FRAMES_PER_TURN + 1
+
+
+async def test_of_big_messages_fewer_are_looked_at_in_a_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(websocket, "BYTES_PER_TURN", FRAME_BYTES + 2 * MAX_BYTES)
+    shell = Shell()
+    shell.feed(client_frame(TEXT, b"x" * MAX_BYTES) * 3)
+    assert len(shell.connection.messages) < 3
+    await turn()
+    await turn()
+
+    assert len(shell.connection.messages) == 3
 
 
 async def test_a_closed_socket_is_asked_for_nothing_but_its_close_frame() -> None:
