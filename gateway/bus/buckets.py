@@ -113,7 +113,12 @@ class Buckets:
                 last = await stream.get_last_msg(_stream(bucket), f"{_subject(bucket)}>")
             except NotFoundError:  # the bucket or any value
                 return {}
-            return await _read(stream, bucket, last.seq or 0)
+            try:
+                return await _read(stream, bucket, last.seq or 0)
+            except ServiceUnavailableError as problem:
+                # No server answers for the reader, which may have ended with its own. That looks like a
+                # missing JetStream, which has just answered.
+                raise BusUnavailable(f"the reader of {bucket} is gone") from problem
 
     def stop(self) -> None:
         """The connection is lost: no more is to be done for the buckets."""
@@ -286,6 +291,8 @@ async def _read(stream: JetStreamContext, bucket: str, last: int) -> dict[str, b
     try:
         while left:
             page = await reader.fetch(min(left, PAGE_MESSAGES), timeout=ANSWER_SECONDS)
+            if not page:
+                break  # a copy that lags behind has none yet
             reached = page[-1].metadata.sequence.stream
             left = page[-1].metadata.num_pending
             for message in page:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import nats
 import pytest
@@ -238,3 +239,25 @@ async def test_a_reading_that_finds_less_than_there_is_fails(
     monkeypatch.setattr(buckets, "_read", one_more)
     with pytest.raises(BusUnavailable):
         await client.bus.entries(BUCKET)
+
+
+async def test_a_reading_whose_reader_is_gone_is_no_sign_of_a_missing_jetstream(
+    nats_server: ChangingServer, open_nats: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No server answers for either; who takes one for the other starts without what was revoked."""
+    nats_server.start()
+    client = await open_nats()
+    await put(client, "a")
+    subscribe = JetStreamContext.pull_subscribe
+
+    async def lose(
+        context: JetStreamContext, subject: str, **options: Any
+    ) -> JetStreamContext.PullSubscription:
+        reader = await subscribe(context, subject, **options)
+        await context.delete_consumer(STREAM, (await reader.consumer_info()).name)
+        return reader
+
+    monkeypatch.setattr(JetStreamContext, "pull_subscribe", lose)
+    with pytest.raises(BusUnavailable) as refusal:
+        await client.bus.entries(BUCKET)
+    assert not isinstance(refusal.value, NothingKept)
