@@ -35,6 +35,7 @@ from gateway.audience import Audience
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.errors import BusUnavailable, EnvelopeTooLarge, OutcomeUnknown
 from gateway.listener_check import ListenerCheck
+from gateway.pacer import Pacer
 from gateway.protocol.reserved import RESERVED_TOPIC, is_reserved_event, name_fits
 from gateway.relay import Published
 
@@ -42,7 +43,7 @@ IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
 TURN: Final = 64
 """
-Targets sent to before other work gets its turn, of all messages of a batch together.
+Targets sent to before other work gets its turn, of all requests with more than these together.
 
 On the memory bus a publish never waits, so a batch of 1,000 messages for 1,000 topics each would keep
 heartbeats waiting for seconds.
@@ -105,6 +106,7 @@ class PublishCalls:
         self._rules = rules
         self._personal = personal
         self._max_payload_bytes = max_payload_bytes
+        self._turns = Pacer(per_turn=1)
 
     async def publish(self, request: web.Request) -> web.Response:
         """``POST /v1/publish``."""
@@ -156,13 +158,13 @@ class PublishCalls:
         Each is handed over before the next begins; only for what has to be stored is there anything to
         wait for, and the store answers many in the time of one.
         """
+        await self._turns.wait()
         with self._publisher.listener_check() as check:
             items = await asyncio.gather(*(self._item(message, check) for message in messages))
             known = await check.answers()
         for message, item in zip(messages, items, strict=True):
             if item.results and not isinstance(message, Refusal) and message.to_users:
                 _say_who_listens(item.results, known)
-        await asyncio.sleep(0)
         return [msgspec.Raw(_encode(item)) for item in items]
 
     async def _item(self, message: PublishRequest | Refusal, check: ListenerCheck) -> BatchItem:
@@ -208,7 +210,7 @@ class PublishCalls:
                 )
                 results[topic] = await self._to(topic, field, message_id, send)
             if index % TURN == 0:
-                await asyncio.sleep(0)
+                await self._turns.wait()
         problems = [result.problem for result in results.values() if result.problem]
         if len(problems) == len(results):
             raise _refused(*problems)

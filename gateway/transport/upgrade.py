@@ -11,6 +11,7 @@ from gateway.channels.connection import Connection
 from gateway.channels.connections import Connections
 from gateway.channels.services import Services
 from gateway.pacer import Pacer
+from gateway.transport.backlog import Backlog
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.listener import Descriptors
@@ -40,6 +41,7 @@ class WebSocketTransport:
         self._handshake = handshake
         self._entrance = entrance
         self._descriptors = descriptors
+        self._backlog = Backlog(services.clock)
         self._ends = Pacer(ENDS_PER_TURN)
 
     def routes(self) -> list[web.RouteDef]:
@@ -72,7 +74,8 @@ class WebSocketTransport:
                 self._connections,
                 connection,
                 transport,
-                self._ends,
+                backlog=self._backlog,
+                ends=self._ends,
                 descriptors=self._descriptors,
             )
             behind = _take_over(request, transport, socket)

@@ -16,6 +16,7 @@ from gateway.channels.services import Services
 from gateway.log import teardown
 from gateway.pacer import Pacer
 from gateway.protocol.reasons import CloseCode
+from gateway.transport.backlog import FRAME_COST, Backlog
 from gateway.transport.framing import (
     BINARY,
     CLOSE,
@@ -37,16 +38,6 @@ WEBSOCKET_ENCODINGS: Final = encodings(
     Carrier(NAME, partial(frame, TEXT), partial(frame, BINARY), close_frame)
 )
 
-BYTES_PER_TURN: Final = 131_072
-"""
-What is looked at of one socket before other sockets get a turn.
-
-A quarter of a megabyte may arrive at once, which is 40,000 empty pings, and uvloop may read 32 times so much.
-"""
-
-FRAME_BYTES: Final = 8192
-"""What each frame counts for, of any kind, beside its bytes: a small one costs about as much."""
-
 ENDS_PER_TURN: Final = 64
 """Sockets that end in one turn: some 3 ms of work, where a load balancer or a network took all with it."""
 
@@ -66,11 +57,13 @@ class WebSocket(asyncio.Protocol):
     which saves 1.1 KiB a socket and 3 µs a message. What the gateway sends goes straight to the transport.
 
     Args:
+        backlog: Shares the reading among all sockets.
         ends: Lets sockets end, some in each turn of the event loop.
         descriptors: Told when this one's TCP connection is gone.
     """
 
     __slots__ = (
+        "_backlog",
         "_connection",
         "_connections",
         "_core",
@@ -84,7 +77,6 @@ class WebSocket(asyncio.Protocol):
         "_pending",
         "_rate",
         "_services",
-        "_spent",
         "_transport",
     )
 
@@ -94,8 +86,9 @@ class WebSocket(asyncio.Protocol):
         connections: Connections,
         connection: Connection,
         transport: asyncio.Transport,
-        ends: Pacer,
         *,
+        backlog: Backlog,
+        ends: Pacer,
         descriptors: Descriptors,
     ) -> None:
         limits = services.limits
@@ -103,6 +96,7 @@ class WebSocket(asyncio.Protocol):
         self._connections = connections
         self._connection = connection
         self._transport = transport
+        self._backlog = backlog
         self._ends = ends
         self._descriptors = descriptors
         self._core: Protocol | None = None
@@ -113,14 +107,13 @@ class WebSocket(asyncio.Protocol):
         self._missing = 0  # bytes of the frame under way that are still to come
         self._opcode = 0  # of that frame
         self._fragments: Fragments | None = None
-        self._spent = 0  # of the bytes of a turn; over all reads in it
         self._paused = False
         self._ended = False
 
     def data_received(self, data: bytes) -> None:
         self._pending = self._pending + data if self._pending else data
         if not self._paused:
-            self._read()
+            self._begin()
 
     def connection_lost(self, _: Exception | None) -> None:
         self._descriptors.open -= 1
@@ -128,10 +121,23 @@ class WebSocket(asyncio.Protocol):
         if not self._ended:
             self._ends.call(partial(self._end, _NO_CODE))
 
-    def _read(self) -> None:
-        """Go through what came, frame by frame; reading is paused while some of it has to wait."""
-        data, at, go_on = self._pending, 0, True
-        while go_on and at < len(data):
+    def _begin(self) -> None:
+        """Read what came, as far as this turn of the event loop allows; the rest when its turn has come."""
+        if self._read(self._backlog.left):
+            self._backlog.add(self._read)
+
+    def _read(self, most: int) -> bool:
+        """Go through what came, frame by frame; reading is paused while some of it has to wait.
+
+        Args:
+            most: What the frames may cost, after the first.
+
+        Returns:
+            Whether it has to wait for its turn, and for nothing else.
+        """
+        data, at, cost, go_on = self._pending, 0, 0, True
+        spent = False
+        while go_on and not spent and at < len(data):
             whole = False
             if not self._missing:
                 self._missing = client_frame_size(data, at)
@@ -147,19 +153,19 @@ class WebSocket(asyncio.Protocol):
             except Exception as problem:  # noqa: BLE001 -- top of what is done for this socket
                 _log.error("socket crashed", exc_info=problem, throttle="")
                 self._fail(CloseCode.INTERNAL_ERROR)
-            self._spent += len(piece)
-            if not self._missing:
-                self._spent += FRAME_BYTES
-                if go_on and self._spent >= BYTES_PER_TURN:
-                    self._spent = 0
-                    asyncio.get_running_loop().call_soon(self._read)
-                    go_on = False
+            cost += len(piece) if self._missing else len(piece) + FRAME_COST
+            # With a part of a frame, too: the rest may be in the kernel, and be read in the same turn.
+            spent = cost >= most and (at < len(data) or self._missing > 0)
+        self._backlog.spend(cost)
         self._pending = data[at:]
-        if self._paused == go_on:
-            self._paused = not go_on
+        spent = spent and go_on
+        paused = spent or not go_on
+        if self._paused != paused:
+            self._paused = paused
             if not self._transport.is_closing():
-                change = self._transport.resume_reading if go_on else self._transport.pause_reading
+                change = self._transport.pause_reading if paused else self._transport.resume_reading
                 change()
+        return spent
 
     def _take(self, piece: bytes, *, whole: bool) -> bool:
         """Handle a frame or a part of one; False if what follows must wait, and is seen to then."""
@@ -237,7 +243,7 @@ class WebSocket(asyncio.Protocol):
 
     def _rested(self) -> None:
         self._connection.heard_at = self._services.clock()  # who is made to wait is not idle
-        self._read()
+        self._begin()
 
     def _fail(self, code: CloseCode) -> bool:
         """Fail the connection (RFC 6455 section 7.1.7).

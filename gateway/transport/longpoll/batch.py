@@ -10,7 +10,7 @@ import msgspec
 
 NDJSON: Final = "application/x-ndjson"
 
-LINES_PER_PART: Final = 1024
+LINES_PER_PART: Final = 256
 """Lines looked at for one part of a batch, at most: one of the shortest, or of empty ones, has millions."""
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from gateway.inflight import InFlight
+from gateway.pacer import Pacer
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake, Refused
 from gateway.transport.longpoll.batch import in_parts, messages_in
@@ -50,6 +51,9 @@ All batches for sessions of this replica, and as much again for those of others.
 Whether those are there at all is known to the others alone.
 """
 
+PARTS_PER_TURN: Final = 4
+"""Parts of all batches together that are taken out of their bodies in one turn of the event loop."""
+
 _CORS: Final[dict[str, str]] = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}
 _HEADERS: Final[dict[str, str]] = {
     **_CORS,
@@ -73,6 +77,7 @@ class LongPollTransport:
         self._router = router
         self._handshake = handshake
         self._entrance = entrance
+        self._parts = Pacer(PARTS_PER_TURN)
         self._here, self._elsewhere = (
             InFlight(longest=MAX_BODY_BYTES, each=MAX_USER_BYTES, total=MAX_TOTAL_BYTES)
             for _ in range(2)
@@ -151,7 +156,7 @@ class LongPollTransport:
                 status = (await self._router.push(ticket, part, until - now())).status
                 if status not in (OK, TIMEOUT):
                     break
-            await asyncio.sleep(0)
+            await self._parts.wait()
         return _status(status)
 
 

@@ -9,7 +9,7 @@ from gateway.errors import HistoryUnavailable
 from gateway.history.epoch import BELIEVED_SECONDS
 from gateway.history.position import Position
 from gateway.history.resume import After, FromNow, Newest
-from gateway.history.resumer import TRIES, Resumer
+from gateway.history.resumer import RESUMES_PER_TURN, TRIES, Resumer
 from tests.unit.history.fakes import RETENTION, Scene, scene
 
 
@@ -60,7 +60,8 @@ async def test_a_crowd_at_one_place_is_read_for_once_and_then_from_memory(
         asyncio.create_task(resumer.resume("a", After(position(at, 2, age=5)), None))
         for _ in range(500)
     ]
-    await at.settle()
+    for _ in range(500 // RESUMES_PER_TURN):
+        await at.settle()
     at.publish()
     at.history.gate.set()
     for outcome, tail in await asyncio.gather(*joins):

@@ -8,6 +8,7 @@ from typing import Any, Final
 from gateway.metrics import Metrics
 from gateway.pacer import Pacer
 from gateway.protocol.reasons import CloseCode
+from gateway.transport.backlog import Backlog
 from gateway.transport.framing import CLOSE, close_frame
 from gateway.transport.listener import Descriptors
 from gateway.transport.websocket import ENDS_PER_TURN, WebSocket
@@ -142,6 +143,7 @@ class FakeReplica:
             outbound_buffer_bytes=OUTBOUND_BYTES,
         )
         self.removed: list[Any] = []
+        self.backlog = Backlog(self.clock)
         self.ends = Pacer(ENDS_PER_TURN)
         self.descriptors = Descriptors(MOST_DESCRIPTORS, self.metrics)
 
@@ -176,7 +178,13 @@ class Shell:
         connection: Any = self.connection
         transport: Any = self.transport
         self.socket = WebSocket(
-            its, its, connection, transport, self.replica.ends, descriptors=self.replica.descriptors
+            its,
+            its,
+            connection,
+            transport,
+            backlog=self.replica.backlog,
+            ends=self.replica.ends,
+            descriptors=self.replica.descriptors,
         )
 
     def feed(self, *data: bytes) -> None:

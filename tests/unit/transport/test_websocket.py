@@ -8,9 +8,9 @@ import pytest
 import structlog
 
 from gateway.protocol.reasons import CloseCode
-from gateway.transport import framing, websocket
+from gateway.transport import framing
+from gateway.transport.backlog import FRAME_COST, SLICE_COST, TURN_COST, TURN_SECONDS
 from gateway.transport.framing import CLOSE, TEXT, close_frame, frame
-from gateway.transport.websocket import BYTES_PER_TURN, FRAME_BYTES
 from tests.unit.transport.shell import (
     CONTINUATION,
     MAX_BYTES,
@@ -60,8 +60,11 @@ async def test_empty_fragments_without_end_are_too_many(monkeypatch: pytest.Monk
     assert shell.connection.close_code is CloseCode.TOO_BIG
 
 
-FRAMES_PER_TURN = BYTES_PER_TURN // FRAME_BYTES
-"""Of small ones."""
+AT_ONCE = TURN_COST // FRAME_COST
+"""Small frames that are read as they come, of all sockets in one turn."""
+
+SLICE = SLICE_COST // FRAME_COST
+"""Small frames of one socket in the backlog, before it is another's turn."""
 
 
 @pytest.mark.parametrize(
@@ -81,40 +84,115 @@ async def test_a_flood_is_gone_through_a_few_frames_a_turn(flood: bytes, closed:
     if closed:
         shell.connection.close(CloseCode.PROTOCOL_ABUSE)
     shell.feed(client_frame(TEXT, fin=False) if flood[0] & 0x0F == CONTINUATION else b"")
-    frames = 10 * FRAMES_PER_TURN
+    frames = AT_ONCE + 10 * SLICE
     shell.feed(flood * frames)
-    turns = 1
+    turns = 0
     while not shell.transport.reading:
         await turn()
         turns += 1
 
-    assert turns >= frames / FRAMES_PER_TURN
+    assert turns >= 10
     assert shell.transport.pauses == 1, "it is paused all the while"
     assert shell.socket._pending == b""
 
 
-async def test_the_bound_of_a_turn_holds_over_many_reads() -> None:
-    """An event loop may read from one descriptor more than once in a turn."""
+async def test_the_bound_of_a_turn_holds_over_many_reads_and_sockets() -> None:
+    """An event loop may read from one descriptor more than once in a turn, and from all of them."""
+    replica = FakeReplica()
+    shells = [Shell(replica) for _ in range(3)]
+    for _ in range(AT_ONCE):
+        for shell in shells:
+            shell.feed(A_MESSAGE * 2)
+
+    read = [len(shell.connection.messages) for shell in shells]
+    assert sum(read) <= AT_ONCE + len(shells)
+    while not all(shell.transport.reading for shell in shells):
+        await turn()
+    assert sum(len(shell.connection.messages) for shell in shells) > AT_ONCE + len(shells)
+
+
+async def test_who_sends_one_frame_does_not_wait_for_those_who_send_many() -> None:
+    replica = FakeReplica()
+    floods, quiet = [Shell(replica) for _ in range(3)], Shell(replica)
+    for shell in floods:
+        shell.feed(A_MESSAGE * 100)
+    for said in range(1, 5):
+        quiet.feed(A_MESSAGE)
+        assert len(quiet.connection.messages) == said
+        assert not any(shell.transport.reading for shell in floods)
+        await turn()
+
+
+async def test_sockets_that_wait_are_read_in_turn_and_none_is_passed_over() -> None:
+    replica = FakeReplica()
+    first, second, third = (Shell(replica) for _ in range(3))
+    first.feed(A_MESSAGE * (AT_ONCE + 4 * SLICE))
+    second.feed(A_MESSAGE * (1 + 2 * SLICE))
+    third.feed(A_MESSAGE * (1 + SLICE))
+    seen = []
+    while not all(shell.transport.reading for shell in (first, second, third)):
+        await turn()
+        seen.append([len(shell.connection.messages) for shell in (first, second, third)])
+
+    assert seen == [
+        [AT_ONCE + SLICE, 1 + SLICE, 1 + SLICE],
+        [AT_ONCE + 2 * SLICE, 1 + 2 * SLICE, 1 + SLICE],
+        [AT_ONCE + 3 * SLICE, 1 + 2 * SLICE, 1 + SLICE],
+        [AT_ONCE + 4 * SLICE, 1 + 2 * SLICE, 1 + SLICE],
+    ]
+
+
+async def test_dear_frames_are_bounded_by_their_time() -> None:
+    replica = FakeReplica()
+    shells = [Shell(replica) for _ in range(4)]
+
+    def dear(_: object) -> None:
+        replica.now += 1.01 * TURN_SECONDS / SLICE
+
+    for shell in shells:
+        shell.feed(A_MESSAGE * (AT_ONCE + 2 * SLICE))
+        shell.connection.answer = dear
+    before = [len(shell.connection.messages) for shell in shells]
+    await turn()
+    after = [len(shell.connection.messages) for shell in shells]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [SLICE, 0, 0, 0]
+    await turn()
+    assert len(shells[1].connection.messages) == before[1] + SLICE, "the next ones have their turn"
+
+
+async def test_of_big_messages_fewer_are_looked_at_in_a_turn() -> None:
     shell = Shell()
-    for _ in range(FRAMES_PER_TURN + 1):
-        shell.feed(A_MESSAGE)
+    big = A_MESSAGE + client_frame(PING) + client_frame(TEXT, b"x" * MAX_BYTES)
+    count = TURN_COST // MAX_BYTES
+    shell.feed(big * count)
+    assert len(shell.connection.messages) < AT_ONCE - 2
+    while not shell.transport.reading:
+        await turn()
 
-    assert len(shell.connection.messages) == FRAMES_PER_TURN
-    await turn()
-    assert len(shell.connection.messages) == FRAMES_PER_TURN + 1
+    assert len(shell.connection.messages) == 2 * count
 
 
-async def test_of_big_messages_fewer_are_looked_at_in_a_turn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(websocket, "BYTES_PER_TURN", FRAME_BYTES + 2 * MAX_BYTES)
+async def test_a_frame_that_comes_in_many_parts_yields_to_others_too() -> None:
     shell = Shell()
-    shell.feed(client_frame(TEXT, b"x" * MAX_BYTES) * 3)
-    assert len(shell.connection.messages) < 3
+    shell.feed(client_frame(TEXT, b"", length=1 << 40)[:-4])
+    parts = 0
+    while shell.transport.reading:
+        shell.feed(b"x" * 65_536)
+        parts += 1
+
+    assert parts <= TURN_COST // 65_536
+    await turn()
+    assert shell.transport.reading
+
+
+async def test_who_is_gone_is_not_read_any_more() -> None:
+    shell = Shell()
+    shell.feed(A_MESSAGE * 100)
+    shell.socket.connection_lost(None)
     await turn()
     await turn()
 
-    assert len(shell.connection.messages) == 3
+    assert len(shell.connection.messages) == AT_ONCE
 
 
 async def test_a_closed_socket_is_asked_for_nothing_but_its_close_frame() -> None:

@@ -1,6 +1,7 @@
 """Sessions of clients that poll: how fast they may speak, what they still hear when they end."""
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from gateway.transport.longpoll.sessions import (
     EMPTY,
     GONE,
     IDLE_SECONDS,
+    LINES_PER_TURN,
     LONGPOLL_ENCODINGS,
     OK,
     TIMEOUT,
@@ -109,6 +111,25 @@ async def test_who_says_too_much_is_not_heard_again_before_its_time() -> None:
 async def test_a_batch_that_was_heard_to_its_end_is_taken() -> None:
     session = Session(messages_per_second=1)
     assert await session.push(HEARTBEAT, HEARTBEAT) == OK
+
+
+async def test_batches_of_many_clients_share_the_turns() -> None:
+    session = Session()
+    accepted = Accepted(None, UNKNOWN, NULL, "", LONGPOLL_ENCODINGS["2"], None)
+    secrets = [
+        session.sessions.open(accepted, Origin("longpoll", "2.0.0", "", ""), f"s{n}")
+        for n in range(2, 6)
+    ]
+    together = asyncio.gather(
+        *(session.sessions.handle(Push(secret, [HEARTBEAT] * 100, 60.0)) for secret in secrets)
+    )
+    seen = [0.0]
+    while not together.done():
+        await asyncio.sleep(0)
+        seen.append(session.counted("messages_received_total"))
+
+    assert seen[-1] == 400
+    assert max(after - before for before, after in pairwise(seen)) <= LINES_PER_TURN
 
 
 async def test_who_does_not_fetch_its_replies_is_too_slow() -> None:
