@@ -81,6 +81,8 @@ async def read(request: web.Request) -> bytes:
     if stated not in (None, _JSON) and request.content_type != _JSON:
         raise refusal(UNSUPPORTED_MEDIA_TYPE, f"Send it with Content-Type: {_JSON}.")
     try:
+        if request.content.is_eof():  # it came with its head, as most do
+            return await request.read()
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
     except TimeoutError as error:

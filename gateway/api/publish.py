@@ -41,15 +41,13 @@ from gateway.relay import Published
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 
-TURN: Final = 64
+TURN: Final = 32
 """
-Targets sent to before other work gets its turn, of all requests with more than these together.
+Targets sent to in a row, before other requests and other work get their turn.
 
 On the memory bus a publish never waits, so a batch of 1,000 messages for 1,000 topics each would keep
 heartbeats waiting for seconds.
 """
-
-_EVERYBODY: Final = Audience()
 
 _message_decoder = msgspec.json.Decoder(PublishRequest)
 _batch_decoder = msgspec.json.Decoder(BatchRequest)
@@ -272,12 +270,14 @@ def _say_who_listens(results: list[TargetResult], known: Mapping[str, bool]) -> 
 
 
 def _audience(message: PublishRequest) -> Audience | None:
-    audience = Audience(
-        frozenset(message.exclude_sessions or ()),
-        frozenset(message.exclude_devices or ()),
+    sessions, devices = message.exclude_sessions, message.exclude_devices
+    if not (sessions or devices or message.device_types):
+        return None
+    return Audience(
+        frozenset(sessions or ()),
+        frozenset(devices or ()),
         frozenset(message.device_types or ()),
     )
-    return None if audience == _EVERYBODY else audience
 
 
 def _check(message: PublishRequest, key: str | None) -> None:
