@@ -16,8 +16,8 @@ from gateway.transport.peer import PeerAddress
 
 RETRY_AFTER_SECONDS: Final = 5
 
-REQUESTS_PER_TURN: Final = 16
-"""Requests of all clients in one turn of the event loop, handshakes among them: some 4 ms of work."""
+REQUESTS_PER_TURN: Final = 8
+"""Requests of all clients in one turn of the event loop, handshakes among them: some 2 to 4 ms of work."""
 
 BAD_REQUEST: Final = "bad_request"
 """Reason, in metric and log, where a request was none or had too long a header."""
