@@ -24,8 +24,8 @@ CONFIG: dict[str, Any] = tomllib.loads((ROOT / "deploy/demo/gateway.toml").read_
 API_KEY: str = CONFIG["api"]["keys"][0]["key"]
 TOKEN_SECRET: str = CONFIG["auth"]["secrets"][0]
 WEBHOOK_SECRET: str = CONFIG["upstream"]["secrets"][0]
-START_SECONDS = 30.0
-RUN_SECONDS = 60
+START_SECONDS = 120.0
+RUN_SECONDS = 120
 OFFSETS = (0, 1, 2, 3, 4, 20, 21, 80, 81, 82, 83)
 """From the first port of ``make demo`` to its ports."""
 
