@@ -107,6 +107,7 @@ async def test_a_user_nobody_knows_is_no_reason_to_wait(start_cluster: StartClus
     assert b.metric("sessions") == 0
 
 
+@pytest.mark.slow
 async def test_a_killed_replica_leaves_once_and_for_all(
     start_cluster: StartCluster, clients: Clients
 ) -> None:
