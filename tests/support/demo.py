@@ -5,7 +5,6 @@ import json
 import os
 import random
 import socket
-import subprocess
 import sys
 import time
 import tomllib
@@ -17,6 +16,7 @@ import aiohttp
 import psutil
 
 from tests.clients.npm import install
+from tests.support.forked import Forked
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -58,19 +58,13 @@ class DemoBackend:
             "socket": socket,
         }
         self._environment = os.environ | {f"DEMO_{k.upper()}": v for k, v in told.items()}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     def launch(self) -> None:
         """Start it, without waiting."""
         install(ROOT / "deploy/demo")
-        with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.demo.backend"],
-                cwd=ROOT,
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-            )
+        command = ("-m", "deploy.demo.backend")
+        self._process = Forked(command, self._environment, self._log_path)
 
     def wait(self) -> None:
         """Return once it answers."""
