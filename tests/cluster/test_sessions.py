@@ -111,7 +111,7 @@ async def test_a_user_nobody_knows_is_no_reason_to_wait(start_cluster: StartClus
 async def test_a_killed_replica_leaves_once_and_for_all(
     start_cluster: StartCluster, clients: Clients
 ) -> None:
-    users = 1000
+    users = 300
     a, b, c = start_cluster(3, PRESENCE).replicas
     watcher = await clients.join(b, "watcher")
     roster = Roster(watcher, ROOM)
