@@ -51,7 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     rest = iter([item for item in items if not item.get_closest_marker("slow")])
-    left, ordered = len(items), []
+    left = len(items)
+    ordered: list[pytest.Item] = []
     for worker in range(workers):
         size = left // (workers - worker)
         left -= size

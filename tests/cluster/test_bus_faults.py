@@ -33,7 +33,8 @@ async def outage(cluster: Cluster, clients: list[PhoenixClient], seconds: float)
     await eventually(lambda: a.metric("bus_connected") == 0 == b.metric("bus_connected"))
     async with Backend(a) as backend:
         end = time.monotonic() + seconds
-        number, took = 0, []
+        number = 0
+        took: list[float] = []
         while time.monotonic() < end:
             number += 1
             began = time.monotonic()
