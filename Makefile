@@ -45,7 +45,8 @@ quick: setup ## Run the unit tests, with fewer examples of each property
 
 test: setup ## Run the whole test suite, with a real nats-server, real clients and a real browser
 	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered tests/unit tests/contract
-	$(BIN)/pytest -n 4 --dist worksteal --ignore=tests/unit --ignore=tests/contract
+	@# Most of these wait for most of their time, so that there are more of them at once than cores.
+	$(BIN)/pytest -n 6 --dist worksteal --ignore=tests/unit --ignore=tests/contract
 
 soak: setup ## Let everything go wrong for a minute, SEED=n again; or look for leaks for SECONDS=3600
 	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--churn $(SECONDS))

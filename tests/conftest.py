@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     """Say where they are."""
     return f"screenshots: {config.getoption('--screenshots')}"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have each of several workers begin with its share of what takes long: at the end all would wait for it.
+
+    ``--dist worksteal`` gives every worker a stretch of the list at first.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    rest = iter([item for item in items if not item.get_closest_marker("slow")])
+    left = len(items)
+    ordered: list[pytest.Item] = []
+    for worker in range(workers):
+        size = left // (workers - worker)
+        left -= size
+        first = slow[worker::workers]
+        ordered += [*first, *islice(rest, max(0, size - len(first)))]
+    items[:] = [*ordered, *rest]
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.clients.npm import install
 from tests.support.gateway import START_SECONDS, GatewayProcess
+
+# far above what is expected, as a busy machine must not fail a test
+expect.set_options(timeout=20_000)
 
 QUIET = [
     "--headless",

@@ -1,5 +1,6 @@
 """The page of ``gateway serve --dev``, as a visitor sees it."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.support.api import Backend
 TOPIC = "room:demo"
 DEV_KEY = "dev"
 MESSAGE = "grüß Gott 🙂 <b>&amp;</b>"
+WIDTHS = (380, 768, 1440)
 
 
 class Demo:
@@ -131,24 +133,21 @@ async def test_the_page_comes_back_to_a_gateway_that_restarts(
     assert refused == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [380, 768, 1440])
-async def test_the_page_fits_its_window(
-    demo: Demo, screenshots: Path, scheme: str, width: int
-) -> None:
-    await demo.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    await demo.page.set_viewport_size({"width": width, "height": 900})
+async def test_the_page_fits_its_window(demo: Demo, screenshots: Path) -> None:
     for n in range(8):
         await demo.say("laptop" if n % 3 else "phone", f"message {n} " + "and more of it " * n)
-    await demo.say("phone", "W" * 200)
-    await expect(demo.device("laptop").locator(".messages li")).to_have_count(9)
-    await demo.page.screenshot(path=screenshots / f"dev-{scheme}-{width}.png", full_page=True)
+    messages = demo.device("laptop").locator(".messages li")
+    for turn, (width, scheme) in enumerate(product(WIDTHS, ("light", "dark"))):
+        await demo.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        await demo.page.set_viewport_size({"width": width, "height": 900})
+        await demo.say("phone", "W" * 200)
+        await expect(messages).to_have_count(9 + turn)
+        await demo.page.screenshot(path=screenshots / f"dev-{scheme}-{width}.png", full_page=True)
 
-    widths = await demo.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert widths == [width, width], "nothing makes the page scroll sideways"
-    last = demo.device("laptop").locator(".messages li").last
-    assert await last.evaluate(
-        "item => item.getBoundingClientRect().bottom"
-        " < item.parentElement.getBoundingClientRect().bottom + 1"  # scrolling is in whole pixels
-    ), "the newest message is in view"
+        widths = await demo.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert widths == [width, width], "nothing makes the page scroll sideways"
+        assert await messages.last.evaluate(
+            "item => item.getBoundingClientRect().bottom"
+            " < item.parentElement.getBoundingClientRect().bottom + 1"  # it scrolls by whole pixels
+        ), "the newest message is in view"
     assert demo.complaints == []

@@ -8,7 +8,7 @@ from typing import Any
 from tests.clients.npm import DIRECTORY
 from tests.support.gateway import GatewayProcess
 
-WITHIN_SECONDS = 30.0
+WITHIN_SECONDS = 60.0
 
 Seen = dict[str, Any]
 

@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count, cycle
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -219,6 +220,20 @@ async def publish(replica: GatewayProcess, *numbers: int, topic: str = ROOM) -> 
             assert status == 202, answer
             positions.append(answer["results"][0]["position"])
     return positions
+
+
+async def have_taken(replica: GatewayProcess, *numbers: int) -> None:
+    """Publish numbers, each until it is taken: the servers may be about to elect a leader."""
+    async with Backend(replica) as backend:
+
+        async def taken(number: int) -> bool:
+            body = {"topic": ROOM, "event": "n", "payload": {"n": number}, "id": f"n{number}"}
+            status, answer = await backend.post("/v1/publish", body)
+            assert status in (202, 503, 504), answer
+            return status == 202
+
+        for number in numbers:
+            await eventually(partial(taken, number), WITHIN_SECONDS, f"{number} is taken")
 
 
 async def kept(replica: GatewayProcess, topic: str = ROOM) -> list[int]:

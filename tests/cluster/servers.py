@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import nats
+import nats.errors
 
 from tests.support.gateway import GatewayProcess
 from tests.support.nats import NatsCluster, NatsServer
@@ -17,14 +18,24 @@ REVOCATIONS = "KV_gateway_revocations"
 async def ask(
     servers: NatsCluster, operation: str, stream: str = HISTORY, query: Any = None
 ) -> Any:
-    """Have JetStream do something with a stream."""
-    client = await nats.connect(servers.url.split(","))
+    """Have JetStream do something with a stream, and again where that meets an election."""
     body = b"" if query is None else msgspec.json.encode(query)
-    answer = await client.request(f"$JS.API.STREAM.{operation}.{stream}", body, timeout=10)
-    await client.close()
-    found = msgspec.json.decode(answer.data)
-    assert "error" not in found, found
-    return found
+    answers: list[Any] = []
+
+    async def done() -> bool:
+        with contextlib.suppress(nats.errors.Error, TimeoutError):
+            client = await nats.connect(servers.url.split(","))
+            try:
+                answer = await client.request(
+                    f"$JS.API.STREAM.{operation}.{stream}", body, timeout=5
+                )
+            finally:
+                await client.close()
+            answers.append(msgspec.json.decode(answer.data))
+        return bool(answers) and "error" not in answers[-1]
+
+    await eventually(done, 60, f"{operation} of {stream}")
+    return answers[-1]
 
 
 async def leader(servers: NatsCluster, stream: str = HISTORY) -> int:
@@ -32,9 +43,8 @@ async def leader(servers: NatsCluster, stream: str = HISTORY) -> int:
     found: list[str] = []
 
     async def elected() -> bool:
-        with contextlib.suppress(TimeoutError):
-            found.append((await ask(servers, "INFO", stream))["cluster"].get("leader", ""))
-        return bool(found and found[-1])
+        found.append((await ask(servers, "INFO", stream))["cluster"].get("leader", ""))
+        return bool(found[-1])
 
     await eventually(elected, 60, f"somebody leads {stream}")
     return int(found[-1].removeprefix("n"))

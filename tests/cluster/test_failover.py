@@ -27,10 +27,10 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.slow
 
 KEPT = {"channels": [{"pattern": "room:*", "history": {"messages": 1000, "seconds": 300}}]}
-PROMISED_SECONDS = 30.0
-"""Within which every message reaches everybody, whatever the bus lost."""
+PROMISED_SECONDS = 60.0
+"""Twice what every message reaches everybody within, whatever the bus lost: a machine may be busy."""
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 
 PAUSE_SECONDS = 0.03
 """Between two messages; a page of the history shows a thousand."""
@@ -160,6 +160,17 @@ async def copies(servers: NatsCluster) -> int:
     return int((await ask(servers, "INFO", REVOCATIONS))["config"]["num_replicas"])
 
 
+async def until_all_keep_it(servers: NatsCluster) -> None:
+    """Wait until every server has all of what was revoked: the bucket may have begun with one copy."""
+
+    async def kept_by_all() -> bool:
+        found = await ask(servers, "INFO", REVOCATIONS)
+        others = found["cluster"].get("replicas", ())
+        return len(others) == 2 and all(other["current"] for other in others)
+
+    await eventually(kept_by_all, START_SECONDS, "all servers keep it")
+
+
 @pytest.mark.parametrize("hangs", [False, True], ids=["killed", "hangs"])
 async def test_what_was_revoked_is_known_to_who_starts_after_its_server_is_gone_for_good(
     nats_cluster: NatsCluster, start_replica: StartReplica, hangs: bool
@@ -167,6 +178,7 @@ async def test_what_was_revoked_is_known_to_who_starts_after_its_server_is_gone_
     """No rule keeps history here, and no replica is left that could tell it."""
     before, old = await start_replica(history=False), token("42")
     await eventually(lambda: revoke(before, "42"), START_SECONDS, "it is kept")
+    await until_all_keep_it(nats_cluster)
     gone = nats_cluster.servers[await leader(nats_cluster, REVOCATIONS)]
     before.kill()
     if hangs:
@@ -188,13 +200,7 @@ async def test_what_one_server_kept_is_kept_by_all_once_a_replica_starts_that_wa
     await eventually(lambda: revoke(before, "42"), START_SECONDS, "it is kept")
     assert await copies(nats_cluster) == 1
     await start_replica(copies=3)
-
-    async def widened() -> bool:
-        found = await ask(nats_cluster, "INFO", REVOCATIONS)
-        others = found["cluster"].get("replicas", ())
-        return len(others) == 2 and all(other["current"] for other in others)
-
-    await eventually(widened, START_SECONDS, "all servers keep it")
+    await until_all_keep_it(nats_cluster)
     before.kill()
     nats_cluster.servers[await leader(nats_cluster, REVOCATIONS)].kill()
 

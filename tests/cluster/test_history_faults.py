@@ -54,7 +54,7 @@ async def jetstream(url: str, operation: str, query: dict[str, Any] | None = Non
 async def ready(*replicas: GatewayProcess) -> None:
     """Wait until all are."""
     for replica in replicas:
-        await eventually(lambda r=replica: r.get("/readyz")[0] == 200, 30)
+        await eventually(lambda r=replica: r.get("/readyz")[0] == 200)
 
 
 async def post(replica: GatewayProcess, number: int, id: str | None = None) -> tuple[int, Any]:  # noqa: A002
@@ -210,10 +210,10 @@ async def test_a_replay_that_needs_the_store_while_there_is_none_ends_and_is_res
     other = make_reader()
     await other.go(b)
     await publish_many(a, range(401, 801), SIZE)
-    await eventually(lambda: len(other.numbers) == 400, 30)
+    await eventually(lambda: len(other.numbers) == 400)
     await other.stop()
     cut()
-    await eventually(lambda: b.metric("bus_connected") == 0, 30)
+    await eventually(lambda: b.metric("bus_connected") == 0)
     await slow.until_error()
     heal()
     await ready(b)
@@ -285,7 +285,7 @@ async def test_a_store_that_is_down_refuses_and_has_stored_nothing(
     await client.join(ROOM)
     cluster.nats.kill()
     for replica in (a, b):
-        await eventually(lambda r=replica: r.metric("bus_connected") == 0, 20)
+        await eventually(lambda r=replica: r.metric("bus_connected") == 0)
         for number in (2, 3):
             status, problem = await post(replica, number, f"{number}")
             assert (status, problem["status"]) == (503, 503)
@@ -395,8 +395,8 @@ async def test_a_server_without_jetstream_is_no_place_for_history(
 ) -> None:
     server = start_nats(jetstream=False)
     gateway = start_gateway(CONFIG | {"bus": {"url": server.url}}, ready=False)
-    await eventually(lambda: b"history_no_jetstream" in gateway.get("/readyz")[1], 20)
-    await eventually(lambda: b"starting" not in gateway.get("/readyz")[1], 20)
+    await eventually(lambda: b"history_no_jetstream" in gateway.get("/readyz")[1])
+    await eventually(lambda: b"starting" not in gateway.get("/readyz")[1])
     status, body = gateway.get("/readyz")
     assert status == 503
     assert b"bus_down" not in body
@@ -445,7 +445,7 @@ async def test_a_server_that_is_too_old_is_named(
         found = await reasons()
         return b"history_server_too_old" in found and b"starting" not in found
 
-    await eventually(too_old, 20)
+    await eventually(too_old)
     assert b"bus_down" not in await reasons()
     assert (await post(gateway, 1))[0] == 503
     await asyncio.to_thread(gateway.kill)

@@ -46,14 +46,14 @@ async def leave(reader: Reader, replica: GatewayProcess) -> None:
         lambda: replica.metric("subscriptions") > 0, 20, "a gauge is set once a second"
     )
     await reader.stop()
-    await eventually(lambda: replica.metric("subscriptions") == 0, 20)
+    await eventually(lambda: replica.metric("subscriptions") == 0)
 
 
 async def test_a_sealed_stream_is_named_by_readiness_and_left_alone(cluster: Cluster) -> None:
     await publish(cluster.replicas[0], 1)
     await jetstream(cluster, "UPDATE", await config(cluster) | {"sealed": True})
     for replica in cluster.replicas:
-        await eventually(lambda r=replica: b"history_stream_unfit" in r.get("/readyz")[1], 30)
+        await eventually(lambda r=replica: b"history_stream_unfit" in r.get("/readyz")[1])
     watcher = await nats.connect(cluster.nats.url)
     changes = await watcher.subscribe("$JS.EVENT.ADVISORY.STREAM.*.GATEWAY")
     await watcher.flush()

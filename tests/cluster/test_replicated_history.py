@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.cluster.conftest import MakeReader
-from tests.cluster.reader import Pouring, Reader, kept, publish
+from tests.cluster.reader import Pouring, Reader, have_taken, kept
 from tests.cluster.servers import ask, leader
 from tests.conftest import StartGateway
 from tests.support.gateway import GatewayProcess
@@ -18,8 +18,8 @@ CONFIG = {
     "channels": [{"pattern": "room:*", "history": {"messages": 1000, "seconds": 300}}],
     "history": {"replicas": 3},
 }
-PROMISED_SECONDS = 30.0
-"""Within which every message reaches everybody, whatever the bus lost."""
+PROMISED_SECONDS = 60.0
+"""Twice what every message reaches everybody within, whatever the bus lost: a machine may be busy."""
 
 
 @pytest.fixture
@@ -93,11 +93,11 @@ async def test_a_route_is_cut_while_the_last_message_is_published(
     """The far server is told of it by nobody, its clients neither, and nothing comes after it."""
     lead = await leader(nats_cluster)
     far = (lead + 1) % 3
-    await publish(replicas[lead], 1)
+    await have_taken(replicas[lead], 1)
     for reader in readers:
         await reader.until([1])
     nats_cluster.cut(lead, far)
-    await publish(replicas[lead], 2)
+    await have_taken(replicas[lead], 2)
     if healed:
         nats_cluster.heal(lead, far)
     await asyncio.gather(*(reader.until([1, 2], PROMISED_SECONDS) for reader in readers))
@@ -105,7 +105,7 @@ async def test_a_route_is_cut_while_the_last_message_is_published(
     for reader in readers:
         assert (reader.errors, reader.closes, len(reader.answers)) == (0, [], 1)
     if healed:
-        await publish(replicas[far], 3)
+        await have_taken(replicas[far], 3)
         for reader in readers:
             await reader.until([1, 2, 3], PROMISED_SECONDS)
     assert replicas[far].metric("history_repairs_total") >= 1
@@ -121,7 +121,7 @@ async def test_who_resumes_on_a_far_server_has_what_was_stored_a_moment_before(
     for turn in range(12):
         await traveller.stop()
         numbers += (2 * turn, 2 * turn + 1)
-        await publish(replicas[turn % 3], *numbers[-2:])
+        await have_taken(replicas[turn % 3], *numbers[-2:])
         answer = await traveller.go(replicas[(turn + 1) % 3])
         assert answer["recovered"] is True
         await traveller.until(numbers)

@@ -107,20 +107,20 @@ async def test_a_user_nobody_knows_is_no_reason_to_wait(start_cluster: StartClus
     assert b.metric("sessions") == 0
 
 
+@pytest.mark.slow
 async def test_a_killed_replica_leaves_once_and_for_all(
     start_cluster: StartCluster, clients: Clients
 ) -> None:
-    users = 1000
+    users = 300
     a, b, c = start_cluster(3, PRESENCE).replicas
     watcher = await clients.join(b, "watcher")
     roster = Roster(watcher, ROOM)
     for start in range(0, users, 50):
         await asyncio.gather(*(clients.join(a, f"u{start + n}") for n in range(50)))
-    await eventually(lambda: len(roster.users()) == users + 1, within=20)
+    await eventually(lambda: len(roster.users()) == users + 1)
     shared = await clients.join(b, "u0", "second")
 
     a.kill()
-    deadline = time.monotonic() + DOWN_AFTER + 2
     async with Backend(c) as backend:
         status, answer = await backend.get("/v1/users/u1/sessions")
         assert status == 200
@@ -131,10 +131,8 @@ async def test_a_killed_replica_leaves_once_and_for_all(
             _, answer = await backend.post("/v1/users/status", body)
             return answer["complete"] and not any(u["sessions"] for u in answer["users"].values())
 
-        while not await gone():
-            assert time.monotonic() < deadline
-    left = deadline - time.monotonic()
-    await eventually(lambda: roster.users() == {"watcher", "u0"}, within=left)
+        await eventually(gone)
+    await eventually(lambda: roster.users() == {"watcher", "u0"})
     leaves = Counter(user for what, user in roster.events() if what == "leave")
     assert leaves == Counter({f"u{n}": 1 for n in range(users)})
     assert [i["device"]["id"] for i in (await sessions_of(c, "u0"))["items"]] == ["second"]
@@ -159,11 +157,11 @@ async def test_a_stalled_replica_heals_without_a_duplicate_and_without_a_false_l
 
     a.signal(signal.SIGSTOP)
     half = {user for user in everybody if user.startswith("b") or user == "watcher-b"}
-    await eventually(lambda: on_b.users() == half, within=30)
-    await asyncio.sleep(15)  # a stall far longer than any silence that is allowed
+    await eventually(lambda: on_b.users() == half)
+    await asyncio.sleep(2 * DOWN_AFTER)  # a stall far longer than any silence that is allowed
     a.signal(signal.SIGCONT)
 
-    await eventually(lambda: on_b.users() == everybody, within=30)
+    await eventually(lambda: on_b.users() == everybody)
     await asyncio.sleep(DOWN_AFTER + 1)  # in which a false leave would come
     assert set(on_b.counts().values()) == {1}
     assert on_a.events() == [], "who was stalled itself has not seen the others leave"
@@ -188,10 +186,10 @@ async def test_without_the_bus_nobody_leaves_and_answers_say_what_they_lack(
     answer = await sessions_of(b, "42")
     assert [item["device"]["id"] for item in answer["items"]] == ["phone"]
     assert (answer["complete"], answer["missing_replicas"]) == (False, names)
-    await asyncio.sleep(20)
+    await asyncio.sleep(2 * DOWN_AFTER)
     assert watcher.events() == []
     cluster.nats.start()
-    await eventually(lambda: b.get("/readyz")[0] == 200, within=20)
+    await eventually(lambda: b.get("/readyz")[0] == 200)
     await asyncio.sleep(DOWN_AFTER + 1)  # in which a false leave would come
 
     assert watcher.events() == []
@@ -349,9 +347,7 @@ async def test_a_device_that_comes_back_at_once_does_not_push_the_other_one_out(
     async def joined() -> bool:
         return (await laptop.join(ROOM))[4]["status"] == "ok"  # type: ignore[no-any-return] # JSON
 
-    async with asyncio.timeout(10):
-        while not await joined():
-            pass
+    await eventually(joined)
 
 
 async def test_a_device_replaces_itself_on_another_replica(
@@ -398,7 +394,7 @@ async def test_the_later_of_two_processes_under_one_name_stays(
     client = await PhoenixClient.connect(first.socket_url, token())
     second = start_gateway(twin | {"bus": {"url": cluster.nats.url}})
 
-    assert await client.closed(within=30) == 1012
+    assert await client.closed() == 1012
     assert await asyncio.to_thread(first.wait) == 1
     assert "is the later one" in first.full_log()
     assert second.running()

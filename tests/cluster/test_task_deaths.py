@@ -30,7 +30,8 @@ DEATHS = {
     "keys": "gateway.auth.jwks:FetchedKeys._refresh,gateway.auth.jwks:RETRY_SECONDS=0.5",
     "follower": "gateway.history.follower:Follower._take_due",
     "history": "gateway.history.jetstream.stream:StreamKeeper._look,"
-    "gateway.history.jetstream.stream:StreamKeeper._fail",
+    "gateway.history.jetstream.stream:StreamKeeper._fail,"
+    "gateway.history.jetstream.stream:LOOK_SECONDS=1",
     "bus": "gateway.bus.requests:Requests.expire,gateway.bus.remote:RemoteBus._give_up",
 }
 """Tasks, and what has to raise for ever that they die."""
@@ -235,7 +236,11 @@ async def test_an_error_now_and_then_is_counted_and_logged_and_survived(
 async def test_a_history_that_cannot_be_looked_after_makes_it_unready_until_it_can(
     sabotaged: Sabotaged,
 ) -> None:
-    replica = sabotaged("gateway.history.jetstream.stream:StreamKeeper._look", times=3)
+    replica = sabotaged(
+        "gateway.history.jetstream.stream:StreamKeeper._look,"
+        "gateway.history.jetstream.stream:LOOK_SECONDS=1",
+        times=3,
+    )
     await asyncio.to_thread(replica.start)
     replica.signal(signal.SIGUSR1)
     await eventually(lambda: b"history_unavailable" in replica.get("/readyz")[1], WITHIN_SECONDS)

@@ -78,7 +78,7 @@ async def test_one_bad_message_is_all_that_is_lost(cluster: Cluster, body: bytes
         await client.heartbeat()
         await client.close()
     for replica in cluster.replicas:
-        await eventually(lambda r=replica: r.metric("sessions") == 0, 30)
+        await eventually(lambda r=replica: r.metric("sessions") == 0)
         assert replica.metric("bus_dropped_total") >= 2
         lines = [e for e in replica.log_lines() if e["event"] == "envelope dropped"]
         assert {e["subject"] for e in lines} <= {"gateway.topic.plain.1", "gateway.topic.room.1"}
@@ -120,7 +120,7 @@ async def test_a_forged_place_in_the_stream_is_refused(
     bus = await nats.connect(cluster.nats.url)
     await bus.publish("gateway.topic.room.1", envelope(b"n", b'{"n":99}'), headers=headers)
     await bus.close()
-    await eventually(lambda: a.metric("bus_dropped_total") == 1, 30)
+    await eventually(lambda: a.metric("bus_dropped_total") == 1)
     await publish(b, 2)
     await publish(b, 1, topic="room:2")
     await here.until([1, 2])
@@ -167,7 +167,7 @@ async def test_metas_that_are_no_json_spoil_nobodys_presence(cluster: Cluster) -
         hello = encode(Hello("forged", 1, "p:room:1", 1, (entry,)))
         await bus.publish("gateway.topic.room.1", encode_control(Control.TRACKER, hello))
     await bus.close()
-    await eventually(lambda: a.metric("bus_dropped_total") == 3, 30)
+    await eventually(lambda: a.metric("bus_dropped_total") == 3)
     other = await PhoenixClient.connect(b.socket_url, token("43"))
     await other.join("room:1")
     frame = await client.expect(lambda f: f[3] == "presence_diff" and "43" in f[4]["joins"])

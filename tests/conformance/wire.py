@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
-WITHIN_SECONDS = 10.0
+WITHIN_SECONDS = 30.0
 
 
 class Received(msgspec.Struct, frozen=True):

@@ -243,7 +243,15 @@ async def test_a_bucket_outlives_the_server_that_led_it(
     nats_cluster: NatsCluster, open_copied: OpenBus, operator: JetStreamContext
 ) -> None:
     bus = await open_copied(3, nats_cluster.url)
-    await put(bus, "a")
+
+    async def kept_by_all() -> bool:
+        """It may begin with one copy, and gets more when it is used."""
+        await put(bus, "a")
+        cluster = (await operator.stream_info(STREAM)).cluster
+        others = (cluster and cluster.replicas) or []
+        return len(others) == 2 and all(other.current for other in others)
+
+    await eventually(kept_by_all, BEGIN_SECONDS, "all servers keep it")
     cluster = (await operator.stream_info(STREAM)).cluster
     assert cluster is not None
     nats_cluster.named(cluster.leader or "").kill()

@@ -138,7 +138,7 @@ async def test_a_leader_that_is_killed_costs_nothing_that_was_acknowledged(
     assert await kept(there) == offsets
     assert sorted(offsets.values()) == list(range(1000))
     leader.start()
-    await eventually(lambda: there.history.problem is None, 30)
+    await eventually(lambda: there.history.problem is None)
     assert there.history.epoch == here.history.epoch == epoch
 
 

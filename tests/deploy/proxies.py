@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from tests.support.ports import free_port
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
-START_SECONDS: Final = 20.0
+START_SECONDS: Final = 60.0
 
 
 def nginx(text: str, directory: Path) -> tuple[str, list[str]]:

@@ -130,6 +130,7 @@ async def window(browser: Browser, url: str, complaints: list[str]) -> Page:
     return page
 
 
+@pytest.mark.slow
 async def test_the_quickstart_works_as_it_is_written(follower: Follower, browser: Browser) -> None:
     third = [block for block in STEPS if block.title == "Terminal 3"]
     complaints: list[str] = []

@@ -91,6 +91,7 @@ async def all_seen_once(*stages: Stage) -> int:
     return total.pop()
 
 
+@pytest.mark.slow
 async def test_nobody_misses_anything_whatever_is_ended_from_the_page(
     browser: Browser, demo: DemoRun
 ) -> None:

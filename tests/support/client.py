@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.waiting import WITHIN_SECONDS
+
 Frame = list[Any]
 """``[join_ref, ref, topic, event, payload]``; in version 1 join_ref is always None."""
-
-WITHIN_SECONDS = 10.0
 
 
 class PhoenixClient:

@@ -5,7 +5,6 @@ import json
 import os
 import random
 import socket
-import subprocess
 import sys
 import time
 import tomllib
@@ -17,6 +16,7 @@ import aiohttp
 import psutil
 
 from tests.clients.npm import install
+from tests.support.forked import Forked
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -24,8 +24,8 @@ CONFIG: dict[str, Any] = tomllib.loads((ROOT / "deploy/demo/gateway.toml").read_
 API_KEY: str = CONFIG["api"]["keys"][0]["key"]
 TOKEN_SECRET: str = CONFIG["auth"]["secrets"][0]
 WEBHOOK_SECRET: str = CONFIG["upstream"]["secrets"][0]
-START_SECONDS = 30.0
-RUN_SECONDS = 60
+START_SECONDS = 120.0
+RUN_SECONDS = 120
 OFFSETS = (0, 1, 2, 3, 4, 20, 21, 80, 81, 82, 83)
 """From the first port of ``make demo`` to its ports."""
 
@@ -58,19 +58,13 @@ class DemoBackend:
             "socket": socket,
         }
         self._environment = os.environ | {f"DEMO_{k.upper()}": v for k, v in told.items()}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     def launch(self) -> None:
         """Start it, without waiting."""
         install(ROOT / "deploy/demo")
-        with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.demo.backend"],
-                cwd=ROOT,
-                env=self._environment,
-                stdout=log,
-                stderr=log,
-            )
+        command = ("-m", "deploy.demo.backend")
+        self._process = Forked(command, self._environment, self._log_path)
 
     def wait(self) -> None:
         """Return once it answers."""

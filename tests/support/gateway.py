@@ -15,7 +15,7 @@ from tests.support.ports import free_port
 from tests.support.tokens import SECRET
 
 API_KEY = "test-api-key"
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 LOG_TAIL = 6000
 
 
@@ -106,7 +106,7 @@ class GatewayProcess:
     def get(self, path: str) -> tuple[int, bytes]:
         """GET from the internal listener; status 0 when it does not answer."""
         try:
-            with urllib.request.urlopen(f"{self.internal_url}{path}", timeout=5) as response:  # noqa: S310 -- always http
+            with urllib.request.urlopen(f"{self.internal_url}{path}", timeout=20) as response:  # noqa: S310 -- always http
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
             with error:

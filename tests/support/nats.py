@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.support.ports import free_port
 from tests.support.routes import Link, Links
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 
 
 def nats_server_binary() -> str | None:

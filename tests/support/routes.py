@@ -12,7 +12,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0
 
 _NO_LINGER = struct.pack("ii", 1, 0)
 """Makes a close a reset (RFC 9293 section 3.10.5): what is still on its way is lost."""

@@ -6,9 +6,14 @@ from collections.abc import Awaitable, Callable
 
 INTERVAL_SECONDS = 0.02
 
+WITHIN_SECONDS = 30.0
+"""Far above what anything takes that a test waits for, so that no busy machine fails one."""
+
 
 async def eventually(
-    check: Callable[[], bool] | Callable[[], Awaitable[bool]], within: float = 10.0, what: str = ""
+    check: Callable[[], bool] | Callable[[], Awaitable[bool]],
+    within: float = WITHIN_SECONDS,
+    what: str = "",
 ) -> None:
     """Return once ``check`` holds.
 

@@ -1,7 +1,6 @@
 """Nothing missed: history, resume and idempotent publish, on the memory bus and on a real nats-server."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -204,21 +203,15 @@ async def test_on_a_topic_without_history_it_is_said(connect: Connect, backend: 
     assert answer["results"] == [{"topic": "plain:1", "position": None}]
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
+async def test_a_malformed_resume_refuses_the_join_and_the_socket_lives(connect: Connect) -> None:
+    client = await connect()
+    for bad in (
         "", "@", "x", "@a.b", "@a.1.1.1", "@a.-1.0", "@a.01.0", "@a.1.zz", "@" + "a" * 100, 7, 1.5,
         True, [], {}, {"last": 0}, {"last": -1}, {"last": 11}, {"last": 10**9}, {"last": "1"},
         {"last": 1.5}, {"last": True}, {"last": 1, "more": 1}, {"first": 1},
-    ],
-    ids=json.dumps,
-)  # fmt: skip
-async def test_a_malformed_resume_refuses_the_join_and_the_socket_lives(
-    connect: Connect, bad: Any
-) -> None:
-    client = await connect()
-    reply = await client.join(ROOM, {"resume": bad})
-    assert reply[4] == {"status": "error", "response": {"reason": "invalid resume"}}
+    ):  # fmt: skip
+        reply = await client.join(ROOM, {"resume": bad})
+        assert reply[4] == {"status": "error", "response": {"reason": "invalid resume"}}, bad
     assert (await resume(client, None))["recovered"] is None
 
 

@@ -91,9 +91,7 @@ async def test_a_reader_that_stops_is_closed_at_its_bound_and_others_get_everyth
         # what the gateway and the kernel keep for one client is bounded: the limit, a message more,
         # and the few hundred KiB of kernel buffers
         assert sent * 16 * KIB < limit + 1024 * KIB
-        await eventually(
-            lambda: gateway.metric("connections", transport="websocket") == 1, within=20
-        )
+        await eventually(lambda: gateway.metric("connections", transport="websocket") == 1)
     assert gateway.metric("disconnects_total", code="1013") == 1
     assert gateway.metric("messages_dropped_total", reason="slow_consumer") >= 1
     assert (await reader.heartbeat())[4]["status"] == "ok"
@@ -113,9 +111,7 @@ async def test_a_client_that_asks_and_never_reads_the_answers_is_closed_too(
 
         await asyncio.to_thread(ask)
         await eventually(lambda: gateway.metric("slow_consumers_total") == 1)
-        await eventually(
-            lambda: gateway.metric("connections", transport="websocket") == 0, within=20
-        )
+        await eventually(lambda: gateway.metric("connections", transport="websocket") == 0)
 
 
 async def test_a_rule_may_drop_messages_of_a_slow_reader_instead(
@@ -164,7 +160,7 @@ async def test_a_client_nobody_hears_from_is_closed_and_one_that_pings_is_not(
             await asyncio.sleep(0.5)
 
     task = asyncio.create_task(ping())
-    assert await silent.closed(within=20) == 1002
+    assert await silent.closed() == 1002
     assert pinging.close_code is None
     task.cancel()
     await pinging.close()
@@ -184,7 +180,7 @@ async def test_what_the_server_sends_does_not_keep_a_client_alive(
                 await asyncio.sleep(0.2)
 
         task = asyncio.create_task(publish())
-        assert await silent.closed(within=20) == 1002
+        assert await silent.closed() == 1002
         task.cancel()
 
 
@@ -198,7 +194,7 @@ async def test_a_client_above_its_rate_is_read_more_slowly_and_loses_nothing(
     refs = [await hasty.push(ROOM, "m", {"n": n}) for n in range(200)]
     assert (await calm.heartbeat())[4]["status"] == "ok"
     assert len(hasty.events(ROOM, "m")) < 200, "the last are not read yet"
-    await hasty.reply(refs[-1], within=30)
+    await hasty.reply(refs[-1])
     await eventually(lambda: len(hasty.events(ROOM, "m")) == 200)
 
     assert [e["n"] for e in hasty.events(ROOM, "m")] == list(range(200))
@@ -229,7 +225,7 @@ async def test_old_connections_are_moved_away(start_gateway: StartGateway) -> No
     gateway = start_gateway({"drain": {"max_connection_age_seconds": 1}})
     client = await PhoenixClient.connect(gateway.socket_url, token())
 
-    assert await client.closed(within=20) == 1012
+    assert await client.closed() == 1012
 
 
 async def test_a_crowd_that_joins_is_bounded(
@@ -271,4 +267,4 @@ async def test_who_closes_and_then_reads_nothing_is_cut_off(start_gateway: Start
         await eventually(lambda: gateway.metric("connections", transport="websocket") == 0)
         assert open_files(gateway) > before + clients / 2, "they have not taken their last bytes"
 
-        await eventually(lambda: open_files(gateway) < before + clients / 2, within=20)
+        await eventually(lambda: open_files(gateway) < before + clients / 2)
