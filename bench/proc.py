@@ -92,7 +92,8 @@ class ServerProcess:
     @property
     def pid(self) -> int:
         """Process id."""
-        assert self._process is not None
+        if self._process is None:
+            return self.server.running_pid
         return self._process.pid
 
     def cpu(self) -> Cpu:
@@ -107,6 +108,10 @@ class ServerProcess:
         raise RuntimeError("no Rss in smaps_rollup")
 
     def _start(self) -> None:
+        if pid := self.server.running_pid:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), {self._cores.server})
+            return
         command = self.server.command(Path(self._directory.name))
         with self._log.open("wb") as log:
             # a child starts with its parent's affinity, and so do all threads it makes
@@ -123,8 +128,9 @@ class ServerProcess:
                 os.sched_setaffinity(0, {self._cores.load})
 
     def _await_ready(self) -> None:
-        assert self._process is not None
-        url = f"http://127.0.0.1:{self.server.publish_port}/readyz"
+        if self._process is None:
+            return
+        url = f"http://127.0.0.1:{self.server.publish_port}{self.server.ready_path}"
         deadline = time.monotonic() + START_SECONDS
         while not _answers(url):
             if self._process.poll() is not None or time.monotonic() > deadline:
