@@ -50,7 +50,7 @@ SERVERS: Final[dict[str, Callable[[], Server]]] = {
 }
 """By the name in the tables; the first is what ratios are taken to."""
 
-FEW: Final = {"sizes": ("floor", "gateway"), "topics": ("floor", "gateway", "centrifugo")}
+FEW: Final = {"sizes": ("floor", "gateway"), "topics": ("gateway", "centrifugo")}
 """Scenarios that only some servers go through: those that have topics, or are wanted for a ratio."""
 
 

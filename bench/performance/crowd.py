@@ -40,7 +40,7 @@ QUIET_SECONDS: Final = 0.3
 MISSED_SECONDS: Final = 2.0
 """The same, if something is missing."""
 
-GRACE_SECONDS: Final = 10.0
+GRACE_SECONDS: Final = 5.0
 """After this time from the last message on, what has not come counts as lost."""
 
 LATE_SECONDS: Final = 1.0

@@ -1,11 +1,12 @@
 """Results as the tables of docs/performance.md."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final
 
 from bench.performance.alone import LABELS
+from bench.performance.crowd import GRACE_SECONDS
 from bench.performance.results import FLOOR, Results
 from bench.report import write as write_block
 from bench.waiting import LEAST_SHARE
@@ -16,6 +17,7 @@ PICTURES: Final = ROOT / "docs/pictures"
 RESULTS: Final = ROOT / "bench/performance.json"
 
 GATEWAY: Final = "gateway"
+CENTRIFUGO: Final = "centrifugo"
 IN_TURN: Final = "in turn"
 MEMORY: Final = "memory"
 
@@ -27,8 +29,7 @@ _COUNTS: Final = {
     "refused": "publishes refused",
 }
 
-Cell = Callable[[str, str], str]
-"""Of a server and a case."""
+_LEFT_OUT: Final = "This run left it out.\n"
 
 
 def write(name: str, text: str) -> None:
@@ -38,7 +39,7 @@ def write(name: str, text: str) -> None:
 
 def blocks(results: Results) -> dict[str, str]:
     """The text of each block, by its name."""
-    return {
+    made = {
         "run": _run(results),
         "fanout": _fanout(results),
         "latency": _latency(results),
@@ -47,6 +48,11 @@ def blocks(results: Results) -> dict[str, str]:
         "sizes": _sizes(results),
         "topics": _topics(results),
         "alone": _alone(results),
+    }
+    # of what this run left out, there is a table's head and nothing in it
+    return {
+        name: text if "|\n| " in text or name == "losses" else _LEFT_OUT
+        for name, text in made.items()
     }
 
 
@@ -64,6 +70,8 @@ def _run(results: Results) -> str:
         "",
         _table(["server", "version"], [[name, text] for name, text in results.versions.items()], 1),
     ]
+    if "--quick" in results.command:
+        lines += ["**A short run, to see that it works: its figures mean nothing.**", ""]
     if skipped:
         lines += [f"Not measured: {skipped}.", ""]
     if failed:
@@ -153,8 +161,8 @@ def _losses(results: Results) -> str:
         return f"Nothing was lost, late, or too much, and nobody was closed. {_load(results)}\n"
     return (
         _table(["server", "should be delivered", *_COUNTS.values()], rows)
-        + "\nAll rounds together; servers and rates that do not stand here had nothing of it. Late is more "
-        "than a second; lost is what had not come ten seconds after the last message. "
+        + f"\nAll rounds together; servers and rates that do not stand here had nothing of it. Late is more "
+        f"than a second; lost is what had not come {GRACE_SECONDS:g} seconds after the last message. "
         f"{_load(results)}\n"
     )
 
@@ -180,7 +188,7 @@ def _connect(results: Results) -> str:
         [
             server,
             _number(results, "connect", server, "storm", "cpu_ms", digits=3),
-            results.ratio("connect", server, "storm", "cpu_ms", "centrifugo"),
+            results.ratio("connect", server, "storm", "cpu_ms", CENTRIFUGO),
             _number(results, "connect", server, "storm", "seconds", digits=1),
             _number(results, "connect", server, "storm", "heartbeat_ms", digits=0),
             _number(results, "fanout", server, MEMORY, "kib", digits=1),
@@ -220,14 +228,14 @@ def _topics(results: Results) -> str:
         [
             name,
             _number(results, "topics", name, "2", "cpu_us", digits=1),
-            results.ratio("topics", name, "2", "cpu_us"),
+            results.ratio("topics", name, "2", "cpu_us", CENTRIFUGO),
             _number(results, "topics", name, "2", "p50_ms", digits=2),
             _number(results, "topics", name, "2", "p99_ms", digits=1),
         ]
         for name in results.servers("topics")
     ]
     return (
-        _table(["server", "CPU µs of a delivery", "to the floor", "p50, ms", "p99, ms"], rows)
+        _table(["server", "CPU µs of a delivery", "to Centrifugo's", "p50, ms", "p99, ms"], rows)
         + f"\n{results.settings['topics']:,} topics of two members, one message a request, so "
         f"that half of what publishing costs is in each delivery; {_medians(results)}.\n"
     )

@@ -25,7 +25,7 @@ class Settings:
     rounds: int = 3
     subscribers: int = 2000
     rates: Sequence[float] = (10, 60, 200)
-    seconds: float = 4.0
+    seconds: float = 3.0
     connects: int = 5000
     sizes: Sequence[int] = (1000, 5000, 15_000)
     paced: float = 20_000

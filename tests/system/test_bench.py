@@ -20,12 +20,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     results = tmp_path_factory.mktemp("bench") / "results.json"
     subprocess.run(
         [
+            *("timeout", "90"),  # which has it end its servers
             *(sys.executable, "-m", "bench.performance", "--quick", "--only", "fanout"),
             *("--servers", ",".join(SERVERS), "--results", str(results)),
         ],
         cwd=Path(__file__).parents[2],
         check=True,
-        timeout=90,
     )
     found: dict[str, Any] = json.loads(results.read_text())
     return found
