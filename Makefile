@@ -7,7 +7,7 @@ QUICK := $(BIN)/pytest -q --hypothesis-profile=quick -p no:cacheprovider
 # Compiled test modules are kept, whatever the shell says: to rewrite their asserts each time takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run demo quick test soak faults fuzz docs audit check lint type fmt bench lock wheel image clean
+.PHONY: help setup run demo quick test soak faults fuzz docs audit check lint type fmt bench performance lock wheel image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,18 @@ fmt: setup ## Format the code
 
 bench: setup ## Measure against other servers; see bench/README.md
 	$(BIN)/python -m bench
+
+performance: setup build/bench bench/rivals/node_modules ## Measure beside rivals: docs/performance.md; ARGUMENTS="--quick" for others
+	$(BIN)/python -m bench.performance --write $(ARGUMENTS)
+
+build/bench: bench/rivals/requirements.txt
+	$(PYTHON) -m venv $@
+	$@/bin/pip --quiet --disable-pip-version-check install -r bench/rivals/requirements.txt
+	@touch $@
+
+bench/rivals/node_modules: bench/rivals/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: ws and socket.io are left out" >&2; exit 0; }; \
+	npm ci --silent --prefix bench/rivals && touch $@
 
 lock: setup ## Renew the locked versions in requirements/
 	$(BIN)/pip install --quiet uv

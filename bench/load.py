@@ -28,7 +28,8 @@ class Clients:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._frame = unmasked(server.message)
+        self._message = server.text()
+        self._frame = unmasked(self._message)
         self._epoll = select.epoll()
         self._received: dict[int, int] = {}  # descriptor -> messages
         self._partial: dict[int, bytes] = {}  # descriptor -> bytes of a frame that is not all there
@@ -126,7 +127,7 @@ class Clients:
         messages = 0
         while (found := split(data)) is not None:
             opcode, payload, data = found
-            if opcode == TEXT and payload == self._server.message:
+            if opcode == TEXT and payload == self._message:
                 messages += 1
             elif opcode == TEXT and (answer := self._server.answer(payload)) is not None:
                 os.write(descriptor, masked(TEXT, answer))

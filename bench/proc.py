@@ -1,5 +1,6 @@
 """A server's process: pinned start, CPU and memory as the kernel counts them, certain end."""
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -51,9 +52,14 @@ class Cpu:
 
 
 def cpu_of(pid: int) -> Cpu:
-    """CPU time a process has used, in steps of a clock tick (10 ms as a rule)."""
+    """CPU time a process has used: exact, its kernel's part in steps of a clock tick (10 ms as a rule)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return Cpu(int(fields[11]) / _TICKS, int(fields[12]) / _TICKS)
+    kernel = int(fields[12]) / _TICKS
+    used = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has ended
+            used += int((thread / "schedstat").read_text().split()[0])
+    return Cpu(used / 1e9 - kernel, kernel)
 
 
 class ServerProcess:
@@ -92,11 +98,12 @@ class ServerProcess:
     @property
     def pid(self) -> int:
         """Process id."""
-        assert self._process is not None
+        if self._process is None:
+            return self.server.running_pid
         return self._process.pid
 
     def cpu(self) -> Cpu:
-        """CPU time it has used, in steps of a clock tick (10 ms as a rule)."""
+        """See :func:`cpu_of`."""
         return cpu_of(self.pid)
 
     def resident_bytes(self) -> int:
@@ -107,6 +114,10 @@ class ServerProcess:
         raise RuntimeError("no Rss in smaps_rollup")
 
     def _start(self) -> None:
+        if pid := self.server.running_pid:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(thread.name), {self._cores.server})
+            return
         command = self.server.command(Path(self._directory.name))
         with self._log.open("wb") as log:
             # a child starts with its parent's affinity, and so do all threads it makes
@@ -123,8 +134,9 @@ class ServerProcess:
                 os.sched_setaffinity(0, {self._cores.load})
 
     def _await_ready(self) -> None:
-        assert self._process is not None
-        url = f"http://127.0.0.1:{self.server.publish_port}/readyz"
+        if self._process is None:
+            return
+        url = f"http://127.0.0.1:{self.server.publish_port}{self.server.ready_path}"
         deadline = time.monotonic() + START_SECONDS
         while not _answers(url):
             if self._process.poll() is not None or time.monotonic() > deadline:

@@ -9,7 +9,7 @@ from typing import Final
 
 from bench.builds import WORKING_TREE, Build
 from bench.servers.base import EVENT, PAYLOAD, TOPIC, Server, free_port, post
-from bench.wire import LoadError, Wire
+from bench.wire import TEXT, LoadError, Wire, masked
 from gateway.auth.tokens import mint
 
 API_KEY: Final = "bench"
@@ -44,6 +44,11 @@ push = "{push}"
 """
 
 
+PHOENIX_HEARTBEAT: Final = (
+    masked(TEXT, b'[null,"h","phoenix","heartbeat",{}]'),
+    b'"h","phoenix","phx_reply"',
+)
+
 _SILENT_CLIENTS: Final = "idle_timeout_seconds = 3600  # they send no heartbeats"
 
 _ALL_FEATURES: Final = """
@@ -77,6 +82,7 @@ class Gateway(Server):
         limits: What ``[limits]`` says.
         events: What ``upstream.events`` lists.
         build: The program.
+        members: Clients of each topic; 0 to have them all on one.
     """
 
     def __init__(
@@ -90,8 +96,9 @@ class Gateway(Server):
         limits: str = _SILENT_CLIENTS,
         events: Sequence[str] = (),
         build: Build = WORKING_TREE,
+        members: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(members)
         self.publish_port = free_port()
         self._bus = bus
         self._presence = presence
@@ -133,11 +140,6 @@ class Gateway(Server):
         """A client's user: the subject of its token."""
         return str(number)
 
-    def topic(self, number: int) -> str:
-        """What a client joins."""
-        del number
-        return TOPIC
-
     def path(self, number: int) -> str:
         """Path and query of a client's WebSocket request, its token included."""
         token = mint(SECRET, sub=self.user(number), ttl_seconds=3600, now=time.time())
@@ -148,10 +150,11 @@ class Gateway(Server):
         """The message that joins a client."""
         return b'["1","1","%b","phx_join",{}]' % self.topic(number).encode()
 
-    def join(self, wire: Wire, number: int) -> None:
-        wire.upgrade(self.path(number))
-        wire.send(self.joining(number))
-        check_joined(wire.receive())
+    def steps(self, number: int) -> Sequence[tuple[bytes, bytes]]:
+        return ((self.joining(number), b'"phx_reply",{"status":"ok"'),)
+
+    def heartbeat(self) -> tuple[bytes, bytes]:
+        return PHOENIX_HEARTBEAT
 
     def leave(self, wire: Wire, number: int) -> None:
         wire.send(b'["1","2","%b","phx_leave",{}]' % self.topic(number).encode())
@@ -159,11 +162,11 @@ class Gateway(Server):
         if events != {"phx_reply", "phx_close"}:
             raise LoadError(f"no answer to leaving: {events}")
 
-    def publish(self) -> bytes:
+    def publish(self, payload: bytes = PAYLOAD, topic: str = TOPIC) -> bytes:
         body = b'{"topic":"%b","event":"%b","payload":%b}' % (
-            TOPIC.encode(),
+            topic.encode(),
             EVENT.encode(),
-            PAYLOAD,
+            payload,
         )
         return post("/v1/publish", body, b"Authorization: Bearer %b\r\n" % API_KEY.encode())
 
@@ -194,9 +197,11 @@ class EquippedGateway(Gateway):
         idle_seconds: float = 3600,
         upstream: str = "",
         events: Sequence[str] = (),
+        members: int = 0,
     ) -> None:
         super().__init__(
             bus,
+            members=members,
             devices=True,
             upstream=upstream,
             sections=_ALL_FEATURES,
@@ -208,7 +213,7 @@ class EquippedGateway(Gateway):
         self._alone = alone
 
     def topic(self, number: int) -> str:
-        return f"room:{number}" if self._alone else TOPIC
+        return f"room:{number}" if self._alone else super().topic(number)
 
 
 class FullGateway(EquippedGateway):
