@@ -16,6 +16,7 @@ from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.listener import Descriptors
 from gateway.transport.websocket import ENDS_PER_TURN, NAME, WebSocket
+from gateway.transport.wire import SocketWire
 
 PATHS: Final = tuple(
     f"/socket{slashes}websocket{end}" for slashes in ("/", "//") for end in ("", "/")
@@ -58,10 +59,11 @@ class WebSocketTransport:
         origin = self._entrance.welcome(request, accepted)
         transport = request.transport
         if transport is not None:  # else it went away just now
-            transport.write(_switching_protocols(request, accepted))
+            wire = SocketWire(transport)
+            wire.write(_switching_protocols(request, accepted))
             connection = Connection(
                 self._services,
-                transport,
+                wire,
                 accepted.encoding,
                 accepted.claims,
                 origin,
@@ -73,7 +75,7 @@ class WebSocketTransport:
                 self._services,
                 self._connections,
                 connection,
-                transport,
+                wire,
                 backlog=self._backlog,
                 ends=self._ends,
                 descriptors=self._descriptors,
