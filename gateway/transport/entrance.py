@@ -38,6 +38,7 @@ class Entrance:
     def __init__(self, connections: Connections, peers: PeerAddress, metrics: Metrics) -> None:
         self._connections = connections
         self._connects = metrics.connects
+        self._welcomed = metrics.connects.labels("ok", "").inc
         self._peers = peers
         self._pacer = Pacer(REQUESTS_PER_TURN)
 
@@ -88,7 +89,7 @@ class Entrance:
 
     def welcome(self, request: HandshakeRequest, accepted: Accepted) -> Origin:
         """Count a client that is in; returns where it comes from."""
-        self._connects.labels("ok", "").inc()
+        self._welcomed()
         return describe(request, accepted, self._peers.of(request))
 
     def _require_room(self) -> None:

@@ -17,10 +17,11 @@ class SocketWire:
     The transport's protocol has to call :meth:`resumed` and :meth:`lost`.
 
     Attributes:
+        clear: Whether nothing waits, so that bytes go to the descriptor.
         transport: To read from.
     """
 
-    __slots__ = ("_descriptor", "_direct", "transport")
+    __slots__ = ("_descriptor", "clear", "transport")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.transport = transport
@@ -29,7 +30,7 @@ class SocketWire:
         self._descriptor: int = socket.fileno() if plain else -1
         if plain:
             transport.set_write_buffer_limits(0)  # so that it says when nothing waits any more
-        self._direct = plain and not transport.get_write_buffer_size()
+        self.clear = plain and not transport.get_write_buffer_size()
 
     def write(self, data: bytes) -> None:
         """Take bytes, in order; never waits.
@@ -37,7 +38,7 @@ class SocketWire:
         Raises:
             RuntimeError: The connection is gone (uvloop).
         """
-        if self._direct:
+        if self.clear:
             try:
                 sent = os.write(self._descriptor, data)
             except OSError:  # no room, or a fault that the transport will meet as well
@@ -50,11 +51,11 @@ class SocketWire:
 
     def resumed(self) -> None:
         """The transport has sent what it had, perhaps."""
-        self._direct = self._descriptor >= 0 and not self.transport.get_write_buffer_size()
+        self.clear = self._descriptor >= 0 and not self.transport.get_write_buffer_size()
 
     def get_write_buffer_size(self) -> int:
         """Bytes that the kernel has not got yet."""
-        return 0 if self._direct else self.transport.get_write_buffer_size()
+        return 0 if self.clear else self.transport.get_write_buffer_size()
 
     def is_closing(self) -> bool:
         """Whether nothing is sent any more."""
@@ -72,5 +73,5 @@ class SocketWire:
 
     def lost(self) -> None:
         """Use the descriptor no more: the connection ends, and the next client's may get its number."""
-        self._direct = False
+        self.clear = False
         self._descriptor = -1

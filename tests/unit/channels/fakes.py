@@ -98,6 +98,8 @@ class Wire:
         assert not self.closing, "written to a connection that is gone"
         self.written.append(data)
 
+    clear = False
+
     def get_write_buffer_size(self) -> int:
         """Bytes the client has not taken."""
         return self.unsent
