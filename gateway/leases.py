@@ -82,9 +82,17 @@ class Leases(Generic[Value]):
         """How many are open, those that linger among them."""
         return self._open
 
-    def try_acquire(self, name: str) -> Lease | None:
-        """A lease on what is open; None where it is not."""
+    def try_acquire(self, name: str, opening: Callable[[], Value | None]) -> Lease | None:
+        """A lease on what is open, or can be opened without waiting; else None.
+
+        Args:
+            opening: Opens it; None where that takes longer. Not called while it is being opened.
+        """
         resource = self._resources.get(name)
+        if resource is None and (value := opening()) is not None:
+            resource = self._resources[name] = _Resource(name, self)
+            resource.value = value
+            self._open += 1
         return None if resource is None or resource.value is None else resource.lease()
 
     def value(self, name: str) -> Value | None:

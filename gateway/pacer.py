@@ -38,14 +38,13 @@ class Pacer:
 
     def _place(self) -> "asyncio.Future[None] | None":
         """A place in the queue; None for who need not wait."""
-        loop = asyncio.get_running_loop()
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._turn)
         if self._room:
             self._room -= 1
             return None
-        place = loop.create_future()
+        place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         return place
 

@@ -51,6 +51,7 @@ class ClientParts:
 
     Attributes:
         routes: Of the public listener.
+        sockets: Answers requests for a WebSocket.
         bad_request: Answers there what is no request.
         poll_router: The ways to sessions of clients that poll.
         revoker: Refuses tokens everywhere, and closes the sockets that came with them.
@@ -159,7 +160,7 @@ class ClientParts:
         )
         entrance = Entrance(self.connections, peers, metrics)
         self.descriptors = Descriptors(capacity.for_clients(descriptors, config), metrics)
-        websocket = WebSocketTransport(
+        self.sockets = WebSocketTransport(
             services, self.connections, handshake, entrance, self.descriptors
         )
         sessions = PollSessions(services, self.connections)
@@ -167,7 +168,7 @@ class ClientParts:
         longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)
         self.bad_request = entrance.bad_request
         self.take_turns = entrance.take_turns
-        self.routes: list[web.RouteDef] = [*websocket.routes(), *longpoll.routes()]
+        self.routes: list[web.RouteDef] = [*self.sockets.routes(), *longpoll.routes()]
         cluster.listen(Control.REVOCATION, self.revoker.told)
         cluster.handle(Revoke, self.revoker.revoke_here)
         cluster.handle(ListRevoked, self.revoker.list_here)

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 
@@ -11,12 +12,15 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.config.address import parse_address
+from gateway.transport.arrival import Arrival
 from gateway.transport.entrance import RETRY_AFTER_SECONDS
 from gateway.transport.listener import BACKLOG, Descriptors, open_listener
+from gateway.transport.upgrade import WebSocketTransport
 
 REQUEST_SECONDS = 15
 """
-How long a connection may wait before its request is whole, the first or the next.
+How long a connection may wait before its request is whole, the first or the next. On the public listener the
+first byte may take as long again.
 
 aiohttp's default is an hour, for which a client that sends half a header would keep a descriptor.
 """
@@ -39,15 +43,23 @@ class HttpListener:
     Args:
         runner: Of the application.
         server: What takes connections in.
+        arrivals: Connections that have not said yet what they are for.
 
     Attributes:
         manager: What aiohttp knows of its connections.
     """
 
-    def __init__(self, runner: web.AppRunner, manager: web.Server, server: asyncio.Server) -> None:
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        manager: web.Server,
+        server: asyncio.Server,
+        arrivals: set[Arrival],
+    ) -> None:
         self.manager = manager
         self._runner = runner
         self._server = server
+        self._arrivals = arrivals
 
     def stop(self) -> None:
         """Take no new connections; those there are stay."""
@@ -56,6 +68,8 @@ class HttpListener:
     async def close(self) -> None:
         """Take no new connections, and end those there are."""
         self._server.close()
+        for arrival in self._arrivals:
+            arrival.close()
         await self._runner.cleanup()
 
 
@@ -66,6 +80,7 @@ async def listen(
     descriptors: Descriptors | None,
     max_header_bytes: int,
     bad_request: BadRequest,
+    sockets: WebSocketTransport | None = None,
     reuse_port: bool = False,
     tls: ssl.SSLContext | None = None,
 ) -> HttpListener:
@@ -73,6 +88,7 @@ async def listen(
 
     Args:
         descriptors: Those of clients, on the public listener; None on the internal one.
+        sockets: Answers requests for a WebSocket, most of them without aiohttp; None where there are none.
 
     Raises:
         OSError: The address cannot be listened on.
@@ -84,11 +100,23 @@ async def listen(
     host, port = parse_address(address)
     listener = open_listener(host, port, reuse_port=reuse_port)
 
+    arrivals: set[Arrival] = set()
+    http = partial(_Connection, manager, bad_request, max_header_bytes, descriptors)
+
     def accepted() -> asyncio.Protocol:
         if descriptors is not None and descriptors.full:
             descriptors.refused()
             return _NoRoom()
-        return _Connection(manager, bad_request, max_header_bytes, descriptors)
+        if descriptors is None or sockets is None:
+            return http()
+        return Arrival(
+            sockets,
+            arrivals,
+            http,
+            descriptors=descriptors,
+            most=max_header_bytes,
+            seconds=REQUEST_SECONDS,
+        )
 
     server = await asyncio.get_running_loop().create_server(
         accepted,
@@ -97,7 +125,7 @@ async def listen(
         backlog=BACKLOG,
     )
     _log.info("listening", address=address, public=descriptors is not None)
-    return HttpListener(runner, manager, server)
+    return HttpListener(runner, manager, server, arrivals)
 
 
 class _NoRoom(asyncio.Protocol):

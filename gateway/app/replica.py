@@ -291,6 +291,7 @@ class Gateway:
             descriptors=self._clients.descriptors,
             max_header_bytes=max_header_bytes,
             bad_request=self._clients.bad_request,
+            sockets=self._clients.sockets,
             reuse_port=server.reuse_port,
             tls=tls_context(server.tls_certificate, server.tls_key),
         )

@@ -85,6 +85,12 @@ class Bus(Protocol):
             SubscriptionRefused: The server denies the subject.
         """
 
+    def subscribe_now(self, subject: str, handler: Handler) -> Subscription | None:
+        """:meth:`subscribe` where that waits for nobody; None where a server has to confirm it."""
+
+    def deserted(self, subject: str) -> bool:
+        """Whether certainly nobody is subscribed to a subject; False where only a server knows."""
+
     def publish(
         self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
     ) -> None:

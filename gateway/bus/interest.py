@@ -57,7 +57,7 @@ class Interest:
         """:meth:`acquire`, if that can be done at once; else None."""
         if not self._bus.connected or self._refusal(topic):
             return None
-        return self._leases.try_acquire(topic)
+        return self._leases.try_acquire(topic, partial(self._subscribe_now, topic))
 
     async def acquire(self, topic: str) -> Lease:
         """Have a topic's messages delivered: all that are published after this returns.
@@ -93,6 +93,10 @@ class Interest:
         """The server's words, where members of the topic hear nothing though it is subscribed."""
         subscription = self._leases.value(topic)
         return "" if subscription is None else subscription.refusal
+
+    def _subscribe_now(self, topic: str) -> Subscription | None:
+        subject, deliver = self._subjects.topic(topic), partial(self._deliver, topic)
+        return self._bus.subscribe_now(subject, deliver)
 
     async def _subscribe(self, topic: str) -> Subscription:
         return await self._bus.subscribe(self._subjects.topic(topic), partial(self._deliver, topic))

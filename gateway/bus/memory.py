@@ -57,6 +57,10 @@ class MemoryExchange:
         else:
             del self._subscriptions[subject]
 
+    def has(self, subject: str) -> bool:
+        """Whether anybody is subscribed to a subject."""
+        return subject in self._subscriptions
+
     def send(
         self,
         subject: str,
@@ -129,6 +133,15 @@ class MemoryBus:
             self.delivery.change(self._listeners, up=False)
 
     async def subscribe(self, subject: str, handler: Handler) -> MemorySubscription:
+        return self._subscribe(subject, handler)
+
+    def subscribe_now(self, subject: str, handler: Handler) -> MemorySubscription | None:
+        return self._subscribe(subject, handler)
+
+    def deserted(self, subject: str) -> bool:
+        return not self.exchange.has(subject)
+
+    def _subscribe(self, subject: str, handler: Handler) -> MemorySubscription:
         check(subject)
         self._require_open()
         subscription = MemorySubscription(self, subject, handler)

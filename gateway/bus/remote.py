@@ -144,6 +144,14 @@ class RemoteBus:
         self._barred.discard(subject)
         return subscription
 
+    def subscribe_now(self, subject: str, handler: Handler) -> None:
+        """Never: a server has to confirm it."""
+
+    def deserted(self, subject: str) -> bool:
+        """Unknown: the server is asked by ``no_responders``."""
+        del subject
+        return False
+
     def publish(
         self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
     ) -> None:

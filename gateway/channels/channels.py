@@ -89,17 +89,18 @@ class Channels:
         return [] if rule.join == "upstream" else self._admitted(socket, ask, rule)
 
     def subscribe(self, socket: ChannelSocket, ask: Subscribe) -> list[Effect]:
-        """Have the topic's messages come here; at once if they do already, else in a task."""
+        """Have the topic's messages come here; at once if nobody has to be waited for, else in a task."""
         services = self._services
         joining = self._joining[ask.attempt]
-        known = socket.claims is None or services.sessions.has(socket)
         resumes = joining.request is not None and joining.rule.history is not None
-        if known and not resumes:
+        known = socket.claims is None or services.sessions.has(socket)
+        if not resumes and (known or services.sessions.enter_now(socket)):  # that first, as below
             joining.lease = services.relay.try_subscribe(ask.topic)
             if joining.lease is not None:
                 return self._joined(socket, ask, joining, joining.lease)
         if services.joins.full:
             self._settled(ask.attempt)
+            self._leave_sessions(socket)
             return socket.core.subscribe_failed(ask.topic, ask.attempt, Reason.RATE_LIMITED)
         joining.task = asyncio.create_task(self._wait_for_bus(socket, ask, joining))
         # Counted here and not in the task: a task that is cancelled before its first step never runs.

@@ -227,6 +227,10 @@ class Cluster:
         answers.by_replica.update(here)
         return answers
 
+    def nobody(self, subscribers: Subscribers) -> bool:
+        """Whether certainly no replica is among them; False where that is not known without asking."""
+        return self._bus.deserted(self._subjects.topic(subscribers.topic))
+
     async def _ask(
         self,
         call: PendingCall,

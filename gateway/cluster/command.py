@@ -44,6 +44,9 @@ class Caller(Protocol):
     async def call(self, command: Command[A], to: AbstractSet[str] | Subscribers, /) -> Answers[A]:
         """Have a command carried out, see :meth:`gateway.cluster.cluster.Cluster.call`."""
 
+    def nobody(self, subscribers: Subscribers, /) -> bool:
+        """Whether certainly no replica is among them; False where that is not known without asking."""
+
 
 def answer_type(command: type[Command[Any]]) -> Any:  # noqa: ANN401 -- a type, or a generic one
     """The type of a command's answers."""

@@ -39,7 +39,11 @@ class Encoding(Protocol):
 
 
 class Wire(Protocol):
-    """What carries bytes to one client: a transport of asyncio, or whatever is like one."""
+    """What carries bytes to one client."""
+
+    @property
+    def clear(self) -> bool:
+        """Whether nothing waits for certain, and nobody need be asked how much it is."""
 
     def write(self, data: bytes, /) -> None:
         """Take bytes, in order; never waits.

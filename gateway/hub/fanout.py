@@ -269,7 +269,7 @@ class Fanout:
                 continue
             try:
                 wire = member.wire
-                if wire.get_write_buffer_size() > limit:
+                if not wire.clear and wire.get_write_buffer_size() > limit:
                     self._dropped.labels("slow_consumer").inc(messages)
                     if not member.drops:
                         member.outlet.overflowed()

@@ -36,6 +36,9 @@ class Topics(Protocol):
     async def subscribe(self, topic: str) -> Lease:
         """Have a topic's messages come to this replica."""
 
+    def try_subscribe(self, topic: str) -> Lease | None:
+        """The same where that waits for nobody; else None."""
+
 
 class Observer(Protocol):
     """Who wants to know of sessions as they begin and end."""
@@ -111,7 +114,15 @@ class Sessions:
         """
         name = user_of(client)
         lease = await self._leases.acquire(name, partial(self._open, name, client))
-        user = self._users[name]
+        return self._enter(self._users[name], lease, client)
+
+    def enter_now(self, client: Client) -> bool:
+        """:meth:`enter` where that waits for nobody, and the socket may; else False."""
+        name = user_of(client)
+        lease = self._leases.try_acquire(name, partial(self._open_now, name, client))
+        return lease is not None and self._enter(self._users[name], lease, client) is None
+
+    def _enter(self, user: User, lease: Lease, client: Client) -> Reason | None:
         try:
             return self._admit(user, client)
         finally:
@@ -179,18 +190,35 @@ class Sessions:
     async def _open(self, name: str, client: Client) -> User:
         """Begin to know a user; where a limit depends on it, wait for what others know."""
         topic = self.topic(name)
-        awaited: set[str] = set()
+        awaited: AbstractSet[str] = frozenset()
         if self._limits.concern(self._entry(client, 0.0)):
             asked = await self._cluster.call(Count((name,)), Subscribers(topic))
             awaited = {
                 r for r, found in asked.by_replica.items() if name in found and found[name].sessions
             }
-        listening = await self._topics.subscribe(topic)
+        user = self._known(topic, await self._topics.subscribe(topic))
+        if awaited:
+            await self._told_by(user, awaited)
+        self._users[name] = user
+        return user
+
+    def _open_now(self, name: str, client: Client) -> User | None:
+        """The same where nobody has to be waited for; else None."""
+        topic = self.topic(name)
+        if self._limits.concern(self._entry(client, 0.0)) and not self._cluster.nobody(
+            Subscribers(topic)
+        ):
+            return None
+        listening = self._topics.try_subscribe(topic)
+        if listening is None:
+            return None
+        user = self._users[name] = self._known(topic, listening)
+        return user
+
+    def _known(self, topic: str, listening: Lease) -> User:
         user = User(topic, listening, self._tracker, self._on_change)
         if self._limits.same_device == "replace":
             user.view.index_devices()
-        await self._told_by(user, awaited)
-        self._users[name] = user
         return user
 
     def _close(self, name: str, user: User) -> None:
@@ -202,7 +230,7 @@ class Sessions:
             partial(user.listening.close, linger=False),
         )
 
-    async def _told_by(self, user: User, replicas: set[str]) -> None:
+    async def _told_by(self, user: User, replicas: AbstractSet[str]) -> None:
         """Wait until these replicas have said what they know of a user, or take too long."""
         changed = self._awaiting[user] = asyncio.Event()
         try:

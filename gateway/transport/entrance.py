@@ -13,6 +13,7 @@ from gateway.pacer import Pacer
 from gateway.sessions.client import Origin
 from gateway.transport.handshake import ORIGIN, Accepted, Refused, describe
 from gateway.transport.peer import PeerAddress
+from gateway.transport.request import HandshakeRequest
 
 RETRY_AFTER_SECONDS: Final = 5
 
@@ -25,7 +26,7 @@ BAD_REQUEST: Final = "bad_request"
 LOGGED_CHARACTERS: Final = 200
 """Of what a client sends, so much is logged at most."""
 
-Check = Callable[[web.Request, str], Awaitable[Accepted]]
+Check = Callable[[HandshakeRequest, str], Awaitable[Accepted]]
 """A transport's handshake, given the request and the id its socket will have."""
 
 _log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ class Entrance:
     def __init__(self, connections: Connections, peers: PeerAddress, metrics: Metrics) -> None:
         self._connections = connections
         self._connects = metrics.connects
+        self._welcomed = metrics.connects.labels("ok", "").inc
         self._peers = peers
         self._pacer = Pacer(REQUESTS_PER_TURN)
 
@@ -46,10 +48,14 @@ class Entrance:
 
         A client may send thousands in a row on one connection, which aiohttp goes through without a pause.
         """
-        await self._pacer.wait()
+        await self.turn()
         return await handler(request)
 
-    async def admit(self, request: web.Request, check: Check) -> tuple[str, Accepted]:
+    async def turn(self) -> None:
+        """Return when a request may be handled."""
+        await self._pacer.wait()
+
+    async def admit(self, request: HandshakeRequest, check: Check) -> tuple[str, Accepted]:
         """Let a client in; returns the id of its socket and what the handshake settled.
 
         Raises:
@@ -64,7 +70,7 @@ class Entrance:
         self._require_room()  # the checks may have waited, for the backend say
         return session, accepted
 
-    def refused(self, request: web.Request, refused: Refused) -> dict[str, str]:
+    def refused(self, request: HandshakeRequest, refused: Refused) -> dict[str, str]:
         """Count and log a refusal; returns the headers its answer has."""
         self._connects.labels("refused", refused.reason).inc()
         reason = refused.reason
@@ -81,9 +87,9 @@ class Entrance:
         _log.info("connect refused", reason=BAD_REQUEST, peer=request.remote, throttle=BAD_REQUEST)
         return web.Response(status=400)
 
-    def welcome(self, request: web.Request, accepted: Accepted) -> Origin:
+    def welcome(self, request: HandshakeRequest, accepted: Accepted) -> Origin:
         """Count a client that is in; returns where it comes from."""
-        self._connects.labels("ok", "").inc()
+        self._welcomed()
         return describe(request, accepted, self._peers.of(request))
 
     def _require_room(self) -> None:

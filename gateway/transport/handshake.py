@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import hdrs
 
 from gateway.auth.admission import Admission
 from gateway.auth.claims import Claims
@@ -26,6 +26,7 @@ from gateway.protocol.messages import NULL, Json, encode_json
 from gateway.sessions.client import Origin
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
+from gateway.transport.request import HandshakeRequest
 
 ORIGIN: Final = "origin"
 """Reason of a refusal because of the page that asks."""
@@ -112,7 +113,7 @@ class Handshake:
         self._websocket = websocket
         self._longpoll = longpoll
 
-    async def websocket(self, request: web.Request, session: str) -> Accepted:
+    async def websocket(self, request: HandshakeRequest, session: str) -> Accepted:
         """Go through all checks; the backend is asked last, so that only real sockets cost it anything.
 
         Args:
@@ -131,7 +132,7 @@ class Handshake:
             raise Refused(400, "no_upgrade")
         return await self._ask(request, session, accepted)
 
-    async def longpoll(self, request: web.Request, session: str) -> Accepted:
+    async def longpoll(self, request: HandshakeRequest, session: str) -> Accepted:
         """The same for a session whose client polls (``Phoenix.Transports.LongPoll``).
 
         Raises:
@@ -143,7 +144,7 @@ class Handshake:
         accepted = await self._accept(request, token, self._longpoll)
         return await self._ask(request, session, accepted)
 
-    def origin(self, request: web.Request) -> None:
+    def origin(self, request: HandshakeRequest) -> None:
         """Check the origin of the page that sends the request.
 
         Raises:
@@ -154,7 +155,7 @@ class Handshake:
 
     async def _accept(
         self,
-        request: web.Request,
+        request: HandshakeRequest,
         token: str | None,
         encodings: Encodings,
         subprotocol: str | None = None,
@@ -171,7 +172,7 @@ class Handshake:
         traceparent = request.headers.get("traceparent", "")[:MAX_TRACEPARENT]
         return Accepted(claims, device, NULL, traceparent, encoding, subprotocol)
 
-    async def _ask(self, request: web.Request, session: str, accepted: Accepted) -> Accepted:
+    async def _ask(self, request: HandshakeRequest, session: str, accepted: Accepted) -> Accepted:
         """Ask the backend, if it wants to be asked."""
         if not self._callbacks.asks_connect:
             return accepted
@@ -198,7 +199,7 @@ class Handshake:
         )
 
 
-def _is_upgrade(request: web.Request) -> bool:
+def _is_upgrade(request: HandshakeRequest) -> bool:
     """Whether it asks for a WebSocket (RFC 6455 section 4.2.1)."""
     return (
         "websocket" in _tokens(request, hdrs.UPGRADE)
@@ -208,13 +209,13 @@ def _is_upgrade(request: web.Request) -> bool:
     )
 
 
-def _tokens(request: web.Request, header: str) -> Iterator[str]:
+def _tokens(request: HandshakeRequest, header: str) -> Iterator[str]:
     """What the lists of a header name, in lower case; clients may offer more than one protocol."""
     for value in request.headers.getall(header, ()):
         yield from (token.strip().lower() for token in value.split(","))
 
 
-def describe(request: web.Request, accepted: Accepted, ip: str) -> Origin:
+def describe(request: HandshakeRequest, accepted: Accepted, ip: str) -> Origin:
     """Where a socket comes from."""
     # most clients of a replica are of a few kinds
     user_agent = sys.intern(_text(request.headers.get(hdrs.USER_AGENT, "")[:MAX_USER_AGENT]))
@@ -223,7 +224,7 @@ def describe(request: web.Request, accepted: Accepted, ip: str) -> Origin:
     return Origin(transport, version, ip, user_agent, accepted.device, accepted.traceparent)
 
 
-def _params(request: web.Request, *, verified: bool) -> Json:
+def _params(request: HandshakeRequest, *, verified: bool) -> Json:
     """The client's parameters for the backend.
 
     Without a token that was verified, which could end up in a log of the backend's; one that could not be,
@@ -241,7 +242,7 @@ def _text(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _device(request: web.Request, claims: Claims | None) -> Device:
+def _device(request: HandshakeRequest, claims: Claims | None) -> Device:
     if claims is not None and claims.device is not None:
         return claims.device
     values = ((name, _last(request, f"device_{name}")) for name in ("id", "name", "type"))
@@ -252,7 +253,7 @@ def _device(request: web.Request, claims: Claims | None) -> Device:
         raise Refused(403, "device") from None
 
 
-def _encoding(request: web.Request, encodings: Encodings) -> SocketEncoding:
+def _encoding(request: HandshakeRequest, encodings: Encodings) -> SocketEncoding:
     versions = [value for name, value in request.query.items() if name in ("vsn", "vsn[]")]
     match = _VERSION.fullmatch(versions[-1] if versions else _DEFAULT_VERSION)
     if match is None:
@@ -260,19 +261,19 @@ def _encoding(request: web.Request, encodings: Encodings) -> SocketEncoding:
     return encodings[match[1]]
 
 
-def _last(request: web.Request, name: str) -> str | None:
+def _last(request: HandshakeRequest, name: str) -> str | None:
     """A parameter of the query; of several the last, as in Phoenix (``Plug.Conn.Query``)."""
     return next(reversed(request.query.getall(name, ())), None)
 
 
-def _authorization(request: web.Request) -> str | None:
+def _authorization(request: HandshakeRequest) -> str | None:
     header = request.headers.get(hdrs.AUTHORIZATION, "")
     if header[: len(_BEARER)].lower() == _BEARER:
         return header[len(_BEARER) :].strip() or None
     return None
 
 
-def _subprotocol(request: web.Request) -> tuple[str | None, str | None]:
+def _subprotocol(request: HandshakeRequest) -> tuple[str | None, str | None]:
     """The subprotocol to select and the token among those offered."""
     token: str | None = None
     others = []
@@ -288,7 +289,7 @@ def _subprotocol(request: web.Request) -> tuple[str | None, str | None]:
     return SUBPROTOCOL, token
 
 
-def _offers(request: web.Request) -> Iterator[str]:
+def _offers(request: HandshakeRequest) -> Iterator[str]:
     for header in request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()):
         for offer in header.split(","):
             if stripped := offer.strip():

@@ -104,6 +104,7 @@ def open_listener(host: str, port: int, *, reuse_port: bool = False) -> socket.s
     listener = socket.create_server(
         (host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port
     )
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # accepted sockets inherit it
     listener.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
     listener.setblocking(False)
     return listener

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
-from aiohttp import web
+from gateway.transport.request import HandshakeRequest
 
 _Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -26,7 +26,7 @@ class PeerAddress:
     def __init__(self, trusted: Sequence[str]) -> None:
         self._trusted = [_network(network) for network in trusted]
 
-    def of(self, request: web.Request) -> str:
+    def of(self, request: HandshakeRequest) -> str:
         """The address of the client that sends a request."""
         return self.resolve(request.remote, request.headers.getall("X-Forwarded-For", ()))
 

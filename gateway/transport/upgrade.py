@@ -3,7 +3,10 @@
 import asyncio
 import base64
 import hashlib
-from typing import Any, Final
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final, cast
 
 from aiohttp import hdrs, web
 
@@ -11,11 +14,14 @@ from gateway.channels.connection import Connection
 from gateway.channels.connections import Connections
 from gateway.channels.services import Services
 from gateway.pacer import Pacer
+from gateway.sessions.client import Origin
 from gateway.transport.backlog import Backlog
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.listener import Descriptors
+from gateway.transport.request import HandshakeRequest, UpgradeRequest
 from gateway.transport.websocket import ENDS_PER_TURN, NAME, WebSocket
+from gateway.transport.wire import SocketWire
 
 PATHS: Final = tuple(
     f"/socket{slashes}websocket{end}" for slashes in ("/", "//") for end in ("", "/")
@@ -57,32 +63,68 @@ class WebSocketTransport:
             return web.Response(status=refused.status, headers=headers)
         origin = self._entrance.welcome(request, accepted)
         transport = request.transport
-        if transport is not None:  # else it went away just now
-            transport.write(_switching_protocols(request, accepted))
-            connection = Connection(
-                self._services,
-                transport,
-                accepted.encoding,
-                accepted.claims,
-                origin,
-                id=session,
-                state=accepted.state,
-                idle_seconds=self._services.limits.idle_timeout_seconds,
-            )
-            socket = WebSocket(
-                self._services,
-                self._connections,
-                connection,
-                transport,
-                backlog=self._backlog,
-                ends=self._ends,
-                descriptors=self._descriptors,
-            )
-            behind = _take_over(request, transport, socket)
-            self._descriptors.open += 1  # to aiohttp it is gone
-            self._connections.add(connection, NAME)
-            socket.data_received(behind)
+        if transport is None:  # it went away just now
+            return _ANSWERED
+        handler, behind = request.protocol, _Behind()
+        handler.set_parser(cast("Any", behind))
+        socket = self._open(request, transport, session, accepted, origin)
+        # To aiohttp the connection is lost, so it frees all it has of it. It would also close the transport;
+        # there is no call to prevent that, so its attribute, which has a public name, is set.
+        handler.transport = None
+        handler.connection_lost(None)
+        self._descriptors.open += 1
+        socket.data_received(behind.data)
         return _ANSWERED
+
+    async def answer(
+        self, request: UpgradeRequest, transport: asyncio.Transport
+    ) -> WebSocket | None:
+        """The same for a request that aiohttp never sees; returns its socket, if one came of it."""
+        await self._entrance.turn()
+        try:
+            session, accepted = await self._entrance.admit(request, self._handshake.websocket)
+        except Refused as refused:
+            headers = {**self._entrance.refused(request, refused), hdrs.CONTENT_LENGTH: "0"}
+            transport.write(_head(refused.status, headers))
+            return None
+        origin = self._entrance.welcome(request, accepted)
+        if transport.is_closing():
+            return None
+        return self._open(request, transport, session, accepted, origin)
+
+    def _open(
+        self,
+        request: HandshakeRequest,
+        transport: asyncio.Transport,
+        session: str,
+        accepted: Accepted,
+        origin: Origin,
+    ) -> WebSocket:
+        """Answer a client that is let in, and have its socket serve the connection from now on."""
+        wire = SocketWire(transport)
+        wire.write(_switching_protocols(request, accepted))
+        connection = Connection(
+            self._services,
+            wire,
+            accepted.encoding,
+            accepted.claims,
+            origin,
+            id=session,
+            state=accepted.state,
+            idle_seconds=self._services.limits.idle_timeout_seconds,
+        )
+        socket = WebSocket(
+            self._services,
+            self._connections,
+            connection,
+            wire,
+            backlog=self._backlog,
+            ends=self._ends,
+            descriptors=self._descriptors,
+        )
+        transport.set_protocol(socket)
+        self._connections.add(connection, NAME)
+        return socket
 
 
 class _Answered(web.StreamResponse):
@@ -112,24 +154,15 @@ class _Behind:
     def feed_eof(self) -> None: ...
 
 
-def _take_over(
-    request: web.Request, transport: asyncio.Transport, socket: asyncio.Protocol
-) -> bytes:
-    """Have a socket serve a connection from now on; returns the bytes that came for it already.
-
-    To aiohttp's handler the connection is lost, so it frees all it has of it. It would also close the
-    transport; there is no call to prevent that, so its attribute, which has a public name, is set.
-    """
-    behind: Any = _Behind()
-    handler = request.protocol
-    handler.set_parser(behind)
-    transport.set_protocol(socket)
-    handler.transport = None
-    handler.connection_lost(None)
-    return bytes(behind.data)
+def _head(status: int, headers: Mapping[str, str]) -> bytes:
+    """The answer to a request that is refused, without a body."""
+    date = formatdate(usegmt=True)
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"{hdrs.DATE}: {date}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
-def _switching_protocols(request: web.Request, accepted: Accepted) -> bytes:
+def _switching_protocols(request: HandshakeRequest, accepted: Accepted) -> bytes:
     """The answer to a handshake (RFC 6455 section 4.2.2)."""
     key = request.headers[hdrs.SEC_WEBSOCKET_KEY].strip().encode()
     digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()

@@ -41,6 +41,19 @@ async def test_a_message_reaches_all_subscribers_the_publisher_among_them(
     assert sorted(heard) == [("elsewhere", b"y"), ("here", b"x"), ("there", b"x")]
 
 
+async def test_a_subscription_that_waits_for_nobody_is_none_or_one_like_any_other(
+    here: Client, there: Client
+) -> None:
+    heard: list[bytes] = []
+    at_once = here.bus.subscribe_now("t", bodies(heard.append))
+    subscription = at_once or await here.bus.subscribe("t", bodies(heard.append))
+    there.bus.publish("t", b"1")
+    await eventually(lambda: heard == [b"1"])
+    assert not there.bus.deserted("t"), "it may be unknown, but is not untrue"
+    assert there.bus.deserted("other") is (at_once is not None)
+    subscription.close()
+
+
 async def test_two_subscriptions_to_one_subject_each_get_a_message(here: Client) -> None:
     first: list[bytes] = []
     second: list[bytes] = []

@@ -42,7 +42,7 @@ LAYERS = [
 
 HOMES = {
     "aiohttp": {"transport", "api", "console", "app", "demo", "live", "cli", "upstream"},
-    "yarl": {"upstream"},
+    "yarl": {"transport", "upstream"},
     "websockets": {"transport"},
     "aiohttp_jinja2": {"console"},
     "nats": {"bus"},

@@ -32,6 +32,14 @@ class Doors:
         """Somebody who wants it open."""
         return asyncio.create_task(self.leases.acquire(name, lambda: self._open(name)))
 
+    def open_now(self, name: str = "a") -> str:
+        """Open one without waiting."""
+        assert name not in self.open
+        assert name not in self.opening
+        self.opened += 1
+        self.open.add(name)
+        return name
+
     async def answer(self, name: str = "a", problem: Exception | None = None) -> None:
         """Let an opening end, if one is under way."""
         gate = self.opening.get(name)
@@ -71,12 +79,24 @@ async def doors() -> Doors:
 async def test_all_who_come_meanwhile_share_one_opening(doors: Doors) -> None:
     waiting = [doors.acquire() for _ in range(3)]
     await doors.clock.run()
-    assert doors.leases.try_acquire("a") is None
+    assert doors.leases.try_acquire("a", doors.open_now) is None
     await doors.answer()
     leases = [await one for one in waiting]
     assert doors.opened == len(doors.leases) == 1
-    assert doors.leases.try_acquire("a") is not None
+    assert doors.leases.try_acquire("a", doors.open_now) is not None
     assert len({id(lease) for lease in leases}) == 3
+
+
+async def test_what_can_be_opened_without_waiting_is_opened_once(doors: Doors) -> None:
+    assert doors.leases.try_acquire("a", lambda: None) is None
+    leases = [doors.leases.try_acquire("a", doors.open_now) for _ in range(2)]
+    leases.append(await doors.acquire())
+    assert (doors.opened, len(doors.leases)) == (1, 1)
+    for lease in leases:
+        assert lease is not None
+        lease.close()
+    await doors.clock.run(LINGER)
+    assert doors.open == set()
 
 
 async def test_the_last_lease_closes_it_after_a_while(doors: Doors) -> None:
@@ -176,8 +196,12 @@ class Crowd:
             case "acquire":
                 self.waiting.append((name, self.doors.acquire(name)))
             case "try":
-                lease = self.doors.leases.try_acquire(name)
-                assert (lease is None) == (name not in self.doors.open)
+                can = number % 2 == 0 and name not in self.doors.opening
+                can = can or name in self.doors.open
+                lease = self.doors.leases.try_acquire(
+                    name, lambda: self.doors.open_now(name) if can else None
+                )
+                assert (lease is not None) == can
                 if lease is not None:
                     self.held.append((name, lease))
             case "open" | "fail":

@@ -33,7 +33,10 @@ class Mailbox:
 
     Attributes:
         number: Of the last parcel made.
+        clear: How much waits has to be asked.
     """
+
+    clear: Final = False
 
     def __init__(self, emptied: Callable[[], None]) -> None:
         self.number = 0

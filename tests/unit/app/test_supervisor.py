@@ -27,6 +27,7 @@ TASKS = {
     "_run": "the callbacks of one socket",
     "_fetch": "one reading; the event loop reports its death",
     "_answer": "one answer to another replica; the event loop reports its death",
+    "_serve": "one handshake",
     "_tell": "one thing for other replicas to know; the event loop reports its death",
     "_close_sockets": "one closing of sockets; the event loop reports its death",
     "_wait_for_bus": "one join",

@@ -99,6 +99,11 @@ class FakeBus:
         self.latest = FakeSubscription(self, subject)
         return self.latest
 
+    def subscribe_now(self, subject: str, handler: Handler) -> None: ...
+
+    def deserted(self, _: str) -> bool:
+        return False
+
     async def server_time(self) -> None: ...
 
     def listen(self, listener: Listener) -> None:

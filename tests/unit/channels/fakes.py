@@ -98,6 +98,8 @@ class Wire:
         assert not self.closing, "written to a connection that is gone"
         self.written.append(data)
 
+    clear = False
+
     def get_write_buffer_size(self) -> int:
         """Bytes the client has not taken."""
         return self.unsent
@@ -143,16 +145,21 @@ class GatedBus(MemoryBus):
     Attributes:
         subscribing: A gate for each subject.
         refuses: What publishing raises; None while messages are taken.
+        at_once: Whether it confirms a subscription at once.
     """
 
     def __init__(self, metrics: Any) -> None:
         super().__init__(metrics=metrics)
         self.subscribing: defaultdict[str, Gate] = defaultdict(Gate)
         self.refuses: Exception | None = None
+        self.at_once = False
 
     async def subscribe(self, subject: str, handler: Handler) -> MemorySubscription:
         await self.subscribing[subject].passed()
         return await super().subscribe(subject, handler)
+
+    def subscribe_now(self, subject: str, handler: Handler) -> MemorySubscription | None:
+        return super().subscribe_now(subject, handler) if self.at_once else None
 
     def publish(
         self, subject: str, body: bytes, *, no_responders: NoResponders | None = None
@@ -314,6 +321,9 @@ class Alone:
         self, _command: Command[Any], _to: AbstractSet[str] | Subscribers
     ) -> Answers[Any]:
         return Answers({}, Cover())
+
+    def nobody(self, _: Subscribers) -> bool:
+        return True
 
 
 class Unwatched:

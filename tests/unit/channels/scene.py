@@ -192,6 +192,10 @@ class Client:
         """Join; the ref is the join_ref, too."""
         await self.say([ref, ref, topic, "phx_join", {} if params is None else params])
 
+    def join_at_once(self, topic: str) -> None:
+        """Join, without a turn of the event loop."""
+        self._connection.receive(f'["1","1","{topic}","phx_join",{{}}]')
+
     async def join_and_go(self, topic: str) -> None:
         """Join, and go in the same turn of the event loop."""
         frame = json.dumps(["1", "1", topic, "phx_join", {}], separators=(",", ":"))

@@ -136,6 +136,17 @@ async def test_a_first_join_of_a_topic_others_are_on_makes_a_session(scene: Scen
     assert scene.is_session(client)
 
 
+async def test_a_first_join_is_one_step_where_nobody_has_to_be_waited_for(scene: Scene) -> None:
+    scene.bus.at_once = True
+    client = scene.connect()
+    client.join_at_once(ROOM)
+
+    assert client.take() == [ok("1", "1", ROOM)]
+    assert (scene.is_session(client), scene.members(ROOM)) == (True, 1)
+    assert (scene.holders(ROOM), scene.holders(OWN)) == (1, 1)
+    assert scene.tasks == 0
+
+
 # the bus
 
 
@@ -452,6 +463,22 @@ async def test_joins_above_the_bound_are_refused_until_one_is_decided() -> None:
         await second.join(DENIED, "4")
 
         assert second.take() == [ok("4", "4", DENIED)]
+
+
+async def test_a_first_join_above_the_bound_leaves_no_session() -> None:
+    """It was made one at once, but its topic's history would have to be waited for."""
+    async with opened(joins_in_flight=1) as scene:
+        first, second = await scene.joined(ROOM), scene.connect("43")
+        gate = scene.subscribing(QUIET)
+        gate.shut()
+        await first.join(QUIET, "2")
+        scene.bus.at_once = True
+        await second.join(KEPT)
+
+        assert second.take() == [refused("1", "1", KEPT, "rate limited")]
+        assert not scene.is_session(second)
+        gate.open()
+        await scene.settled()
 
 
 # claims that are refreshed while a join is under way

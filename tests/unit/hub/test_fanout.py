@@ -84,6 +84,7 @@ class Screen:
         self.device: Device = UNKNOWN
         self.writes: list[bytes] = []
         self.waiting = 0
+        self.clear = False
         self.overflows = 0
 
     @property
@@ -100,6 +101,7 @@ class Screen:
         self.writes.append(data)
 
     def get_write_buffer_size(self) -> int:
+        assert not self.clear
         return self.waiting
 
     def overflowed(self) -> None:
@@ -159,6 +161,15 @@ def test_every_member_gets_the_same_bytes_encoded_once(hub: Hub) -> None:
     assert hub.encoding.encoded == 1
     assert len({id(screen.writes[0]) for screen in screens}) == 1
     assert hub.counted.value("messages_delivered_total") == 5
+
+
+def test_a_wire_that_is_clear_is_not_asked_how_much_waits(hub: Hub) -> None:
+    (one, _), (other, _) = hub.join("1"), hub.join("2")
+    one.clear, other.waiting = True, LIMIT + 1
+    hub.send("a")
+    hub.loop.run()
+
+    assert (one.writes, other.writes, other.overflows) == ([b"a;"], [], 1)
 
 
 def test_other_topics_and_topics_without_members_get_nothing(hub: Hub) -> None:

@@ -48,6 +48,8 @@ class Socket:
     def write(self, data: bytes) -> None:
         self.heard.append(data.decode())
 
+    clear = False
+
     def get_write_buffer_size(self) -> int:
         return 0
 

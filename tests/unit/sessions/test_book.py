@@ -63,6 +63,7 @@ class Topics:
         held: Those that were not given back.
         gate: What each waits for.
         problem: What becomes of each.
+        at_once: Whether one can be had without waiting.
     """
 
     def __init__(self) -> None:
@@ -70,11 +71,18 @@ class Topics:
         self.gate = asyncio.Event()
         self.gate.set()
         self.problem: Exception | None = None
+        self.at_once = False
 
     async def subscribe(self, topic: str) -> Lease:
         await self.gate.wait()
         if self.problem is not None:
             raise self.problem
+        self.held.append(topic)
+        return Lease(Held(self.held, topic))
+
+    def try_subscribe(self, topic: str) -> Lease | None:
+        if not self.at_once:
+            return None
         self.held.append(topic)
         return Lease(Held(self.held, topic))
 
@@ -104,10 +112,14 @@ class Cluster:
 
     def __init__(self) -> None:
         self.asked: list[tuple[object, object]] = []
+        self.empty = False
 
     async def call(self, command: Command[Any], to: object) -> Answers[Any]:
         self.asked.append((command, to))
         return Answers({}, Cover())
+
+    def nobody(self, _: object) -> bool:
+        return self.empty
 
 
 class Book:
@@ -162,6 +174,28 @@ async def test_each_session_begins_once_and_ends_once() -> None:
         ("ended", "phone", False),
     ]
     assert book.registry.clients() == []
+
+
+async def test_a_session_begins_at_once_where_nobody_has_to_be_waited_for() -> None:
+    book = Book(Limits(1, "refuse", "keep"))
+    first, second = Socket("laptop", "42"), Socket("phone", "42")
+    assert not book.sessions.enter_now(first), "the bus has to confirm"
+    book.topics.at_once = True
+    assert not book.sessions.enter_now(first), "others have to be asked"
+    assert (book.topics.held, book.registry.users) == ([], {})
+    book.cluster.empty = True
+    assert book.sessions.enter_now(first)
+    assert book.sessions.enter_now(first)
+    assert not book.sessions.enter_now(second), "it is over the limit"
+    assert book.registry.clients() == [first]
+    book.sessions.leave(first)
+    assert book.sessions.enter_now(second)
+    assert book.observer.seen == [
+        ("started", "laptop", True),
+        ("ended", "laptop", False),
+        ("started", "phone", True),
+    ]
+    assert (book.topics.held, book.cluster.asked) == (["user:42"], [])
 
 
 async def test_a_session_that_moves_ends_by_moving_alone() -> None:

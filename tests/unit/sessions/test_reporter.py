@@ -85,6 +85,9 @@ class Replica:
                 missing.append(name)
         return Answers(answers, Cover(tuple(missing), complete=not missing))
 
+    def nobody(self, _: Subscribers) -> bool:
+        return False
+
     def start(self, user: str | None, device: str = "") -> Socket:
         """A session begins."""
         socket = Socket(f"s{next(NUMBERS)}", user, Device(device))

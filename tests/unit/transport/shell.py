@@ -12,6 +12,7 @@ from gateway.transport.backlog import Backlog
 from gateway.transport.framing import CLOSE, close_frame
 from gateway.transport.listener import Descriptors
 from gateway.transport.websocket import ENDS_PER_TURN, WebSocket
+from gateway.transport.wire import SocketWire
 
 Answer = Callable[[str | bytes], None]
 
@@ -77,6 +78,9 @@ class FakeTransport:
 
     def get_write_buffer_size(self) -> int:
         return self.waiting
+
+    def get_extra_info(self, _: str) -> None:
+        """There is no descriptor."""
 
     def is_closing(self) -> bool:
         return self.closed
@@ -181,7 +185,7 @@ class Shell:
             its,
             its,
             connection,
-            transport,
+            SocketWire(transport),
             backlog=self.replica.backlog,
             ends=self.replica.ends,
             descriptors=self.replica.descriptors,

@@ -14,9 +14,11 @@ import pytest
 import uvloop
 from aiohttp import web
 
+from gateway.app import listeners
 from gateway.app.listeners import listen, tls_context
 from gateway.transport import upgrade
 from gateway.transport.framing import CLOSE, TEXT, close_frame, frame
+from gateway.transport.handshake import Refused
 from tests.support.certificate import write_certificate
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
@@ -42,7 +44,10 @@ ACCEPT = b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
 class Server:
     """A server with nothing but the WebSocket transport, and its clients' sockets."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, plain: bool) -> None:
+        self.plain = plain
+        self.asked = 0
+        self.failure: Exception | None = None
         self.replica: Any = FakeReplica()
         self.replica.limits.idle_timeout_seconds = 60
         self.connections: list[FakeConnection] = []
@@ -61,10 +66,20 @@ class Server:
         self.connections.append(connection)
         return connection
 
+    async def turn(self) -> None:
+        """The entrance's."""
+
     async def admit(self, *_: object) -> tuple[str, Any]:
         """The entrance's."""
+        self.asked += 1
         await self.open.wait()
+        if self.failure is not None:
+            raise self.failure
         return "s1", SimpleNamespace(encoding=None, claims=None, state=None, subprotocol="phoenix")
+
+    def refused(self, *_: object) -> dict[str, str]:
+        """The entrance's."""
+        return {"Retry-After": "5"}
 
     def welcome(self, *_: object) -> None:
         """The entrance's."""
@@ -80,6 +95,7 @@ class Server:
             descriptors=self.replica.descriptors,
             max_header_bytes=16_384,
             bad_request=lambda *_: web.Response(status=400),
+            sockets=self.transport if self.plain else None,
             tls=tls,
         )
 
@@ -114,14 +130,18 @@ def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.Abstrac
     return uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
 
 
-@pytest.fixture(params=["tcp", "tls"])
+@pytest.fixture(params=["tcp", "tls", "aiohttp"])
 def perform(
     request: pytest.FixtureRequest,
     loop_factory: Callable[[], asyncio.AbstractEventLoop],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Callable[[Play], None]:
-    """Plays a test with a server, and a function that connects to it; encrypted or not."""
+    """Plays a test with a server, and a function that connects to it.
+
+    Encrypted or not, and with all requests read by aiohttp.
+    """
+    plain = request.param != "aiohttp"
     inside = outside = None
     if request.param == "tls":
         certificate, key = write_certificate(tmp_path)
@@ -132,7 +152,7 @@ def perform(
         return Client(*await asyncio.open_connection("127.0.0.1", server.port, ssl=outside))
 
     async def main(play: Play) -> None:
-        server = Server(monkeypatch)
+        server = Server(monkeypatch, plain=plain)
         await server.start(inside)
         await play(server, partial(connect, server))
         await server.listener.close()
@@ -174,12 +194,96 @@ def test_what_comes_while_the_handshake_waits_is_not_lost(
         client = await connect()
         client.writer.write(HANDSHAKE + client_frame(TEXT, b"x" * 900) * 1000)
         client.writer.write(client_frame(PING))
-        await eventually(lambda: bool(server.of_aiohttp.requests_count))
+        await eventually(lambda: bool(server.asked))
         server.open.set()
         await client.switched()
         await client.says(frame(PONG, b""))
 
         assert server.connections[0].messages == ["x" * 900] * 1000
+        client.writer.close()
+
+    perform(play)
+
+
+def test_a_refused_client_may_ask_again_on_its_connection(perform: Callable[[Play], None]) -> None:
+    async def play(server: Server, connect: Any) -> None:
+        server.failure = Refused(503, "draining")
+        client = await connect()
+        client.writer.write(HANDSHAKE)
+        head = await client.switched()
+        assert head.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert {b"Retry-After: 5", b"Content-Length: 0"} <= set(head.split(b"\r\n"))
+        client.writer.write(HANDSHAKE + b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await client.switched()).startswith(b"HTTP/1.1 503 ")
+        assert (await client.switched()).startswith(b"HTTP/1.1 404 ")
+        assert server.replica.descriptors.open == 1
+        client.writer.close()
+        await eventually(lambda: not server.replica.descriptors.open)
+
+    perform(play)
+
+
+def test_a_handshake_in_pieces(perform: Callable[[Play], None]) -> None:
+    async def play(server: Server, connect: Any) -> None:
+        client = await connect()
+        client.writer.write(HANDSHAKE[:50])
+        await eventually(lambda: bool(server.of_aiohttp.connections))
+        client.writer.write(HANDSHAKE[50:] + client_frame(PING))
+        await client.switched()
+        await client.says(frame(PONG, b""))
+        client.writer.close()
+
+    perform(play)
+
+
+def test_a_handshake_that_crashes_is_answered(perform: Callable[[Play], None]) -> None:
+    async def play(server: Server, connect: Any) -> None:
+        server.failure = RuntimeError("a bug")
+        client = await connect()
+        client.writer.write(HANDSHAKE)
+        assert (await client.switched()).startswith(b"HTTP/1.1 500 ")
+        client.writer.close()
+        await eventually(lambda: not server.replica.descriptors.open)
+
+    perform(play)
+
+
+def test_a_client_that_goes_away_meanwhile(perform: Callable[[Play], None]) -> None:
+    async def play(server: Server, connect: Any) -> None:
+        server.open.clear()
+        client = await connect()
+        client.writer.write(HANDSHAKE)
+        await eventually(lambda: bool(server.asked))
+        client.writer.close()
+        await eventually(lambda: not server.replica.descriptors.open)
+        server.open.set()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert server.connections == []
+
+    perform(play)
+
+
+def test_who_says_nothing_is_closed(
+    perform: Callable[[Play], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listeners, "REQUEST_SECONDS", 0.1)
+
+    async def play(server: Server, connect: Any) -> None:
+        client = await connect()
+        assert await client.reader.read() == b""
+        client.writer.close()
+        await eventually(lambda: not server.replica.descriptors.open)
+
+    perform(play)
+
+
+def test_who_says_nothing_does_not_outlive_the_server(perform: Callable[[Play], None]) -> None:
+    async def play(server: Server, connect: Any) -> None:
+        client = await connect()
+        await eventually(lambda: server.replica.descriptors.open == 1)
+        await server.listener.close()
+        assert await client.reader.read() == b""
         client.writer.close()
 
     perform(play)
