@@ -49,7 +49,8 @@ class PhoenixClient:
     ) -> "PhoenixClient":
         """Open a socket; raises ``websockets.InvalidStatus`` when it is refused."""
         query = {"vsn": vsn} | ({"token": token} if token else {}) | (params or {})
-        options = {"ping_interval": None, "compression": None, "max_size": None} | options
+        usual = {"ping_interval": None, "compression": None, "max_size": None}
+        options = usual | {"open_timeout": WITHIN_SECONDS} | options
         connection = await connect(f"{url}?{urlencode(query)}", proxy=None, **options)
         return cls(connection, vsn)
 
@@ -100,6 +101,15 @@ class PhoenixClient:
         reply = await self.reply(ref)
         if reply[4]["status"] == "ok":
             self._join_refs[topic] = ref
+        return reply
+
+    async def enter(self, topic: str) -> Frame:
+        """Join as phoenix.js does, again where the bus was too slow, and return the ok reply."""
+        busy = {"reason": "bus unavailable"}
+        async with asyncio.timeout(WITHIN_SECONDS):
+            while (reply := await self.join(topic))[4]["response"] == busy:
+                await asyncio.sleep(0.1)
+        assert reply[4]["status"] == "ok", reply
         return reply
 
     async def push(self, topic: str, event: str, payload: Any = None) -> str:
