@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.support.waiting import WITHIN_SECONDS
+from tests.support.waiting import WITHIN_SECONDS, eventually
 
 Frame = list[Any]
 """``[join_ref, ref, topic, event, payload]``; in version 1 join_ref is always None."""
@@ -106,11 +106,15 @@ class PhoenixClient:
     async def enter(self, topic: str) -> Frame:
         """Join as phoenix.js does, again where the bus was too slow, and return the ok reply."""
         busy = {"reason": "bus unavailable"}
-        async with asyncio.timeout(WITHIN_SECONDS):
-            while (reply := await self.join(topic))[4]["response"] == busy:
-                await asyncio.sleep(0.1)
-        assert reply[4]["status"] == "ok", reply
-        return reply
+        replies: list[Frame] = []
+
+        async def decided() -> bool:
+            replies.append(await self.join(topic))
+            return bool(replies[-1][4]["response"] != busy)
+
+        await eventually(decided)
+        assert replies[-1][4]["status"] == "ok", replies[-1]
+        return replies[-1]
 
     async def push(self, topic: str, event: str, payload: Any = None) -> str:
         """Push without waiting; returns the ref."""
