@@ -75,7 +75,7 @@ class Replicas:
         params = {"device_id": device} if device else {}
         client = await PhoenixClient.connect(replica.socket_url, token(user), params=params)
         self.open.append(client)
-        assert (await client.join(ROOM))[4]["status"] == "ok"
+        await client.enter(ROOM)
         return client
 
 

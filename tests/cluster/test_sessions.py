@@ -49,7 +49,7 @@ class Clients:
     ) -> PhoenixClient:
         """Open a socket and join a room."""
         client = await self.connect(replica, user, device)
-        assert (await client.join(topic))[4]["status"] == "ok"
+        await client.enter(topic)
         return client
 
 

@@ -205,11 +205,12 @@ async def test_on_a_topic_without_history_it_is_said(connect: Connect, backend: 
 
 async def test_a_malformed_resume_refuses_the_join_and_the_socket_lives(connect: Connect) -> None:
     client = await connect()
-    for bad in (
+    values: tuple[Any, ...] = (
         "", "@", "x", "@a.b", "@a.1.1.1", "@a.-1.0", "@a.01.0", "@a.1.zz", "@" + "a" * 100, 7, 1.5,
         True, [], {}, {"last": 0}, {"last": -1}, {"last": 11}, {"last": 10**9}, {"last": "1"},
         {"last": 1.5}, {"last": True}, {"last": 1, "more": 1}, {"first": 1},
-    ):  # fmt: skip
+    )  # fmt: skip
+    for bad in values:
         reply = await client.join(ROOM, {"resume": bad})
         assert reply[4] == {"status": "error", "response": {"reason": "invalid resume"}}, bad
     assert (await resume(client, None))["recovered"] is None
