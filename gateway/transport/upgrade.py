@@ -85,7 +85,8 @@ class WebSocketTransport:
             session, accepted = await self._entrance.admit(request, self._handshake.websocket)
         except Refused as refused:
             headers = {**self._entrance.refused(request, refused), hdrs.CONTENT_LENGTH: "0"}
-            transport.write(_head(refused.status, headers))
+            if not transport.is_closing():  # else it went away meanwhile
+                transport.write(_head(refused.status, headers))
             return None
         origin = self._entrance.welcome(request, accepted)
         if transport.is_closing():
