@@ -58,7 +58,7 @@ def memory_bytes(configured: int, root: Path = Path("/")) -> int:
 
 
 def cores(root: Path = Path("/")) -> int:
-    """How many the process may use: those it is bound to, at most its container's quota (cgroup version 2)."""
+    """How many the process may use: those it is bound to, at most its container's quota (cgroup 2)."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
         quota, period = (root / "sys/fs/cgroup/cpu.max").read_text().split()
