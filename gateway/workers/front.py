@@ -17,7 +17,7 @@ from gateway.api.problem import MEDIA_TYPE, NOT_FOUND, Problem, problem
 from gateway.api.types import Liveness, ReadinessReport
 from gateway.exposition import ExpositionSum
 from gateway.metrics import SupervisorMetrics
-from gateway.workers.process import Answer, WorkerProcess
+from gateway.workers.process import WorkerAnswer, WorkerProcess
 
 ASK_SECONDS: Final = 5.0
 """How long a worker has for its part of an answer."""
@@ -158,7 +158,7 @@ async def _reasons(worker: WorkerProcess | None) -> list[str]:
 
 async def _ask(
     worker: WorkerProcess, path: str, *, method: str = "GET", key: str | None = None
-) -> Answer | None:
+) -> WorkerAnswer | None:
     try:
         return await worker.ask(path, method=method, key=key, within=ASK_SECONDS)
     except TimeoutError:
@@ -175,7 +175,7 @@ def _answer(report: msgspec.Struct, status: int) -> web.Response:
     )
 
 
-def _passed_on(answer: Answer) -> web.Response:
+def _passed_on(answer: WorkerAnswer) -> web.Response:
     return web.Response(
         body=answer.body, status=answer.status, headers={hdrs.CONTENT_TYPE: answer.content_type}
     )

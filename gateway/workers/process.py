@@ -25,7 +25,7 @@ LOOKS_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class Answer(NamedTuple):
+class WorkerAnswer(NamedTuple):
     """An HTTP answer of a worker."""
 
     status: int
@@ -106,7 +106,7 @@ class WorkerProcess:
         method: str = "GET",
         key: str | None = None,
         within: float = 2.0,
-    ) -> Answer | None:
+    ) -> WorkerAnswer | None:
         """Ask it about itself; None if it does not answer.
 
         Args:
@@ -123,7 +123,7 @@ class WorkerProcess:
                 self._session.request(method, f"http://worker{path}", headers=headers) as answer,
             ):
                 content_type = answer.headers.get(hdrs.CONTENT_TYPE, "")
-                return Answer(answer.status, await answer.read(), content_type)
+                return WorkerAnswer(answer.status, await answer.read(), content_type)
         except (aiohttp.ClientError, RuntimeError, OSError) as problem:
             # RuntimeError: the session was closed, as it has ended
             if isinstance(problem, TimeoutError):

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.metrics import Metrics, SupervisorMetrics
 from gateway.workers.front import Front
-from gateway.workers.process import Answer, WorkerProcess
+from gateway.workers.process import WorkerAnswer, WorkerProcess
 
 
 class FakeWorker:
@@ -34,14 +34,14 @@ class FakeWorker:
 
     async def ask(
         self, path: str, *, method: str = "GET", key: str | None = None, **_: float
-    ) -> Answer | None:
+    ) -> WorkerAnswer | None:
         self.asked.append((method, path, key))
         if self.silent:
             raise TimeoutError
         if path == "/metrics":
             text, content_type = self.metrics.exposition()
-            return Answer(200, text, content_type)
-        return Answer(self.status, json.dumps(self.drain).encode(), "application/json")
+            return WorkerAnswer(200, text, content_type)
+        return WorkerAnswer(self.status, json.dumps(self.drain).encode(), "application/json")
 
 
 class Asker:
