@@ -262,7 +262,10 @@ class Pool:
             _log.error("worker cannot be started", worker=slot.number, problem=problem.strerror)
             return False
         if not await self._first(worker.ready, worker.ended, self._ending, within=READY_SECONDS):
-            _log.error("configuration is not taken over: a worker does not become ready with it")
+            if not self._ending.is_set():
+                _log.error(
+                    "configuration is not taken over: a worker does not become ready with it"
+                )
             worker.signal(signal.SIGKILL)
             return False
         before, slot.worker = slot.worker, worker
