@@ -29,6 +29,7 @@ from bench import (
     resuming,
     revoking,
     upstream,
+    workers,
 )
 from bench.builds import Build, builds
 from bench.options import Options, parse
@@ -49,6 +50,7 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "console": console.run,
     "fragments": fragments.run,
     "abuse": abuse.run,
+    "workers": workers.run,
 }
 """What ``--only`` can name; each returns its table."""
 

@@ -130,13 +130,16 @@ def teardown(task: str, *steps: Callable[[], object]) -> None:
             background_error(task, problem)
 
 
-def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:
+def set_up(
+    *, level: str, style: str, stream: TextIO | None = None, worker: int | None = None
+) -> None:
     """Send all events to one stream. May be called again.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``: the least that is written.
         style: ``json``, ``console``, or ``auto`` for console on a terminal.
         stream: None for standard error.
+        worker: Number of this process, if it is one of several workers, for each line.
     """
     stream = stream or sys.stderr
     terminal = stream.isatty()
@@ -146,6 +149,8 @@ def set_up(*, level: str, style: str, stream: TextIO | None = None) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    if worker is not None:
+        common.append(lambda _, __, event: {**event, "worker": worker})
     structlog.configure(
         processors=[_hold_back, *common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(number),

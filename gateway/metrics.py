@@ -272,3 +272,28 @@ class Metrics:
     def exposition(self) -> tuple[bytes, str]:
         """The Prometheus text format: body and content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+class SupervisorMetrics:
+    """What the supervisor of several workers shows beside the sum of theirs."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.workers = Gauge(
+            "gateway_workers",
+            "Workers that are up, and that are not.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.restarts = Counter(
+            "gateway_restarts_total",
+            "Processes that died and were started again: worker or nats-server.",
+            ["process"],
+            registry=self.registry,
+        )
+        for process in ("worker", "nats-server"):
+            self.restarts.labels(process)
+
+    def exposition(self) -> str:
+        """The Prometheus text format."""
+        return generate_latest(self.registry).decode()

@@ -411,6 +411,7 @@ METRICS: Final = Operation(
     name="metrics",
     tag="Operate",
     summary="Figures for Prometheus",
+    query={"worker": "Where several workers run: the number of the one whose own are wanted."},
     answers={200: Response("Prometheus' text format.", media="text/plain")},
 )
 

@@ -17,6 +17,7 @@ from gateway.api.health import Health, HealthState
 from gateway.api.history import Archive, HistoryCalls
 from gateway.api.keys import Keys, authentication
 from gateway.api.openapi import document
+from gateway.api.operation import Operation
 from gateway.api.problem import as_expected, expect, problems
 from gateway.api.publish import PublishCalls, Publisher
 from gateway.api.tail import TailCalls, TailOpener
@@ -24,6 +25,7 @@ from gateway.api.tokens import TokenCalls, TokenRevoker
 from gateway.api.topics import TopicCalls, TopicQueries
 from gateway.api.user_types import ReplicaReport
 from gateway.api.users import UserCalls, UserDirectory
+from gateway.api.whole import OF_THE_WHOLE, Whole
 from gateway.auth.rules import PersonalTopic, Rules
 from gateway.config import Config
 from gateway.metrics import Metrics
@@ -50,11 +52,13 @@ def build_api(
     clock: Callable[[], float],
     readiness: HealthState,
     metrics: Metrics,
+    whole: Whole | None = None,
 ) -> web.Application:
     """The application of the internal listener.
 
     Args:
         clock: Unix seconds, by the newest clock there is: what is revoked now is revoked by it.
+        whole: Where this replica is one of several workers: who answers for all of them.
     """
     publish = PublishCalls(
         publisher, rules, personal, max_payload_bytes=config.limits.max_message_bytes
@@ -65,7 +69,7 @@ def build_api(
     history = HistoryCalls(archive, rules)
     on_topics = TopicCalls(topics, archive, rules)
     health = Health(readiness, metrics)
-    table = (
+    table: tuple[tuple[Operation, Handler], ...] = (
         (known.PUBLISH, publish.publish),
         (known.PUBLISH_BATCH, publish.batch),
         (known.USER, users.user),
@@ -91,6 +95,11 @@ def build_api(
         (known.OPENAPI, _fixed(msgspec.json.encode(document()), "application/json")),
         (known.DOCS, _fixed(page().encode(), "text/html")),
     )
+    if whole is not None:
+        table = tuple(
+            (each, whole.answer(handler) if each in OF_THE_WHOLE else handler)
+            for each, handler in table
+        )
     scopes = {handler: each.scope for each, handler in table if each.scope is not None}
     app = web.Application(
         client_max_size=MAX_BODY_BYTES,

@@ -1,5 +1,7 @@
 """What the process may use, as its machine or container has it: descriptors and memory."""
 
+import math
+import os
 import resource
 import sys
 from pathlib import Path
@@ -53,6 +55,17 @@ def memory_bytes(configured: int, root: Path = Path("/")) -> int:
         # version 1 says "no limit" with a number beyond all memory
         return int(limit * MEMORY_SHARE) if limit < 2**60 else 0
     return 0
+
+
+def cores(root: Path = Path("/")) -> int:
+    """How many the process may use: those it is bound to, at most its container's quota (cgroup 2)."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = (root / "sys/fs/cgroup/cpu.max").read_text().split()
+        allowed = math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return bound or 1
+    return max(1, min(bound or 1, allowed))
 
 
 def resident_bytes(statm: Path = Path("/proc/self/statm")) -> int:

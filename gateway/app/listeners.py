@@ -1,8 +1,9 @@
 """Opens and closes the two HTTP listeners, the public and the internal one."""
 
 import asyncio
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from http import HTTPStatus
 from typing import cast
@@ -42,7 +43,7 @@ class HttpListener:
 
     Args:
         runner: Of the application.
-        server: What takes connections in.
+        servers: What takes connections in.
         arrivals: Connections that have not said yet what they are for.
 
     Attributes:
@@ -53,21 +54,27 @@ class HttpListener:
         self,
         runner: web.AppRunner,
         manager: web.Server,
-        server: asyncio.Server,
+        servers: Sequence[asyncio.Server],
         arrivals: set[Arrival],
     ) -> None:
         self.manager = manager
         self._runner = runner
-        self._server = server
+        self._servers = servers
         self._arrivals = arrivals
+
+    async def start(self) -> None:
+        """Take connections, if it was opened without doing so."""
+        for server in self._servers:
+            await server.start_serving()
 
     def stop(self) -> None:
         """Take no new connections; those there are stay."""
-        self._server.close()
+        for server in self._servers:
+            server.close()
 
     async def close(self) -> None:
         """Take no new connections, and end those there are."""
-        self._server.close()
+        self.stop()
         for arrival in self._arrivals:
             arrival.close()
         await self._runner.cleanup()
@@ -75,30 +82,26 @@ class HttpListener:
 
 async def listen(
     app: web.Application,
-    address: str,
-    *,
+    *listeners: socket.socket,
     descriptors: Descriptors | None,
     max_header_bytes: int,
     bad_request: BadRequest,
     sockets: WebSocketTransport | None = None,
-    reuse_port: bool = False,
     tls: ssl.SSLContext | None = None,
+    at_once: bool = True,
 ) -> HttpListener:
     """Serve an application.
 
     Args:
+        listeners: Listening sockets, of TCP or Unix; they are the server's from now on.
         descriptors: Those of clients, on the public listener; None on the internal one.
         sockets: Answers requests for a WebSocket, most of them without aiohttp; None where there are none.
-
-    Raises:
-        OSError: The address cannot be listened on.
+        at_once: Whether to take connections before :meth:`HttpListener.start`.
     """
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1)
     await runner.setup()
     manager = runner.server
     assert manager is not None  # noqa: S101 -- it was set up just now
-    host, port = parse_address(address)
-    listener = open_listener(host, port, reuse_port=reuse_port)
 
     arrivals: set[Arrival] = set()
     http = partial(_Connection, manager, bad_request, max_header_bytes, descriptors)
@@ -118,14 +121,27 @@ async def listen(
             seconds=REQUEST_SECONDS,
         )
 
-    server = await asyncio.get_running_loop().create_server(
-        accepted,
-        sock=listener,
-        ssl=tls,
-        backlog=BACKLOG,
-    )
-    _log.info("listening", address=address, public=descriptors is not None)
-    return HttpListener(runner, manager, server, arrivals)
+    loop = asyncio.get_running_loop()
+    servers: list[asyncio.Server] = []
+    for listener in listeners:
+        create: Callable[..., Awaitable[asyncio.Server]] = (
+            loop.create_unix_server if listener.family == socket.AF_UNIX else loop.create_server
+        )
+        servers.append(
+            await create(accepted, sock=listener, ssl=tls, backlog=BACKLOG, start_serving=at_once)
+        )
+    return HttpListener(runner, manager, servers, arrivals)
+
+
+def open_address(address: str, *, public: bool, reuse_port: bool = False) -> socket.socket:
+    """The listening socket of a configured address.
+
+    Raises:
+        OSError: The address cannot be listened on.
+    """
+    listener = open_listener(*parse_address(address), reuse_port=reuse_port)
+    _log.info("listening", address=address, public=public)
+    return listener
 
 
 class _NoRoom(asyncio.Protocol):

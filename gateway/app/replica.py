@@ -14,10 +14,12 @@ from aiohttp import web
 
 from gateway import api, demo, live
 from gateway.api.user_types import ReplicaReport
+from gateway.api.whole import Whole
 from gateway.app import capacity, shutdown
 from gateway.app.archive import StoredArchive
 from gateway.app.clients import ClientParts
-from gateway.app.listeners import HttpListener, hide_server, listen, tls_context
+from gateway.app.listeners import HttpListener, hide_server, listen, open_address, tls_context
+from gateway.app.orders import Orders
 from gateway.app.supervisor import Supervisor
 from gateway.app.users import UserParts
 from gateway.auth.rules import PersonalTopic, Rules
@@ -67,7 +69,8 @@ ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """
 A terminal that hangs up ends a replica as any other signal does.
 
-Nothing is read anew on SIGHUP: a changed configuration is rolled out, one replica after the other.
+Nothing is read anew on SIGHUP: a changed configuration is rolled out, one replica after the other. To a
+worker it says, besides, that another process has taken over its port.
 """
 
 LAST_RESORT_SECONDS = 15.0
@@ -76,15 +79,19 @@ LAST_RESORT_SECONDS = 15.0
 _log = structlog.get_logger(__name__)
 
 
-def run(config: Config) -> int:
-    """Serve until a signal ends it; returns the exit code."""
+def run(config: Config, orders: Orders | None = None) -> int:
+    """Serve until a signal ends it; returns the exit code.
+
+    Args:
+        orders: Of the supervisor, if it is one's worker.
+    """
     descriptors = capacity.raise_descriptors()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, descriptors))
+        return runner.run(_serve(config, descriptors, orders))
 
 
-async def _serve(config: Config, descriptors: int) -> int:
-    return await Gateway(config, descriptors=descriptors).serve()
+async def _serve(config: Config, descriptors: int, orders: Orders | None) -> int:
+    return await Gateway(config, descriptors=descriptors, orders=orders).serve()
 
 
 class Gateway:
@@ -92,11 +99,16 @@ class Gateway:
 
     Args:
         descriptors: How many the process may have.
+        orders: Of the supervisor; None where it is on its own.
     """
 
-    def __init__(self, config: Config, *, descriptors: int) -> None:
+    def __init__(self, config: Config, *, descriptors: int, orders: Orders | None = None) -> None:
         self._config = config
+        self._orders = orders
+        self._whole = None if orders is None else Whole(orders.whole_path)
         self._stop = asyncio.Event()
+        self._settled = asyncio.Event()  # it serves clients, or will never
+        self._port_taken_over = False
         self._exit_code = 0
         self._joining: asyncio.Task[None] | None = None
         metrics = self._metrics = Metrics()
@@ -241,6 +253,7 @@ class Gateway:
             clock=self._clock.now,
             readiness=self._readiness,
             metrics=metrics,
+            whole=self._whole,
         )
         users = self._users
         self._console = Console(
@@ -278,30 +291,38 @@ class Gateway:
         # The internal listener first: probes see "starting" while the bus is not there yet.
         server = self._config.server
         max_header_bytes = self._config.limits.max_header_bytes
+        if self._orders is None:
+            internal_sockets = [open_address(server.internal, public=False)]
+            public_socket = open_address(server.public, public=True, reuse_port=server.reuse_port)
+        else:
+            public_socket, *internal_sockets = self._orders.sockets()
         internal = await listen(
             self._internal,
-            server.internal,
+            *internal_sockets,
             descriptors=None,
             max_header_bytes=max_header_bytes,
             bad_request=api.bad_request,
         )
         public = await listen(
             self._public,
-            server.public,
+            public_socket,
             descriptors=self._clients.descriptors,
             max_header_bytes=max_header_bytes,
             bad_request=self._clients.bad_request,
             sockets=self._clients.sockets,
-            reuse_port=server.reuse_port,
             tls=tls_context(server.tls_certificate, server.tls_key),
+            at_once=self._orders is None or not self._orders.relieves,
         )
         self._start_tasks()
         # What was built until now lives as long as the process: the collector need not look at it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        await self._settled.wait()
+        if self._connections.started:
+            await public.start()
         await self._stop.wait()
-        if server.reuse_port:
+        if server.reuse_port or self._port_taken_over:
             # the kernel would go on sending every so manieth client here, to be refused
             public.stop()
         await self._drain.end()
@@ -318,6 +339,8 @@ class Gateway:
         await self._upstream.close()
         await self._history.close()
         await asyncio.gather(self._bus.close(), internal.close())
+        if self._whole is not None:
+            await self._whole.close()
         _log.info("stopped")
         return self._exit_code
 
@@ -354,7 +377,11 @@ class Gateway:
         """End: what clients there are go elsewhere at once."""
         self._exit_code = code
         self._drain.hurry()
+        self._end()
+
+    def _end(self) -> None:
         self._stop.set()
+        self._settled.set()
 
     def _bus_changed(self, connected: bool) -> None:
         _log.info("bus changed", connected=connected)
@@ -396,6 +423,7 @@ class Gateway:
         await self._revoker.learn()
         if not self._connections.started:
             self._connections.started = True
+            self._settled.set()
             _log.info("serving", replica=self._config.server.replica)
 
     def _history_doubt(self) -> str | None:
@@ -434,7 +462,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in ENDING_SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup(1) has it
-                loop.add_signal_handler(number, self._signalled)
+                loop.add_signal_handler(number, self._signalled, number)
 
     async def _let_go(self, _: web.Application) -> None:
         """Answer the requests that wait for other replicas, and cut off the clients that are left.
@@ -445,7 +473,8 @@ class Gateway:
         for connection in list(self._connections.open):
             connection.abort()
 
-    def _signalled(self) -> None:
+    def _signalled(self, number: signal.Signals) -> None:
         if self._stop.is_set():
             self._drain.hurry()
-        self._stop.set()
+        self._port_taken_over |= self._orders is not None and number == signal.SIGHUP
+        self._end()

@@ -73,6 +73,7 @@ EXAMPLES: Final[dict[Callable[..., None], tuple[str, ...]]] = {
         "gateway serve --dev",
         "gateway serve --config /etc/gateway.toml",
         "gateway serve --config gateway.toml --set bus.url=nats://nats:4222",
+        "gateway serve --config gateway.toml --workers auto",
     ),
     check_config: (
         "gateway check-config --config gateway.toml",

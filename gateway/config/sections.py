@@ -71,7 +71,7 @@ class BusSettings(Section, frozen=True, kw_only=True):
         Annotated[str, msgspec.Meta(extra={SYNTAX: syntax.bus_url, SECRET: "userinfo"})],
         doc(
             'NATS servers, such as "nats://user:password@host:4222,nats://other:4222" or "tls://host";'
-            ' "memory://" for a single replica.'
+            ' "memory://" for a single replica, or for the workers of one process.'
         ),
     ] = "memory://"
     prefix: Annotated[
@@ -93,6 +93,20 @@ class BusSettings(Section, frozen=True, kw_only=True):
         doc("Path of the certificate chain (PEM) shown to the NATS servers; empty for none."),
     ] = ""
     tls_key: Annotated[str, doc("Path of that certificate's private key (PEM).")] = ""
+    server_binary: Annotated[
+        str,
+        doc(
+            "Path of the nats-server that several workers on memory:// share; empty to look for it"
+            " on the PATH and beside Python."
+        ),
+    ] = ""
+    store_directory: Annotated[
+        str,
+        doc(
+            "Where that nats-server keeps messages, revoked tokens and when users were last seen;"
+            " empty for a temporary directory, which ends with the process."
+        ),
+    ] = ""
 
 
 class AuthSettings(Section, frozen=True, kw_only=True):

@@ -144,8 +144,8 @@ async def replica() -> AsyncIterator[Replica]:
             await eventually(lambda: found.serving or serving.done(), PATIENCE_SECONDS, "it serves")
             yield found
         finally:
-            found.gateway._signalled()
-            found.gateway._signalled()
+            found.gateway._signalled(signal.SIGTERM)
+            found.gateway._signalled(signal.SIGTERM)
             await serving
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -50,7 +50,16 @@ class GatewayProcess:
                 merged[section] = merged.get(section, {}) | values
             else:
                 merged[section] = values
-        (directory / "gateway.toml").write_text(to_toml(merged))
+        self._config = merged
+        self._write_config()
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Replace whole sections in its file, which it does not read by itself."""
+        self._config |= config
+        self._write_config()
+
+    def _write_config(self) -> None:
+        (self._directory / "gateway.toml").write_text(to_toml(self._config))
 
     def _defaults(self) -> dict[str, Any]:
         return {

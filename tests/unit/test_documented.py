@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import pytest
 import typer
+from prometheus_client import CollectorRegistry
 
 from docs.site import DOCS, LINK, ROOT
 from gateway.api.operations import OPERATIONS
@@ -20,7 +21,7 @@ from gateway.config.sections import ChannelSettings
 from gateway.console.pages import ROOT as CONSOLE
 from gateway.errors import HistoryProblem
 from gateway.history.resume import Loss
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, SupervisorMetrics
 from gateway.protocol.reasons import CloseCode
 from gateway.transport import upgrade as websocket
 from gateway.transport.longpoll import requests as longpoll
@@ -111,10 +112,10 @@ def test_metrics_that_are_named_exist_with_their_labels(page: Path) -> None:
 
 def exported() -> dict[str, set[str]]:
     """The labels of each metric, which is named without ``gateway_``."""
-    metrics = Metrics()
+    metrics, supervisor = Metrics(), SupervisorMetrics()
     found: dict[str, set[str]] = {"build_info": {"version"}}
-    for metric in vars(metrics).values():
-        if hasattr(metric, "collect") and metric is not metrics.registry:
+    for metric in (*vars(metrics).values(), *vars(supervisor).values()):
+        if hasattr(metric, "collect") and not isinstance(metric, CollectorRegistry):
             [family] = metric.collect()
             suffix = "_total" if family.type == "counter" else ""
             labels = set(getattr(metric, "_labelnames", ()))

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2] / "gateway"
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"workers"},
     {"app"},
     {"console"},
     {"api", "lifecycle", "demo"},
@@ -27,6 +28,7 @@ LAYERS = [
     {
         "device",
         "errors",
+        "exposition",
         "inflight",
         "leases",
         "log",
@@ -41,12 +43,12 @@ LAYERS = [
 """A part imports parts of lower layers, and its own; leaves may be imported by all but protocol."""
 
 HOMES = {
-    "aiohttp": {"transport", "api", "console", "app", "demo", "live", "cli", "upstream"},
+    "aiohttp": {"transport", "api", "console", "app", "demo", "live", "cli", "upstream", "workers"},
     "yarl": {"transport", "upstream"},
     "websockets": {"transport"},
     "aiohttp_jinja2": {"console"},
     "nats": {"bus"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"exposition", "metrics"},
     "typer": {"cli"},
     "uvloop": {"app"},
     "jwt": {"auth"},

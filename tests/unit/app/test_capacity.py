@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.capacity import for_clients, memory_bytes, resident_bytes
+from gateway.app.capacity import cores, for_clients, memory_bytes, resident_bytes
 from gateway.config import ChannelSettings, Config
 from gateway.config.sections import UpstreamSettings
 
@@ -55,3 +55,16 @@ def test_memory_is_bounded_by_the_container(
 def test_the_memory_in_use_is_read_where_the_kernel_says_it(tmp_path: Path) -> None:
     assert resident_bytes() > 1_000_000
     assert resident_bytes(tmp_path / "statm") == 0
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"),
+    [("100000 100000", 1), ("50000 100000", 1), ("max 100000", 10**6), ("", 10**6)],
+)
+def test_cores_are_bounded_by_the_container(tmp_path: Path, quota: str, most: int) -> None:
+    file = tmp_path / "sys/fs/cgroup/cpu.max"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{quota}\n")
+
+    assert 1 <= cores(tmp_path) <= most
+    assert cores(tmp_path / "none") >= cores(tmp_path)

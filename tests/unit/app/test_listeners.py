@@ -10,7 +10,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from gateway import api
-from gateway.app.listeners import BadRequest, HttpListener, hide_server, listen
+from gateway.app.listeners import BadRequest, HttpListener, hide_server, listen, open_address
 from gateway.metrics import Metrics
 from gateway.transport.entrance import Entrance
 from gateway.transport.listener import Descriptors
@@ -47,7 +47,7 @@ class Listener:
         self._port = free_port()
         return await listen(
             app,
-            f"127.0.0.1:{self._port}",
+            open_address(f"127.0.0.1:{self._port}", public=self._public),
             descriptors=Descriptors(8, Metrics()) if self._public else None,
             max_header_bytes=MOST,
             bad_request=self._bad_request,

@@ -33,6 +33,11 @@ TASKS = {
     "_wait_for_bus": "one join",
     "_refresh": "one token",
     "_replay": "one replay",
+    "work": "in the TaskGroup of the pool of workers, which ends with it",
+    "_renewals": "as above",
+    "_watch_state": "as above",
+    "keep": "as above",
+    "_read": "the words of one nats-server; the event loop reports its death",
 }
 """Coroutines that become tasks elsewhere than in the supervisor, and who hears of their end."""
 

@@ -114,3 +114,13 @@ def test_shells_complete_commands(shell: str) -> None:
         assert f"_GATEWAY_COMPLETE=complete_{shell}" in run("source"), "as docs/cli.md has it"
     assert "watch" in run("complete")
     assert "serve" not in run("complete")
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "", "1.5", "100000"])
+def test_a_number_of_workers_that_is_none_is_refused(invoke: Invoke, number: str) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    result = invoke("serve", f"--workers={number}")
+    signal.signal(signal.SIGTERM, before)
+
+    assert result.exit_code == 2
+    assert result.stderr == "error: --workers: must be a number from 1 to 1024, or auto\n"

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from prometheus_client.core import Metric
 
-from gateway.metrics import Metrics
+from gateway.metrics import Metrics, SupervisorMetrics
 
 OUR_NAMES: Final = re.compile(r"\b(?:gateway|process|python)_[a-z0-9_]+|\bup\b")
 SELECTOR: Final = re.compile(
@@ -28,16 +28,16 @@ class Series(NamedTuple):
 
 
 def exported() -> dict[str, Series]:
-    """What a replica shows to Prometheus, by the names of its samples."""
-    metrics = Metrics()
+    """What a replica, or a supervisor of workers, shows to Prometheus, by the names of its samples."""
+    metrics, supervisor = Metrics(), SupervisorMetrics()
     # what has labels without values known beforehand shows none of them until something counts
     declared = {
         each._name: set(each._labelnames)
-        for each in vars(metrics).values()
+        for each in (*vars(metrics).values(), *vars(supervisor).values())
         if hasattr(each, "_labelnames")
     }
     series = {"up": Series({})}
-    for family in metrics.registry.collect():
+    for family in (*metrics.registry.collect(), *supervisor.registry.collect()):
         for name in _sample_names(family):
             labels: dict[str, set[str]] = {label: set() for label in declared.get(family.name, ())}
             if name.endswith("_bucket"):

@@ -15,7 +15,7 @@ import uvloop
 from aiohttp import web
 
 from gateway.app import listeners
-from gateway.app.listeners import listen, tls_context
+from gateway.app.listeners import listen, open_address, tls_context
 from gateway.transport import upgrade
 from gateway.transport.framing import CLOSE, TEXT, close_frame, frame
 from gateway.transport.handshake import Refused
@@ -91,7 +91,7 @@ class Server:
         self.port = free_port()
         self.listener = await listen(
             app,
-            f"127.0.0.1:{self.port}",
+            open_address(f"127.0.0.1:{self.port}", public=True),
             descriptors=self.replica.descriptors,
             max_header_bytes=16_384,
             bad_request=lambda *_: web.Response(status=400),

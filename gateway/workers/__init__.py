@@ -1,0 +1,1 @@
+"""``gateway serve --workers``: a supervisor, and below it replicas that share two ports."""
