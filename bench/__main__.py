@@ -15,6 +15,7 @@ from bench import (
     checks,
     churning,
     comparison,
+    compression,
     connecting,
     console,
     fragments,
@@ -49,6 +50,7 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "checks": checks.run,
     "console": console.run,
     "fragments": fragments.run,
+    "compression": compression.run,
     "abuse": abuse.run,
     "workers": workers.run,
 }

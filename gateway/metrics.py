@@ -187,6 +187,14 @@ class Metrics:
         self.messages_dropped = counter(
             "messages_dropped_total", "Messages a socket should have got and did not.", "reason"
         )
+        self.compression_before = MessageCounter(
+            registry,
+            "compression_before_bytes_total",
+            "Broadcasts that were compressed, once for each kind of socket: bytes before that.",
+        )
+        self.compression_after = MessageCounter(
+            registry, "compression_after_bytes_total", "The same: bytes as they were sent to each."
+        )
         self.malformed_frames = counter(
             "malformed_frames_total", "Client frames that are no Phoenix message."
         )

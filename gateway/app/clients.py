@@ -16,16 +16,18 @@ from gateway.bus.envelope import Control
 from gateway.channels.callbacks import Callbacks
 from gateway.channels.connections import Connections
 from gateway.channels.credentials import Credentials
+from gateway.channels.encoding import Encodings
 from gateway.channels.pushes import Pushes
 from gateway.channels.replay import Replays
 from gateway.channels.services import JoinCount, Services
 from gateway.cluster import Cluster
-from gateway.config import Config
+from gateway.config import CompressionSettings, Config
 from gateway.metrics import Metrics
 from gateway.relay import Relay
 from gateway.sessions.commands import Leave, ListRevoked, Revoke
 from gateway.sessions.kept_revocations import KeptRevocations, bucket
 from gateway.sessions.revoker import Revoker
+from gateway.transport.compression import Deflater
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake
 from gateway.transport.listener import Descriptors
@@ -35,7 +37,7 @@ from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS, Poll, PollSe
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
 from gateway.transport.upgrade import WebSocketTransport
-from gateway.transport.websocket import WEBSOCKET_ENCODINGS
+from gateway.transport.websocket import WEBSOCKET_ENCODINGS, compressed_encodings
 from gateway.upstream.client import Upstream
 from gateway.wheel import TimerWheel
 
@@ -156,6 +158,7 @@ class ClientParts:
             self.callbacks,
             peers,
             websocket=WEBSOCKET_ENCODINGS,
+            compressed=_compressed(config.compression, metrics),
             longpoll=LONGPOLL_ENCODINGS,
         )
         entrance = Entrance(self.connections, peers, metrics)
@@ -178,6 +181,13 @@ class ClientParts:
 
     async def _leave_topic(self, command: Leave) -> int:
         return await self.connections.leave_topic(command.user, command.topic)
+
+
+def _compressed(settings: CompressionSettings, metrics: Metrics) -> Encodings | None:
+    if not settings.enabled:
+        return None
+    before, after = metrics.compression_before.inc, metrics.compression_after.inc
+    return compressed_encodings(Deflater(settings.min_bytes, before=before, after=after))
 
 
 def _fetched_keys(url: str, metrics: Metrics) -> FetchedKeys | None:

@@ -18,12 +18,14 @@ class Carrier(NamedTuple):
         text: Around JSON.
         binary: Around anything else; None where the transport carries text alone.
         farewell: What tells the client that the gateway ends its socket, made of code and reason.
+        compress: Makes a broadcast smaller, once it is put in its form; None where clients cannot read that.
     """
 
     name: str
     text: Callable[[bytes], bytes]
     binary: Callable[[bytes], bytes] | None
     farewell: Callable[[int, str], bytes]
+    compress: Callable[[bytes], bytes] | None = None
 
 
 class SocketEncoding:
@@ -49,17 +51,23 @@ class SocketEncoding:
         """One message for one client."""
         return self.carrier.text(self.serializer.encode(message))
 
-    def broadcast(self, message: Broadcast) -> bytes | None:
-        """One message for many clients; None for binary data where there is no form for it."""
+    def broadcast(self, message: Broadcast, *, shared: bool = True) -> bytes | None:
+        """One message for many clients; None for binary data where there is no form for it.
+
+        Args:
+            shared: Whether many get these bytes: only then it pays to compress them.
+        """
         carrier, serializer = self.carrier, self.serializer
         if not message.binary:
             ref = (message.position or NULL) if self.positions else NULL
             payload = serializer.broadcast(message.topic, message.event, message.payload, ref)
-            return carrier.text(payload)
-        if carrier.binary is None:
-            return None
-        data = serializer.broadcast_binary(message.topic, message.event, message.payload)
-        return None if data is None else carrier.binary(data)
+            data = carrier.text(payload)
+        else:
+            binary = serializer.broadcast_binary(message.topic, message.event, message.payload)
+            if binary is None or carrier.binary is None:
+                return None
+            data = carrier.binary(binary)
+        return carrier.compress(data) if carrier.compress is not None and shared else data
 
 
 Encodings = dict[str, SocketEncoding]

@@ -110,7 +110,7 @@ class Replays:
                 member.position = broadcast.position
                 audience = broadcast.audience
                 if audience is None or audience.admits(socket.id, socket.device):
-                    data = encoding.broadcast(broadcast)
+                    data = encoding.broadcast(broadcast, shared=False)
                     if data is not None:
                         parts.append(data)
             except Exception as problem:  # noqa: BLE001 -- else all who resume would stop before it for ever

@@ -366,6 +366,19 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
     ] = 10_000
 
 
+class CompressionSettings(Section, frozen=True, kw_only=True):
+    """Compression of messages on WebSockets (permessage-deflate), for clients that offer it."""
+
+    enabled: Annotated[
+        bool,
+        doc(
+            "Whether it is agreed to; broadcasts are then compressed once for all members, and what is"
+            " for one client alone is not."
+        ),
+    ] = False
+    min_bytes: Annotated[Bytes, doc("The shortest message that is compressed.")] = 512
+
+
 class DrainSettings(Section, frozen=True, kw_only=True):
     """How a replica leaves after SIGTERM; with delay and window it takes five seconds more."""
 
@@ -413,6 +426,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     presence: PresenceSettings = msgspec.field(default_factory=PresenceSettings)
     upstream: UpstreamSettings = msgspec.field(default_factory=UpstreamSettings)
     limits: LimitsSettings = msgspec.field(default_factory=LimitsSettings)
+    compression: CompressionSettings = msgspec.field(default_factory=CompressionSettings)
     drain: DrainSettings = msgspec.field(default_factory=DrainSettings)
     log: LogSettings = msgspec.field(default_factory=LogSettings)
     dev: bool = False

@@ -34,8 +34,12 @@ class Encoding(Protocol):
     def positions(self) -> bool:
         """Whether messages come with their position."""
 
-    def broadcast(self, message: Broadcast) -> bytes | None:
-        """Bytes ready for the transport, headers included; None where this kind has no such form."""
+    def broadcast(self, message: Broadcast, *, shared: bool = True) -> bytes | None:
+        """Bytes ready for the transport, headers included; None where this kind has no such form.
+
+        Args:
+            shared: Whether they are for many members, and not for one or a few of them.
+        """
 
 
 class Wire(Protocol):

@@ -75,7 +75,9 @@ class _Pass:
         key = (encoding, start)
         known = self.encoded.get(key)
         if known is None:
-            known = self.encoded[key] = _join(encoding, self.messages[start:])
+            # few joined during the messages of one pass
+            messages = self.messages[start:]
+            known = self.encoded[key] = _join(encoding, messages, shared=start == 0)
         return known
 
     def for_member(self, member: Member) -> tuple[bytes, int, int]:
@@ -94,17 +96,17 @@ class _Pass:
                 and (encoding.positions or not m.reminder)
             ]
             if len(mine) != wanted:
-                data, count = _join(encoding, mine)
+                data, count = _join(encoding, mine, shared=False)
                 return data, count, len(mine) - count
         data, count = self.whole(encoding, start)
         return data, count, wanted - count
 
 
-def _join(encoding: Encoding, messages: list[Broadcast]) -> tuple[bytes, int]:
+def _join(encoding: Encoding, messages: list[Broadcast], *, shared: bool) -> tuple[bytes, int]:
     parts: list[bytes] = []
     for message in messages:
         try:
-            part = encoding.broadcast(message)
+            part = encoding.broadcast(message, shared=shared)
         except Exception as problem:  # noqa: BLE001 -- the messages beside it still have to go
             background_error("fanout", problem)
             continue

@@ -12,6 +12,9 @@ TEXT: Final = 0x1
 BINARY: Final = 0x2
 CLOSE: Final = 0x8
 
+RSV1: Final = 0x40
+"""In the first frame of a message: it is compressed (RFC 7692 section 6)."""
+
 MAX_CONTROL_BYTES: Final = 125
 """What a ping, pong or close frame may carry (section 5.5)."""
 
@@ -23,10 +26,15 @@ _LENGTH_16: Final = 126
 _LENGTH_64: Final = 127
 _MAX_16: Final = 0xFFFF
 _WHOLE: Final = (_FINAL | TEXT, _FINAL | BINARY)
+_WHOLE_COMPRESSED: Final = (_FINAL | RSV1 | TEXT, _FINAL | RSV1 | BINARY)
 
 
 def frame(opcode: int, payload: bytes) -> bytes:
-    """One unfragmented, unmasked frame (RFC 6455 section 5.2)."""
+    """One unfragmented, unmasked frame (RFC 6455 section 5.2).
+
+    Args:
+        opcode: With ``RSV1`` for a compressed payload.
+    """
     length = len(payload)
     first = _FINAL | opcode
     if length < _LENGTH_16:
@@ -39,6 +47,11 @@ def frame(opcode: int, payload: bytes) -> bytes:
 def close_frame(code: int, reason: str = "") -> bytes:
     """A close frame; the reason is at most 123 bytes of UTF-8 (RFC 6455 section 5.5.1)."""
     return frame(CLOSE, struct.pack("!H", code) + reason.encode())
+
+
+def header_size(frame: bytes) -> int:
+    """Bytes before the payload of an unmasked frame."""
+    return 2 if frame[1] < _LENGTH_16 else 4 if frame[1] == _LENGTH_16 else 10
 
 
 def client_frame_size(data: bytes, at: int) -> int:
@@ -56,14 +69,15 @@ def client_frame_size(data: bytes, at: int) -> int:
     return header + extended + int.from_bytes(data[at + 2 : at + 2 + extended])
 
 
-def whole_message(frame: bytes) -> bytes | None:
+def whole_message(frame: bytes, *, compressed: bool = False) -> bytes | None:
     """The message in a client's frame; None if it is none by itself, or has a fault.
 
     Args:
         frame: All of it, and no more.
+        compressed: Whether it is one that is compressed, or one that is not.
     """
     first, second = frame[0], frame[1]
-    if first not in _WHOLE or second < 0x80:
+    if first not in (_WHOLE_COMPRESSED if compressed else _WHOLE) or second < 0x80:
         return None
     begin = 6 if second < 0x80 | _LENGTH_16 else 8 if second == 0x80 | _LENGTH_16 else 14
     return apply_mask(frame[begin:], frame[begin - 4 : begin])

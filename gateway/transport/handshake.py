@@ -24,6 +24,7 @@ from gateway.device import UNKNOWN, Device, parse_device
 from gateway.errors import TokenError, UpstreamError, UpstreamRefused, UpstreamTimeout
 from gateway.protocol.messages import NULL, Json, encode_json
 from gateway.sessions.client import Origin
+from gateway.transport.compression import negotiate
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
 from gateway.transport.request import HandshakeRequest
@@ -78,6 +79,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
         state: What the backend keeps with the session.
         traceparent: As the request has it (W3C Trace Context).
         subprotocol: To select in the answer; None where the client offered none but a token.
+        extension: What the answer says in ``Sec-WebSocket-Extensions``; empty where nothing was agreed.
     """
 
     claims: Claims | None
@@ -86,6 +88,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     traceparent: str
     encoding: SocketEncoding
     subprotocol: str | None
+    extension: str = ""
 
 
 class Handshake:
@@ -93,6 +96,7 @@ class Handshake:
 
     Args:
         websocket: The forms in which messages go over a WebSocket, by protocol version.
+        compressed: The same for clients that agree to compression; None where it is off.
         longpoll: Those in which they are polled.
     """
 
@@ -104,6 +108,7 @@ class Handshake:
         peers: PeerAddress,
         *,
         websocket: Encodings,
+        compressed: Encodings | None = None,
         longpoll: Encodings,
     ) -> None:
         self._admission = admission
@@ -111,6 +116,7 @@ class Handshake:
         self._callbacks = callbacks
         self._peers = peers
         self._websocket = websocket
+        self._compressed = compressed
         self._longpoll = longpoll
 
     async def websocket(self, request: HandshakeRequest, session: str) -> Accepted:
@@ -127,7 +133,11 @@ class Handshake:
         self.origin(request)
         subprotocol, protocol_token = _subprotocol(request)
         token = _last(request, "token") or _authorization(request) or protocol_token
-        accepted = await self._accept(request, token, self._websocket, subprotocol)
+        encodings, extension = self._websocket, ""
+        if self._compressed is not None:
+            extension = negotiate(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, ()))
+            encodings = self._compressed if extension else encodings
+        accepted = await self._accept(request, token, encodings, subprotocol, extension)
         if not _is_upgrade(request):
             raise Refused(400, "no_upgrade")
         return await self._ask(request, session, accepted)
@@ -159,6 +169,7 @@ class Handshake:
         token: str | None,
         encodings: Encodings,
         subprotocol: str | None = None,
+        extension: str = "",
     ) -> Accepted:
         """Who it is, on which device, and how it speaks."""
         try:
@@ -170,7 +181,7 @@ class Handshake:
         device = _device(request, claims)
         encoding = _encoding(request, encodings)
         traceparent = request.headers.get("traceparent", "")[:MAX_TRACEPARENT]
-        return Accepted(claims, device, NULL, traceparent, encoding, subprotocol)
+        return Accepted(claims, device, NULL, traceparent, encoding, subprotocol, extension)
 
     async def _ask(self, request: HandshakeRequest, session: str, accepted: Accepted) -> Accepted:
         """Ask the backend, if it wants to be asked."""

@@ -122,6 +122,7 @@ class WebSocketTransport:
             backlog=self._backlog,
             ends=self._ends,
             descriptors=self._descriptors,
+            inflates=bool(accepted.extension),
         )
         transport.set_protocol(socket)
         self._connections.add(connection, NAME)
@@ -167,11 +168,12 @@ def _switching_protocols(request: HandshakeRequest, accepted: Accepted) -> bytes
     """The answer to a handshake (RFC 6455 section 4.2.2)."""
     key = request.headers[hdrs.SEC_WEBSOCKET_KEY].strip().encode()
     digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
-    protocol = accepted.subprotocol
+    protocol, extension = accepted.subprotocol, accepted.extension
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n%b\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b%b\r\n"
     ) % (
         base64.b64encode(digest),
         b"Sec-WebSocket-Protocol: %b\r\n" % protocol.encode() if protocol else b"",
+        b"Sec-WebSocket-Extensions: %b\r\n" % extension.encode() if extension else b"",
     )

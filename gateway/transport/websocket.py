@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import zlib
 from functools import partial
 from typing import Final
 
@@ -11,12 +12,13 @@ from websockets.protocol import Protocol, Side
 
 from gateway.channels.connection import ENDS, Connection
 from gateway.channels.connections import Connections
-from gateway.channels.encoding import Carrier, encodings
+from gateway.channels.encoding import Carrier, Encodings, encodings
 from gateway.channels.services import Services
 from gateway.log import teardown
 from gateway.pacer import Pacer
 from gateway.protocol.reasons import CloseCode
 from gateway.transport.backlog import FRAME_COST, Backlog
+from gateway.transport.compression import CompressedMessages, Deflater, inflate
 from gateway.transport.framing import (
     BINARY,
     CLOSE,
@@ -35,9 +37,15 @@ from gateway.transport.wire import SocketWire
 NAME: Final = "websocket"
 """What the transport is called in metrics."""
 
-WEBSOCKET_ENCODINGS: Final = encodings(
-    Carrier(NAME, partial(frame, TEXT), partial(frame, BINARY), close_frame)
-)
+_CARRIER: Final = Carrier(NAME, partial(frame, TEXT), partial(frame, BINARY), close_frame)
+
+WEBSOCKET_ENCODINGS: Final = encodings(_CARRIER)
+
+
+def compressed_encodings(compress: Deflater) -> Encodings:
+    """The forms for sockets that agreed to compression."""
+    return encodings(_CARRIER._replace(compress=compress))
+
 
 ENDS_PER_TURN: Final = 64
 """Sockets that end in one turn: some 3 ms of work, where a load balancer or a network took all with it."""
@@ -62,6 +70,7 @@ class WebSocket(asyncio.Protocol):
         backlog: Shares the reading among all sockets.
         ends: Lets sockets end, some in each turn of the event loop.
         descriptors: Told when this one's TCP connection is gone.
+        inflates: Whether the client may compress its messages.
     """
 
     __slots__ = (
@@ -73,6 +82,8 @@ class WebSocket(asyncio.Protocol):
         "_ended",
         "_ends",
         "_fragments",
+        "_inflated",
+        "_inflates",
         "_missing",
         "_opcode",
         "_paused",
@@ -93,6 +104,7 @@ class WebSocket(asyncio.Protocol):
         backlog: Backlog,
         ends: Pacer,
         descriptors: Descriptors,
+        inflates: bool = False,
     ) -> None:
         limits = services.limits
         self._services = services
@@ -103,6 +115,8 @@ class WebSocket(asyncio.Protocol):
         self._backlog = backlog
         self._ends = ends
         self._descriptors = descriptors
+        self._inflates = inflates
+        self._inflated = 0  # bytes that the frame at hand came to
         self._core: Protocol | None = None
         self._rate: RateLimit | None = None
         if limits.messages_per_second:
@@ -162,6 +176,9 @@ class WebSocket(asyncio.Protocol):
                 _log.error("socket crashed", exc_info=problem, throttle="")
                 self._fail(CloseCode.INTERNAL_ERROR)
             cost += len(piece) if self._missing else len(piece) + FRAME_COST
+            if self._inflated:  # that cost as much as if it had come so
+                cost += self._inflated
+                self._inflated = 0
             # With a part of a frame, too: the rest may be in the kernel, and be read in the same turn.
             spent = cost >= most and (at < len(data) or self._missing > 0)
         self._backlog.spend(cost)
@@ -182,8 +199,11 @@ class WebSocket(asyncio.Protocol):
                 return True  # after a close frame of ours, only that of the client matters
             self._ends.call(partial(self._part, _NO_CODE))
             return False
-        if whole and self._fragments is None and (data := whole_message(piece)) is not None:
-            return self._message(data, is_text=self._opcode == TEXT)
+        if whole and self._fragments is None:
+            if (data := whole_message(piece)) is not None:
+                return self._message(data, is_text=self._opcode == TEXT)
+            if self._inflates and (data := whole_message(piece, compressed=True)) is not None:
+                return self._compressed(data, is_text=self._opcode == TEXT)
         return self._feed(piece)
 
     def _feed(self, piece: bytes) -> bool:
@@ -192,6 +212,8 @@ class WebSocket(asyncio.Protocol):
             # The library holds control frames too against what a message under way may still have.
             most = self._services.limits.max_message_bytes + MAX_CONTROL_BYTES
             core = self._core = Protocol(Side.SERVER, max_size=most, logger=_library_log)
+            if self._inflates:
+                core.extensions.append(CompressedMessages())
         core.receive_data(piece)
         if core.close_expected():
             if core.close_rcvd is not None:
@@ -216,7 +238,7 @@ class WebSocket(asyncio.Protocol):
         if fragments is None:
             is_text = part.opcode is Opcode.TEXT
             if part.fin:
-                return self._message(part.data, is_text=is_text)
+                return self._assembled(part.data, is_text=is_text)
             fragments = self._fragments = Fragments(is_text=is_text)
         if not fragments.add(part.data, self._services.limits.max_message_bytes):
             return self._fail(CloseCode.TOO_BIG)
@@ -224,7 +246,25 @@ class WebSocket(asyncio.Protocol):
             self._connection.heard_at = self._services.clock()
             return True
         self._fragments = None
-        return self._message(fragments.data, is_text=fragments.is_text)
+        return self._assembled(fragments.data, is_text=fragments.is_text)
+
+    def _assembled(self, data: bytes | bytearray | memoryview, *, is_text: bool) -> bool:
+        """A message that came by way of the core."""
+        extensions = () if self._core is None else self._core.extensions
+        if any(isinstance(each, CompressedMessages) and each.compressed for each in extensions):
+            return self._compressed(data, is_text=is_text)
+        return self._message(data, is_text=is_text)
+
+    def _compressed(self, data: bytes | bytearray | memoryview, *, is_text: bool) -> bool:
+        most = self._services.limits.max_message_bytes
+        if len(data) > most:
+            return self._fail(CloseCode.TOO_BIG)
+        try:
+            message = inflate(data, most)
+        except zlib.error:
+            return self._fail(CloseCode.INVALID_DATA)
+        self._inflated += len(message)
+        return self._message(message, is_text=is_text)
 
     def _message(self, data: bytes | bytearray | memoryview, *, is_text: bool) -> bool:
         if len(data) > self._services.limits.max_message_bytes:
@@ -232,7 +272,7 @@ class WebSocket(asyncio.Protocol):
         try:
             message = str(data, "utf-8") if is_text else bytes(data)
         except UnicodeDecodeError:
-            return self._fail(CloseCode.INVALID_TEXT)
+            return self._fail(CloseCode.INVALID_DATA)
         services, connection = self._services, self._connection
         services.metrics.messages_received.inc()
         connection.heard_at = services.clock()

@@ -100,6 +100,30 @@ async def test_a_page_of_an_allowed_origin_joins_and_receives(
     assert await page.evaluate("seen") == [{"n": 1}, {"n": 2}]
 
 
+async def test_a_browser_reads_and_sends_what_is_compressed(
+    page: Page, page_port: int, start_gateway: StartGateway
+) -> None:
+    gateway = start_gateway(
+        {
+            "server": {"allowed_origins": [f"http://localhost:{page_port}"]},
+            "compression": {"enabled": True},
+        }
+    )
+    await page.goto(f"http://localhost:{page_port}/")
+    await page.wait_for_function("window.Phoenix")
+
+    assert await connect(page, gateway, authToken=token()) == "open"
+    assert await page.evaluate(JOIN) == {"ok": {}}
+    said = {"text": "grüß Gott " * 200}
+    assert await page.evaluate(SAY, said) == {"ok": {}}
+    async with Backend(gateway) as backend:
+        assert await backend.publish("room:1", "said", said) == 202
+    await page.wait_for_function("seen.length === 2")
+    assert await page.evaluate("seen") == [said, said]
+    before = gateway.metric("compression_before_bytes_total")
+    assert 0 < gateway.metric("compression_after_bytes_total") < before / 4
+
+
 async def test_a_page_of_a_foreign_origin_is_refused(
     page: Page, page_port: int, gateway: GatewayProcess
 ) -> None:

@@ -14,7 +14,8 @@ from tests.support.tokens import token
 VERSIONS = ["phoenix-1.4", "phoenix-1.6", "phoenix-1.7", "phoenix-1.8"]
 WIRES = [pytest.param(False, id="v2"), pytest.param(True, id="v1")]
 
-TEXT = {"text": "grüß Gott 🙂", "n": 1}
+GREETING = "grüß Gott 🙂"
+TEXT = {"text": GREETING, "n": 1}
 
 each_version = pytest.mark.parametrize("package", VERSIONS)
 _numbers = count(1)
@@ -178,3 +179,24 @@ async def test_clients_come_back_by_themselves_to_a_gateway_that_restarts(
         seen = await client.finish()
         texts = [item["payload"]["text"] for item in seen if item["saw"] == "said"]
         assert texts == ["before", "after"]
+
+
+@pytest.mark.parametrize("v1", WIRES)
+async def test_what_is_long_goes_compressed_both_ways(
+    drive: Drive, start_gateway: StartGateway, v1: bool
+) -> None:
+    """The package ws offers it, and compresses what is longer than a kilobyte."""
+    gateway = start_gateway({"compression": {"enabled": True}, "channels": CHANNELS})
+    client = await drive(
+        "phoenix-1.8", "talk", gateway, topic=room(), params=params(), v1=v1, times=200
+    )
+    said = {"text": GREETING * 200, "n": 1}
+
+    assert await client.finish() == [
+        {"saw": "reply", "response": {}},
+        {"saw": "echo", "payload": said},
+        {"saw": "heard", "payload": said},
+    ]
+    before = gateway.metric("compression_before_bytes_total")
+    assert before > 2000
+    assert 0 < gateway.metric("compression_after_bytes_total") < before / 4

@@ -4,7 +4,8 @@
 //   node driver.mjs PACKAGE SCENARIO URL [OPTIONS]
 //
 // OPTIONS is JSON: params, authToken and heartbeatIntervalMs go to the Socket; "topic" is what the
-// scenario joins; "v1": true makes a phoenix package speak version 1; "withinMs" is how long it may take.
+// scenario joins; "v1": true makes a phoenix package speak version 1; "times" is how often its text stands in
+// what it says; "withinMs" is how long it may take.
 // Exit status: 0 the scenario came to its end, 1 something went wrong, 3 it did not end in time.
 
 import { createInterface } from "node:readline";
@@ -12,7 +13,7 @@ import { createInterface } from "node:readline";
 import WebSocket from "ws";
 
 const [name, scenario, url, json = "{}"] = process.argv.slice(2);
-const { topic, v1 = false, withinMs = 30_000, ...options } = JSON.parse(json);
+const { topic, v1 = false, times = 1, withinMs = 30_000, ...options } = JSON.parse(json);
 
 const module = await import(name);
 const { Socket, Presence } = module.Socket ? module : module.default;
@@ -82,7 +83,7 @@ const scenarios = {
     const [alice, bob] = await Promise.all([connect(), connect()].map((socket) => join(socket)));
     const echo = next(alice.channel, "said");
     const heard = next(bob.channel, "said");
-    const payload = { text: "grüß Gott 🙂", n: 1 };
+    const payload = { text: "grüß Gott 🙂".repeat(times), n: 1 };
     report("reply", { response: await answerTo(alice.channel.push("said", payload)) });
     report("echo", { payload: await echo });
     report("heard", { payload: await heard });

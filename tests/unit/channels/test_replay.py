@@ -30,7 +30,7 @@ class Encoding:
 
     positions = True
 
-    def broadcast(self, message: Broadcast) -> bytes | None:
+    def broadcast(self, message: Broadcast, *, shared: bool = True) -> bytes | None:  # noqa: ARG002 -- no difference here
         return None if message.binary else b"<%b>" % message.event.encode()
 
 

@@ -19,6 +19,9 @@ from gateway.hub.fanout import (
     Fanout,
 )
 from gateway.hub.registry import Member, Registry
+from gateway.transport.compression import Deflater
+from gateway.transport.framing import RSV1
+from gateway.transport.websocket import WEBSOCKET_ENCODINGS, compressed_encodings
 from tests.support.counted import Counted
 
 LIMIT = 1000
@@ -67,7 +70,7 @@ class Text:
         self.binary = binary
         self.positions = positions
 
-    def broadcast(self, message: Broadcast) -> bytes | None:
+    def broadcast(self, message: Broadcast, *, shared: bool = True) -> bytes | None:  # noqa: ARG002 -- no difference here
         if message.binary and not self.binary:
             return None
         self.encoded += 1
@@ -170,6 +173,43 @@ def test_a_wire_that_is_clear_is_not_asked_how_much_waits(hub: Hub) -> None:
     hub.loop.run()
 
     assert (one.writes, other.writes, other.overflows) == ([b"a;"], [], 1)
+
+
+def test_what_is_compressed_is_compressed_once_and_shared_by_all_who_can_read_it(hub: Hub) -> None:
+    sizes: list[int] = []
+    compressed = compressed_encodings(Deflater(1, before=lambda _: None, after=sizes.append))
+    kinds = [compressed["2"], WEBSOCKET_ENCODINGS["2"], compressed["1"]]
+    screens: list[list[Screen]] = [[], [], []]
+    for number in range(SLICE_WRITES):
+        for kind, those in zip(kinds, screens, strict=True):
+            those.append(Screen(str(number)))
+            hub.registry.add(ROOM, Member(those[-1], kind, drops=False))
+    hub.send("a", "b", payload=b'{"said":"%b"}' % (b"x" * 500))
+    hub.loop.run()
+
+    written = [{id(write) for screen in those for write in screen.writes} for those in screens]
+    assert [len(each) for each in written] == [1, 1, 1]
+    assert len(sizes) == 4, "two messages, each once for either version"
+    assert [len(those[0].writes[0]) > 1000 for those in screens] == [False, True, False]
+    assert screens[0][0].writes[0][0] & screens[2][0].writes[0][0] & RSV1
+
+
+def test_what_is_for_a_few_is_not_compressed(hub: Hub) -> None:
+    sizes: list[int] = []
+    kind = compressed_encodings(Deflater(1, before=lambda _: None, after=sizes.append))["2"]
+    screens = [Screen(name) for name in ("author", "reader", "late")]
+    payload = b'{"said":"%b"}' % (b"x" * 500)
+    for screen in screens[:2]:
+        hub.registry.add(ROOM, Member(screen, kind, drops=False))
+    hub.send("a", payload=payload)
+    hub.fanout.send(Broadcast(ROOM, "b", payload, audience=Audience(frozenset({"author"}))))
+    hub.registry.add(ROOM, Member(screens[2], kind, drops=False))
+    hub.send("c", payload=payload)
+    hub.loop.run()
+    author, reader, late = (screen.writes for screen in screens)
+
+    assert len(sizes) == 3, "all messages, for those who get all"
+    assert [len(each[0]) > 500 for each in (author, reader, late)] == [True, False, True]
 
 
 def test_other_topics_and_topics_without_members_get_nothing(hub: Hub) -> None:
@@ -440,10 +480,10 @@ async def test_a_message_that_cannot_be_encoded_keeps_no_other_from_being_sent(
     other, _ = hub.join("b", "room:2")
     encode = hub.encoding.broadcast
 
-    def broken(message: Broadcast) -> bytes | None:
+    def broken(message: Broadcast, *, shared: bool) -> bytes | None:
         if message.event == "bad":
             raise KeyError(message.event)
-        return encode(message)
+        return encode(message, shared=shared)
 
     monkeypatch.setattr(hub.encoding, "broadcast", broken)
     hub.send("before", "bad", "after")

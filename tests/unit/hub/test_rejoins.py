@@ -19,7 +19,7 @@ class Form:
     def __init__(self, *, positions: bool = True) -> None:
         self.positions = positions
 
-    def broadcast(self, message: Broadcast) -> bytes | None:
+    def broadcast(self, message: Broadcast, *, shared: bool = True) -> bytes | None:  # noqa: ARG002 -- no difference here
         return message.event.encode()
 
 

@@ -174,7 +174,7 @@ class FakeReplica:
 class Shell:
     """One socket with all that is around it."""
 
-    def __init__(self, replica: FakeReplica | None = None) -> None:
+    def __init__(self, replica: FakeReplica | None = None, *, inflates: bool = False) -> None:
         self.replica = replica or FakeReplica()
         self.transport = FakeTransport()
         self.connection = FakeConnection(self.transport)
@@ -189,6 +189,7 @@ class Shell:
             backlog=self.replica.backlog,
             ends=self.replica.ends,
             descriptors=self.replica.descriptors,
+            inflates=inflates,
         )
 
     def feed(self, *data: bytes) -> None:

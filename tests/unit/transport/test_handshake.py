@@ -9,13 +9,15 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from gateway.auth.claims import Claims
+from gateway.channels.encoding import Encodings
 from gateway.device import UNKNOWN, Device
 from gateway.errors import TokenError
+from gateway.transport.compression import Deflater
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
-from gateway.transport.websocket import WEBSOCKET_ENCODINGS
+from gateway.transport.websocket import WEBSOCKET_ENCODINGS, compressed_encodings
 
 OF_TOKEN = Device("t", "Token's", "tv")
 
@@ -49,7 +51,9 @@ def check(**query: str) -> Device:
 
 
 def accepted(
-    query: dict[str, str] | list[tuple[str, str]], headers: dict[str, str] = HEADERS
+    query: dict[str, str] | list[tuple[str, str]],
+    headers: dict[str, str] = HEADERS,
+    compressed: Encodings | None = None,
 ) -> Accepted:
     """What becomes of a request with this query and these headers.
 
@@ -69,6 +73,7 @@ def accepted(
         callbacks,
         PeerAddress(()),
         websocket=WEBSOCKET_ENCODINGS,
+        compressed=compressed,
         longpoll=LONGPOLL_ENCODINGS,
     )
     return asyncio.run(handshake.websocket(request, "s1"))
@@ -202,3 +207,17 @@ def test_how_clients_ask_for_a_websocket(headers: dict[str, str]) -> None:
 def test_what_asks_for_none(headers: dict[str, str]) -> None:
     with pytest.raises(Refused, match="no_upgrade"):
         accepted({"vsn": "2.0.0"}, HEADERS | headers)
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_compression_is_agreed_to_where_it_is_on_and_offered(version: str) -> None:
+    on = compressed_encodings(Deflater(1, before=lambda _: None, after=lambda _: None))
+    offer = HEADERS | {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
+    query = {"vsn": f"{version}.0.0"}
+
+    agreed = accepted(query, offer, on)
+    assert agreed.encoding is on[version]
+    assert agreed.extension.startswith("permessage-deflate; server_no_context_takeover")
+    for plain in (accepted(query, offer), accepted(query, HEADERS, on)):
+        assert plain.encoding is WEBSOCKET_ENCODINGS[version]
+        assert plain.extension == ""

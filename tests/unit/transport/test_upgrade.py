@@ -51,6 +51,7 @@ class Server:
         self.replica: Any = FakeReplica()
         self.replica.limits.idle_timeout_seconds = 60
         self.connections: list[FakeConnection] = []
+        self.extension = ""
         self.open = asyncio.Event()
         self.open.set()
         monkeypatch.setattr(upgrade, "Connection", self._connection)
@@ -75,7 +76,9 @@ class Server:
         await self.open.wait()
         if self.failure is not None:
             raise self.failure
-        return "s1", SimpleNamespace(encoding=None, claims=None, state=None, subprotocol="phoenix")
+        return "s1", SimpleNamespace(
+            encoding=None, claims=None, state=None, subprotocol="phoenix", extension=self.extension
+        )
 
     def refused(self, *_: object) -> dict[str, str]:
         """The entrance's."""
@@ -179,6 +182,24 @@ def test_what_comes_right_behind_the_handshake_is_not_lost(
         assert ACCEPT in answer
         assert b"Sec-WebSocket-Protocol: phoenix\r\n" in answer
         assert server.connections[0].messages == ["a"]
+        client.writer.close()
+
+    perform(play)
+
+
+def test_the_answer_says_which_extension_was_agreed_and_then_it_is_read(
+    perform: Callable[[Play], None],
+) -> None:
+    hello = bytes.fromhex("f248cdc9c90700")  # RFC 7692 section 7.2.3.1
+
+    async def play(server: Server, connect: Any) -> None:
+        server.extension = "permessage-deflate"
+        client = await connect()
+        client.writer.write(HANDSHAKE + client_frame(TEXT, hello, reserved=4) + client_frame(PING))
+
+        assert b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n" in await client.switched()
+        await client.says(frame(PONG, b""))
+        assert server.connections[0].messages == ["Hello"]
         client.writer.close()
 
     perform(play)
