@@ -38,6 +38,12 @@ from gateway.wheel import Timed
 CLOSE_GRACE_SECONDS: Final = 5.0
 """How long a client has to answer a close frame before its TCP connection is cut."""
 
+OVERFLOW_GRACE_SECONDS: Final = 1.0
+"""The same for one that does not read, behind all that waits for it.
+
+It would connect again and again, and each time leave as much behind.
+"""
+
 RESUMED_PER_TURN: Final = 64
 """Messages that waited for a join, handled before other sockets get a turn."""
 
@@ -255,6 +261,8 @@ class Connection(Timed):
             return
         self._services.metrics.slow_consumers.inc()
         self.close(CloseCode.TRY_AGAIN_LATER)
+        # Whoever is to be given up for what waits shall not have it wait for longer than a moment more.
+        self._services.wheel.add(self, self._services.clock() + OVERFLOW_GRACE_SECONDS)
 
     def abort(self) -> None:
         """Cut the TCP connection now, whatever still waits for it."""

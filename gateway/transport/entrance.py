@@ -17,8 +17,8 @@ from gateway.transport.request import HandshakeRequest
 
 RETRY_AFTER_SECONDS: Final = 5
 
-REQUESTS_PER_TURN: Final = 8
-"""Requests of all clients in one turn of the event loop, handshakes among them: some 2 to 4 ms of work."""
+REQUESTS_PER_TURN: Final = 4
+"""Requests of all clients in one turn of the event loop, handshakes among them: some 2 ms of work."""
 
 BAD_REQUEST: Final = "bad_request"
 """Reason, in metric and log, where a request was none or had too long a header."""

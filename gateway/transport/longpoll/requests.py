@@ -51,7 +51,7 @@ All batches for sessions of this replica, and as much again for those of others.
 Whether those are there at all is known to the others alone.
 """
 
-PARTS_PER_TURN: Final = 4
+PARTS_PER_TURN: Final = 2
 """Parts of all batches together that are taken out of their bodies in one turn of the event loop."""
 
 _CORS: Final[dict[str, str]] = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}

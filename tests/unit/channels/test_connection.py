@@ -95,6 +95,9 @@ async def test_a_slow_consumer_is_closed_and_counted_once(scene: Scene) -> None:
 
     assert client.take() == [Closed(1013)]
     assert scene.counted("slow_consumers") == 1
+    assert not client.wire.aborted
+    await scene.pass_time(2)
+    assert client.wire.aborted, "sooner than others: it leaves much behind"
 
 
 async def test_those_with_the_most_waiting_are_closed_when_all_together_have_too_much() -> None:
