@@ -220,7 +220,10 @@ def _sizes(results: Results) -> str:
                 _number(results, "sizes", name, case, "p99_ms", digits=0),
             ]
         rows.append(row)
-    return _table(head, rows) + f"\nCPU µs of a delivery, calm; {_medians(results)}.\n"
+    # here and not in the page, which would else show the picture of an earlier run
+    picture = "![Lines: CPU of a delivery over the number of subscribers.](pictures/performance-sizes.png)"
+    table = _table(head, rows)
+    return f"{picture}\n\n{table}\nCPU µs of a delivery, calm; {_medians(results)}.\n"
 
 
 def _topics(results: Results) -> str:
