@@ -66,12 +66,15 @@ class Backlog:
         self._scheduled = False
         self._left = TURN_COST
         end = self._clock() + TURN_SECONDS
-        for _ in range(len(self._waiting)):  # a clock may stand still
-            read_on = self._waiting.popleft()
-            if read_on(SLICE_COST):
-                self._waiting.append(read_on)
-            if self._clock() >= end:
-                break
-        if self._waiting:
-            self._left = 0
-            self._schedule()
+        try:
+            for _ in range(len(self._waiting)):  # a clock may stand still
+                read_on = self._waiting.popleft()
+                if read_on(SLICE_COST):
+                    self._waiting.append(read_on)
+                if self._clock() >= end:
+                    break
+        finally:
+            # whatever went wrong with one socket, the others still have to be read
+            if self._waiting:
+                self._left = 0
+                self._schedule()

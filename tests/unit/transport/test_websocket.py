@@ -142,6 +142,24 @@ async def test_sockets_that_wait_are_read_in_turn_and_none_is_passed_over() -> N
     ]
 
 
+async def test_what_goes_wrong_with_one_that_waits_does_not_keep_the_others_waiting() -> None:
+    replica = FakeReplica()
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: told.append(said["exception"]))
+
+    def fail(_: int) -> bool:
+        raise LookupError
+
+    replica.backlog.add(fail)
+    shell = Shell(replica)
+    shell.feed(A_MESSAGE * (AT_ONCE + SLICE))
+    for _ in range(10):
+        await turn()
+
+    assert [type(each) for each in told] == [LookupError]
+    assert len(shell.connection.messages) == AT_ONCE + SLICE
+
+
 async def test_dear_frames_are_bounded_by_their_time() -> None:
     replica = FakeReplica()
     shells = [Shell(replica) for _ in range(4)]
