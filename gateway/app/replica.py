@@ -283,14 +283,20 @@ class Gateway:
         self._internal.add_subapp("/console", self._console.app)
 
     async def serve(self) -> int:
-        """Start, serve until a signal comes, drain, stop; returns the exit code."""
+        """Start, serve until a signal comes, drain, stop; returns the exit code.
+
+        Raises:
+            OSError: An address cannot be listened on, or the certificate is none.
+        """
+        server = self._config.server
+        # before the internal port is answered, on which a worker would take what it then leaves undone
+        tls = tls_context(server.tls_certificate, server.tls_key)
         asyncio.get_running_loop().set_exception_handler(self._supervisor.unhandled)
         self._catch_signals()
         self._bus.listen(self._bus_changed)
         self._supervisor.watch(await self._bus.start())
         self._supervisor.watch(await self._history.start())
         # The internal listener first: probes see "starting" while the bus is not there yet.
-        server = self._config.server
         max_header_bytes = self._config.limits.max_header_bytes
         if self._orders is None:
             internal_sockets = [open_address(server.internal, public=False)]
@@ -311,7 +317,7 @@ class Gateway:
             max_header_bytes=max_header_bytes,
             bad_request=self._clients.bad_request,
             sockets=self._clients.sockets,
-            tls=tls_context(server.tls_certificate, server.tls_key),
+            tls=tls,
             at_once=self._orders is None or not self._orders.relieves,
         )
         self._start_tasks()
