@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
+SLOW := $(BIN)/pytest -o cache_dir=build/failed --ignore=tests/unit --ignore=tests/contract
 QUICK := $(BIN)/pytest -q --hypothesis-profile=quick -p no:cacheprovider
 
 # Compiled test modules are kept, whatever the shell says: to rewrite their asserts each time takes seconds.
@@ -45,8 +46,10 @@ quick: setup ## Run the unit tests, with fewer examples of each property
 
 test: setup ## Run the whole test suite, with a real nats-server, real clients and a real browser
 	$(BIN)/pytest -n 4 --dist worksteal --cov --cov-report=term:skip-covered tests/unit tests/contract
-	@# Most of these wait for most of their time, so that there are more of them at once than cores.
-	$(BIN)/pytest -n 6 --dist worksteal --ignore=tests/unit --ignore=tests/contract
+	@# Most of these wait for most of their time, so that there are more of them at once than cores. That may be too
+	@# much for a machine with other work: what fails is run again, with nothing beside it, and must pass then.
+	@rm -rf build/failed
+	$(SLOW) -n 6 --dist worksteal || $(SLOW) --last-failed --last-failed-no-failures=none
 
 soak: setup ## Let everything go wrong for a minute, SEED=n again; or look for leaks for SECONDS=3600
 	$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--churn $(SECONDS))
