@@ -2,12 +2,16 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
 from gateway.transport.request import HandshakeRequest
 
 _Address: TypeAlias = IPv4Address | IPv6Address
+
+KNOWN_PEERS: Final = 1024
+"""Addresses of TCP peers that are kept as they are shown: to find that out takes 5 % of a connect."""
 
 _FORM: Final = re.compile(r"\[([^\[\]]*)\](?::\d{1,5})?|([^:]*):\d{1,5}|(.*)", re.DOTALL)
 """What proxies append: an address, in brackets or not, with a port or without (RFC 7239 section 6)."""
@@ -37,6 +41,8 @@ class PeerAddress:
             remote: Address of the TCP peer.
             forwarded_for: All X-Forwarded-For headers, in order.
         """
+        if not forwarded_for:
+            return _shown(remote or "")
         known = _parsed(remote or "")
         hops = [hop.strip() for header in forwarded_for for hop in header.split(",")]
         while hops and known is not None and self._is_trusted(known):
@@ -50,6 +56,13 @@ class PeerAddress:
         return any(
             address in network for network in self._trusted if network.version == address.version
         )
+
+
+@lru_cache(KNOWN_PEERS)
+def _shown(remote: str) -> str:
+    """The address of a TCP peer in its usual form."""
+    known = _parsed(remote)
+    return remote if known is None else str(known)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

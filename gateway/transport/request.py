@@ -20,6 +20,10 @@ _HEAD: Final = re.compile(
 )
 """A request line and headers of visible ASCII (RFC 9112, sections 3 and 5)."""
 
+_PAIR: Final = r"[0-9A-Za-z._~-]+=[0-9A-Za-z._~-]*"
+_PLAIN_QUERY: Final = re.compile(rf"{_PAIR}(?:&{_PAIR})*")
+"""A query in which nothing is escaped: tokens, ids and versions."""
+
 _HOST: Final = re.compile(r"[0-9A-Za-z._:\[\]-]+")
 _CONNECTION: Final = frozenset({"upgrade", "keep-alive, upgrade"})
 _WITH_BODY: Final = (hdrs.CONTENT_LENGTH, hdrs.TRANSFER_ENCODING, hdrs.EXPECT)
@@ -81,9 +85,12 @@ def read(data: bytes, most: int, remote: str | None) -> UpgradeRequest | None:
         or any(name in headers for name in _WITH_BODY)
     ):
         return None
-    params: MultiMapping[str] = (
-        URL.build(path=path.decode(), query_string=query.decode(), encoded=True).query
-        if query
-        else MultiDict()
-    )
+    text = query.decode() if query else ""
+    params: MultiMapping[str]
+    if _PLAIN_QUERY.fullmatch(text):
+        params = MultiDict(
+            [(name, value) for name, _, value in (pair.partition("=") for pair in text.split("&"))]
+        )
+    else:
+        params = URL.build(path=path.decode(), query_string=text, encoded=True).query
     return UpgradeRequest(hdrs.METH_GET, headers, params, host, remote, found.end())

@@ -101,7 +101,8 @@ def test_what_is_written_otherwise_is_left_to_aiohttp(old: bytes, new: bytes) ->
 
 
 @given(
-    query=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E)),
+    query=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E))
+    | st.text("aZ9._~-=&=&%+"),  # nearly what has nothing escaped
     name=st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1),
     value=st.text(st.characters(max_codepoint=0xFF)),
 )
