@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from gateway.device import Device
 from gateway.tracker.core import Tracker
 from gateway.tracker.digests import ALONE_SECONDS
+from gateway.tracker.effects import Announce, Direct
 from gateway.tracker.entry import Entry
-from gateway.tracker.messages import Farewell, State
+from gateway.tracker.messages import Digest, Farewell, State
 from gateway.tracker.moves import Moves
 from gateway.tracker.peers import STALL_SECONDS
 from tests.support.examples import examples
@@ -205,7 +206,7 @@ def test_a_replica_dropped_by_mistake_comes_back() -> None:
     network, a, b = pair()
     a.join("p:room:1", "s1")
     b.join("p:room:1", "s2")
-    network.settle()
+    network.run(60)
     network.cut.add(frozenset(("a", "b")))
     network.run(DOWN_AFTER + 5)
     assert a.users("p:room:1") == {"s1"}
@@ -214,6 +215,87 @@ def test_a_replica_dropped_by_mistake_comes_back() -> None:
     network.run(5)
 
     assert a.users("p:room:1") == b.users("p:room:1") == {"s1", "s2"}
+
+
+@pytest.mark.parametrize("lost", ["hello", "answer"])
+def test_what_is_said_when_a_key_is_taken_may_be_lost(lost: str) -> None:
+    network, a, b = pair()
+    a.join("p:room:1", "s1")
+    network.run(60)
+    b.hold("p:room:1")
+    if lost == "answer":
+        while any(name == "a" for name, _ in network.queue):
+            network.deliver()
+    network.queue.clear()
+    network.run(1.5)
+
+    assert b.users("p:room:1") == {"s1"}
+    assert list(a.tracker.view("p:room:1").remotes) == ["b"]  # type: ignore[union-attr]  # held
+
+
+def test_replicas_that_never_heard_each_other_compare_all_they_have_when_they_do() -> None:
+    """As when one starts while the way to the other is cut, which so has lost nobody."""
+    network = Network()
+    network.cut.add(frozenset("ab"))
+    a = network.start("a")
+    a.join("p:room:1", "s1")
+    network.run(300)
+    b = network.start("b")
+    b.join("p:room:1", "s2")
+    network.run(60)
+    network.cut.clear()
+    network.run(4)
+
+    assert a.users("p:room:1") == b.users("p:room:1") == {"s1", "s2"}
+
+
+@pytest.mark.parametrize("seconds", [5, 30], ids=["not noticed", "lost"])
+@pytest.mark.parametrize("hears", ["a", "b"])
+def test_who_could_hear_compares_with_who_could_not(hears: str, seconds: float) -> None:
+    network, a, b = pair()
+    a.join("p:room:1", "s1")
+    network.run(30)
+    network.lose_bus("b" if hears == "a" else "a", noticed=True)
+    if hears == "b":
+        b.join("p:room:1", "s2")
+    else:
+        a.join("p:room:2", "s3")
+        b.hold("p:room:2")  # just before: its hello is lost
+    network.run(seconds)
+    network.find_bus("b" if hears == "a" else "a")
+    network.run(1)
+
+    assert a.users("p:room:1") == ({"s1", "s2"} if hears == "b" else {"s1"})
+    assert b.users("p:room:2") == ({"s3"} if hears == "a" else set())
+
+
+def test_what_is_shared_is_compared_though_nobody_heard_that_the_bus_is_back() -> None:
+    network, a, b = pair()
+    a.join("p:room:1", "s1")
+    b.hold("p:room:1")
+    network.run(30)
+    network.lose_bus("b", noticed=True)
+    a.join("p:room:1", "s2")
+    network.run(5)
+    network.find_bus("b")
+    network.now += TICK
+    for effect in b.tracker.tick(network.now):
+        if not isinstance(effect, Announce):
+            b.perform([effect])
+    network.settle()
+
+    assert b.users("p:room:1") == {"s1", "s2"}
+
+
+def test_who_is_heard_of_on_a_key_for_the_first_time_is_told() -> None:
+    network, a, _ = pair()
+    a.join("p:room:1", "s1")
+    network.run(30)
+    effects = a.tracker.receive(Digest("b", 2, "p:room:1", 0, 0), network.now)
+
+    assert [each.message for each in effects if isinstance(each, Direct)] == [
+        a.tracker.own_state("p:room:1")
+    ]
 
 
 def test_a_stalled_replica_takes_nobody_for_dead() -> None:
