@@ -45,7 +45,7 @@ BEATS_PER_SILENCE: Final = 5
 """Beats that must be lost in a row for a replica to count as dead, while there are few replicas."""
 
 BEATS_HEARD_PER_SECOND: Final = 50
-"""With more peers than this allows all beat more slowly. Each wakes the process, some 50 µs."""
+"""With more peers than this allows all beat more slowly: each wakes the process."""
 
 LONGEST_BEAT: Final = 0.4
 """Share of the silence that counts as death that a beat takes at most; then who is silent is asked."""
@@ -316,13 +316,10 @@ class Tracker:
         if not peer.met:
             peer.met = True
             since = peer.apart_since
-            if (
-                since is None
-            ):  # one that is new has no keys yet; else the two could not hear each other
+            if since is None:
+                # one that just started has no keys yet; any other could not be heard
                 since = max(self._held_since, peer.held_since)
-            if (
-                now - since > SOON_SECONDS
-            ):  # else the first digests of what changed are still to come
+            if now - since > SOON_SECONDS:  # else the first digests are still to come
                 self._compare_since = min(self._compare_since, since - SOON_SECONDS)
         if beat.missed:
             self._compare_since = min(self._compare_since, now - beat.missed)
