@@ -3,7 +3,10 @@
 Each replica is the only writer of its own entries. It numbers their changes, and every message says from
 which version to which it leads, so a receiver that missed one notices and asks. Nothing is acknowledged:
 what heals a lost last message is the digest, which repeats the version one second and ten seconds after
-the last change and about once a minute afterwards.
+the last change, and now and then afterwards.
+
+Who takes a key says hello, and those that hold it answer. Nothing else is said because a replica is new. Two
+that could not hear each other for a while compare the keys that changed meanwhile, and those that had others.
 
 Time comes in as monotonic seconds; effects go out, in order.
 """
@@ -11,11 +14,12 @@ Time comes in as monotonic seconds; effects go out, in order.
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
+from math import inf
 from typing import Final
 
 from msgspec.structs import replace
 
-from gateway.tracker.digests import AUDIT_SECONDS, Digests
+from gateway.tracker.digests import AUDIT_SECONDS, SOON_SECONDS, Digests
 from gateway.tracker.effects import Announce, Direct, Lost, Publish, Superseded, TrackerEffect
 from gateway.tracker.entry import PRESENCE, Entry
 from gateway.tracker.messages import (
@@ -30,7 +34,7 @@ from gateway.tracker.messages import (
 )
 from gateway.tracker.moves import Moves
 from gateway.tracker.peers import Heard, Peer, Peers
-from gateway.tracker.view import Change, Remote, View
+from gateway.tracker.view import Change, View
 
 UNCONFIRMED_SECONDS: Final = 2.5 * AUDIT_SECONDS
 """After which another replica's entries are asked for: its last digests must have been lost."""
@@ -38,10 +42,30 @@ UNCONFIRMED_SECONDS: Final = 2.5 * AUDIT_SECONDS
 ASK_AGAIN_SECONDS: Final = 1.0
 
 BEATS_PER_SILENCE: Final = 5
-"""Beats that must be lost in a row for a replica to count as dead."""
+"""Beats that must be lost in a row for a replica to count as dead, while there are few replicas."""
+
+BEATS_HEARD_PER_SECOND: Final = 50
+"""With more peers than this allows all beat more slowly: each wakes the process."""
+
+LONGEST_BEAT: Final = 0.4
+"""Share of the silence that counts as death that a beat takes at most; then who is silent is asked."""
+
+DOUBT_SECONDS: Final = 1.0
 
 KEYS_PER_TICK: Final = 500
-"""Keys spoken of in one tick, when another replica has to be told everything."""
+"""Keys of which a newcomer is told in one tick that somebody moves."""
+
+COMPARED_PER_SECOND: Final = 200
+"""Keys that one replica compares with others at most..."""
+
+COMPARED_BY_ALL: Final = 20_000
+"""...and all together, as they may all do so at once."""
+
+COMPARE_AGAIN_SECONDS: Final = 5.0
+"""Wishes to compare that come within this time after one are gathered."""
+
+UNNOTICED_SECONDS: Final = 10.0
+"""How long the bus may have been away before that was noticed."""
 
 
 class Tracker:
@@ -73,15 +97,18 @@ class Tracker:
         self.sessions = 0
         self.connections = 0
         self.time = 0.0
-        self._beat_seconds = down_after_seconds / BEATS_PER_SILENCE
-        self._beat_at = float("-inf")
+        self._down_after_seconds = down_after_seconds
+        self._beat_at = self._doubt_at = self._compare_at = -inf
+        self._held_since = inf
+        self._deaf_since = inf  # until that was said
         self._views: dict[str, View] = {}
         self._versions = count(1)
         self._version = 0
-        self._digests = Digests(spread)
+        self._digests = Digests(self._views.values(), spread, down_after_seconds)
+        self._compare_since = inf
+        self._compare_shared = False
         self._moving: set[str] = set()
         self._moves = Moves()
-        self._hellos: deque[str] = deque()
         self._newcomers: deque[tuple[str, str]] = deque()  # to be told who moves, on which key
 
     def view(self, key: str) -> View | None:
@@ -108,7 +135,8 @@ class Tracker:
         """There is a local reason to know a key from now on; its subject is subscribed."""
         view = self._view(key, now)
         view.held = True
-        self._digests.changed(view, now)
+        self._held_since = min(self._held_since, now)
+        self._digests.held(view, now)
         # there may be own ones that have been moving since the key was last held
         effects = [self._hello(view), *self._shown(view, view.own.values(), (), now)]
         for entry, heard_at in self._moves.of(key):
@@ -121,6 +149,8 @@ class Tracker:
         view = self._views[key]
         view.held = False
         view.hide()
+        if not view.own and not view.settling:
+            self._forget(view)
 
     def put(self, key: str, entry: Entry, now: float) -> list[TrackerEffect]:
         """Add an entry of this replica, or change one."""
@@ -165,9 +195,10 @@ class Tracker:
         if heard is Heard.RESTARTED and before is not None:
             effects += self._purge(message.replica, before, now)
         if heard is not Heard.KNOWN:
-            effects.append(Direct(message.replica, self._beat()))  # it should know this one, too
-            self._greet_all()
-            self._newcomers.extend((message.replica, key) for key in self._moves)
+            # it should know this one, too
+            effects.append(Direct(message.replica, self._beat(now)))
+            if self._tells_of_moves(message.replica):
+                self._newcomers.extend((message.replica, key) for key in self._moves)
         return effects + self._told(message, now)
 
     def tick(self, now: float) -> list[TrackerEffect]:
@@ -177,13 +208,14 @@ class Tracker:
             effects += self._purge(replica, peer, now)
         if now >= self._beat_at:
             self._beat_at = now + self._beat_seconds
-            effects.append(self.announce())
+            effects.append(self.announce(now))
+        if now >= self._doubt_at:
+            self._doubt_at = now + DOUBT_SECONDS
+            doubt = self._beat(now, wanted=True)
+            effects += [Direct(replica, doubt) for replica in self.peers.doubtful(now)]
         effects += self._end_moves(now)
+        self._compare(now)
         effects += self._send_digests(now)
-        for _ in range(min(KEYS_PER_TICK, len(self._hellos))):
-            view = self.view(self._hellos.popleft())
-            if view is not None:
-                effects.append(self._hello(view))
         self._moves.expire(now)
         for _ in range(min(KEYS_PER_TICK, len(self._newcomers))):
             replica, key = self._newcomers.popleft()
@@ -191,61 +223,127 @@ class Tracker:
             effects.append(Direct(replica, self._orphans(key, *moving)))
         return effects
 
-    def bus_changed(self, connected: bool) -> None:
-        """The bus went down, or came back: then everybody is told everything, and asked."""
+    def bus_changed(self, connected: bool, now: float) -> None:
+        """The bus went down, or came back: then what was said meanwhile is compared."""
         self.peers.bus_changed(connected)
-        if connected:
-            self._beat_at = float("-inf")
-            self._greet_all()
+        if not connected:
+            self._deaf_since = min(self._deaf_since, now - UNNOTICED_SECONDS)
+            return
+        self._beat_at = -inf
+        if self._deaf_since < inf:
+            self._compare_shared = True
+            self._compare_since = min(self._compare_since, self._deaf_since)
 
-    def announce(self) -> Announce:
-        """This replica is here."""
-        return Announce(self._beat())
+    def announce(self, now: float) -> Announce:
+        """This replica is here; and what it missed, if the bus was away."""
+        missed = 0.0
+        if self.peers.connected and self._deaf_since < inf:
+            missed = now - self._deaf_since
+            self._deaf_since = inf
+        return Announce(self._beat(now, missed=missed))
 
     def farewell(self) -> Announce:
         """This replica leaves; nothing of it may be sent afterwards."""
         return Announce(Farewell(self.replica, self.incarnation))
 
-    def _told(self, message: TrackerMessage, now: float) -> list[TrackerEffect]:
+    def _told(
+        self, message: Hello | State | Delta | Digest | Ask | Beat, now: float
+    ) -> list[TrackerEffect]:
         match message:
-            case Hello():
-                effects = self._state(message, message.entries, now)
-                view = self.view(message.key)
-                if view is not None and (view.own or view.version or view.orphans):
-                    effects.append(Direct(message.replica, self.own_state(message.key)))
-                return effects
-            case State():
-                effects = self._state(message, message.entries, now)
-                self._moves.add(message.key, message.orphans, now)
-                if (view := self.view(message.key)) is not None:
-                    effects += self._take_orphans(view, message.orphans, now)
-                return effects
-            case Delta():
-                return self._receive_delta(message, now)
-            case Digest():
-                return self._receive_digest(message, now)
+            case Beat():
+                return self._receive_beat(message, now)
             case Ask():
                 return [Direct(message.replica, self.own_state(message.key))]
-            case Beat():
-                peer = self.peers[message.replica]
-                peer.sessions, peer.connections = message.sessions, message.connections
-                if message.time:
-                    peer.clocks.append(message.time - now)
-        return []
+            case State():
+                self._moves.add(message.key, message.orphans, now)
+        view = self.view(message.key)
+        if view is None:
+            return []
+        if isinstance(message, State) and message.orphans and not message.version:
+            return self._take_orphans(
+                view, message.orphans, now
+            )  # the sender need not hold the key
+        new = view.meet(message.replica, message.incarnation, now)
+        if new:
+            self._digests.met(view, now)
+        match message:
+            case Hello():
+                effects = self._state(view, message, now)
+                return [*effects, Direct(message.replica, self.own_state(message.key))]
+            case State():
+                effects = self._state(view, message, now)
+                return effects + self._take_orphans(view, message.orphans, now)
+            case Delta():
+                return self._receive_delta(view, message, now)
+            case Digest():
+                return self._receive_digest(view, message, now, new=new)
 
     def _view(self, key: str, now: float) -> View:
         view = self._views.get(key)
         if view is None:
-            view = self._views[key] = View(key, due=now, changed_at=now)
+            view = self._views[key] = View(key, due=inf, changed_at=now)
         return view
 
-    def _greet_all(self) -> None:
-        """Say hello for every key, some at a time."""
-        waiting = set(self._hellos)
-        self._hellos.extend(key for key in self._views if key not in waiting)
+    def _forget(self, view: View) -> None:
+        view.due = inf
+        del self._views[view.key]
 
-    def _beat(self) -> Beat:
-        return Beat(self.replica, self.incarnation, self.sessions, self.connections, self.time)
+    @property
+    def _beat_seconds(self) -> float:
+        usual = self._down_after_seconds / BEATS_PER_SILENCE
+        seconds = max(usual, len(self.peers) / BEATS_HEARD_PER_SECOND)
+        return min(seconds, self._down_after_seconds * LONGEST_BEAT)
+
+    def _beat(self, now: float, *, missed: float = 0.0, wanted: bool = False) -> Beat:
+        return Beat(
+            self.replica,
+            self.incarnation,
+            self.sessions,
+            self.connections,
+            self.time,
+            max(0.0, now - self._held_since),
+            missed,
+            wanted,
+        )
+
+    def _receive_beat(self, beat: Beat, now: float) -> list[TrackerEffect]:
+        peer = self.peers[beat.replica]
+        peer.sessions, peer.connections = beat.sessions, beat.connections
+        if beat.time:
+            peer.clocks.append(beat.time - now)
+        if beat.held:
+            peer.held_since = now - beat.held
+        if not peer.met:
+            peer.met = True
+            since = peer.apart_since
+            if since is None:
+                # one that just started has no keys yet; any other could not be heard
+                since = max(self._held_since, peer.held_since)
+            if now - since > SOON_SECONDS:  # else the first digests are still to come
+                self._compare_since = min(self._compare_since, since - SOON_SECONDS)
+        if beat.missed:
+            self._compare_since = min(self._compare_since, now - beat.missed)
+        return [Direct(beat.replica, self._beat(now))] if beat.wanted else []
+
+    def _compare(self, now: float) -> None:
+        """Begin to compare what another replica may know otherwise, if it is time to."""
+        if self._compare_since == inf or now < self._compare_at:
+            return
+        views = [
+            view
+            for view in self._views.values()
+            if view.changed_at >= self._compare_since or (self._compare_shared and view.remotes)
+        ]
+        views.sort(key=lambda view: not view.shared)
+        per_second = min(COMPARED_PER_SECOND, COMPARED_BY_ALL / (len(self.peers) + 1))
+        self._digests.compare(views, now, 1 / per_second)
+        self._compare_at = now + COMPARE_AGAIN_SECONDS
+        self._compare_since, self._compare_shared = inf, False
+
+    def _tells_of_moves(self, newcomer: str) -> bool:
+        """Whether it is for this replica to tell a new one who moves: who was there first does."""
+        others = (self.peers[replica] for replica in self.peers if replica != newcomer)
+        return not any(peer.held_since < self._held_since for peer in others)
 
     def _hello(self, view: View) -> Publish:
         hello = Hello(
@@ -276,36 +374,36 @@ class Tracker:
 
     def _send_digests(self, now: float) -> Iterable[TrackerEffect]:
         for view in self._digests.due(now):
-            yield Publish(
-                view.key,
-                Digest(self.replica, self.incarnation, view.key, view.version, len(view.own)),
-            )
-            if self._digests.sent(view, now):
-                yield from self._audit(view, now)
-            elif self._views.get(view.key) is view:
-                del self._views[view.key]
+            known = None
+            if view.comparing and view.held:
+                view.comparing -= 1
+                known = view.known(self.replica)
+            yield Publish(view.key, self._digest(view, known))
+            yield from self._audit(view, now)
+            if not self._digests.sent(view, now):
+                self._forget(view)
+
+    def _digest(self, view: View, known: int | None = None) -> Digest:
+        count_ = len(view.own)
+        return Digest(self.replica, self.incarnation, view.key, view.version, count_, known)
 
     def _audit(self, view: View, now: float) -> Iterable[TrackerEffect]:
-        for replica, remote in view.remotes.items():
-            if remote.entries and now - remote.confirmed_at > UNCONFIRMED_SECONDS:
-                yield from self._ask(view, replica, now)
+        for replica, remote in list(view.remotes.items()):
+            if now - remote.confirmed_at > UNCONFIRMED_SECONDS:
+                if remote.entries:
+                    yield from self._ask(view, replica, now)
+                else:  # it does not hold the key any more
+                    del view.remotes[replica]
 
     def _ask(self, view: View, replica: str, now: float) -> Iterable[TrackerEffect]:
-        remote = view.remotes.get(replica)
-        if remote is None:
-            remote = view.remotes[replica] = Remote(self.peers[replica].incarnation, now)
+        remote = view.remotes[replica]
         if now - remote.asked_at >= ASK_AGAIN_SECONDS:
             remote.asked_at = now
             yield Direct(replica, Ask(self.replica, self.incarnation, view.key))
 
-    def _state(
-        self, message: Hello | State, entries: tuple[Entry, ...], now: float
-    ) -> list[TrackerEffect]:
-        view = self.view(message.key)
-        if view is None:
-            return []
-        effects = self._changed(view, view.take_state(message, entries, now))
-        return effects + self._give_back(view, entries, now)
+    def _state(self, view: View, message: Hello | State, now: float) -> list[TrackerEffect]:
+        effects = self._changed(view, view.take_state(message, message.entries, now))
+        return effects + self._give_back(view, message.entries, now)
 
     def _take_orphans(
         self, view: View, moving: Iterable[Entry], heard_at: float
@@ -322,20 +420,23 @@ class Tracker:
             effects += self._put(view, entry, now)
         return effects
 
-    def _receive_delta(self, delta: Delta, now: float) -> list[TrackerEffect]:
-        view = self.view(delta.key)
-        if view is None:
-            return []
+    def _receive_delta(self, view: View, delta: Delta, now: float) -> list[TrackerEffect]:
         if view.misses(delta.replica, delta.previous, delta.version):
             return list(self._ask(view, delta.replica, now))
         effects = self._changed(view, view.take_delta(delta, now))
         return effects + self._give_back(view, delta.put, now)
 
-    def _receive_digest(self, digest: Digest, now: float) -> list[TrackerEffect]:
-        view = self.view(digest.key)
-        if view is None or view.agrees(digest, now):
-            return []
-        return list(self._ask(view, digest.replica, now))
+    def _receive_digest(
+        self, view: View, digest: Digest, now: float, *, new: bool
+    ) -> list[TrackerEffect]:
+        effects: list[TrackerEffect] = []
+        if not view.agrees(digest, now):
+            effects += self._ask(view, digest.replica, now)
+        if new:  # it may know as little of this one
+            effects.append(Direct(digest.replica, self.own_state(view.key)))
+        elif digest.known not in (None, view.known(self.replica)):
+            effects.append(Direct(digest.replica, self._digest(view)))
+        return effects
 
     def _shown(
         self, view: View, put: Iterable[Entry], removed: Iterable[str], now: float
@@ -352,7 +453,10 @@ class Tracker:
         effects: list[TrackerEffect] = []
         for view in self._views.values():
             remote = view.remotes.pop(replica, None)
-            if remote is not None and remote.entries:
+            if remote is None:
+                continue
+            view.changed_at = now
+            if remote.entries:
                 effects += self._shown(view, (), list(remote.entries), now)
         return [*effects, Lost(replica, peer.incarnation, peer.sessions)]
 

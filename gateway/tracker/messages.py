@@ -57,11 +57,17 @@ class Delta(_Message, frozen=True, array_like=True, tag=3):
 
 
 class Digest(_Message, frozen=True, array_like=True, tag=4):
-    """To a key's subject: the version the sender is at. Without it a lost last delta never heals."""
+    """To a key's subject: the version the sender is at. Without it a lost last delta never heals.
+
+    Attributes:
+        known: A checksum of what the sender knows of all replicas, where it may have missed something: who
+            knows something else answers with its own digest. None where it asks nobody.
+    """
 
     key: str
     version: int
     count: int
+    known: int | None = None
 
 
 class Ask(_Message, frozen=True, array_like=True, tag=5):
@@ -75,11 +81,18 @@ class Beat(_Message, frozen=True, array_like=True, tag=6):
 
     Attributes:
         time: The sender's clock, Unix seconds; 0 from an earlier release.
+        held: Seconds since it first held a key; 0 if it never did, and from an earlier release.
+        missed: It heard nothing of what was said in the last so many seconds: who changed something meanwhile
+            compares it.
+        wanted: Whether the receiver has not been heard for long, and is to say at once that it is alive.
     """
 
     sessions: int = 0
     connections: int = 0
     time: float = 0.0
+    held: float = 0.0
+    missed: float = 0.0
+    wanted: bool = False
 
 
 class Farewell(_Message, frozen=True, array_like=True, tag=7):

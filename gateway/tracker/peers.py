@@ -4,14 +4,21 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from math import inf
 from typing import Final
 
 STALL_SECONDS: Final = 2.0
 """A pause between two checks above which this replica was stalled, and cannot tell who was silent."""
 
-
 CLOCK_BEATS: Final = 5
 """Of so many beats the newest clock counts: one that was long under way looks like an older clock."""
+
+
+DOUBTED_AFTER: Final = 0.7
+"""Share of the silence that counts as death after which a replica is asked whether it is alive."""
+
+REMEMBERED: Final = 1000
+"""Lost replicas that are remembered, the latest, to be known when they come back."""
 
 
 class Heard(Enum):
@@ -31,10 +38,16 @@ class Peer:
 
     Attributes:
         clocks: How far its wall clock was ahead of this process's monotonic one, by its last beats.
+        apart_since: When it was last heard before it was lost, if it has come back.
+        held_since: When it first held a key, monotonic seconds of this process; infinite if it never did.
+        met: Whether it has beaten since it was first heard, or came back.
     """
 
     incarnation: int
     heard_at: float
+    apart_since: float | None = None
+    held_since: float = inf
+    met: bool = False
     sessions: int = 0
     connections: int = 0
     clocks: deque[float] = field(default_factory=lambda: deque(maxlen=CLOCK_BEATS))
@@ -45,13 +58,17 @@ class Peers:
 
     Args:
         down_after_seconds: Silence after which one counts as dead.
+
+    Attributes:
+        connected: Whether the bus is there, as far as is known.
     """
 
     def __init__(self, down_after_seconds: float) -> None:
         self._down_after_seconds = down_after_seconds
         self._peers: dict[str, Peer] = {}
+        self._lost: dict[str, Peer] = {}
         self._looked_at: float | None = None
-        self._connected = True
+        self.connected = True
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -73,7 +90,12 @@ class Peers:
         if peer is not None and incarnation == peer.incarnation:
             peer.heard_at = now
             return Heard.KNOWN
-        self._peers[replica] = Peer(incarnation, now)
+        lost = self._lost.get(replica)
+        if lost is not None and incarnation < lost.incarnation:
+            return Heard.OUTDATED
+        self._lost.pop(replica, None)
+        back = lost is not None and incarnation == lost.incarnation
+        self._peers[replica] = Peer(incarnation, now, lost.heard_at if lost and back else None)
         return Heard.NEW if peer is None else Heard.RESTARTED
 
     def forget(self, replica: str, incarnation: int) -> bool:
@@ -92,7 +114,7 @@ class Peers:
         """
         stalled = self._looked_at is not None and now - self._looked_at > STALL_SECONDS
         self._looked_at = now
-        if stalled or not self._connected:
+        if stalled or not self.connected:
             for peer in self._peers.values():
                 peer.heard_at = now
         lost = [
@@ -100,13 +122,21 @@ class Peers:
             for replica, peer in self._peers.items()
             if now - peer.heard_at > self._down_after_seconds
         ]
-        for replica, _ in lost:
+        for replica, peer in lost:
             del self._peers[replica]
+            self._lost[replica] = peer
+            if len(self._lost) > REMEMBERED:
+                del self._lost[next(iter(self._lost))]
         return lost
+
+    def doubtful(self, now: float) -> list[str]:
+        """Those that were silent for so long that a beat of theirs must have been lost."""
+        since = now - self._down_after_seconds * DOUBTED_AFTER
+        return [replica for replica, peer in self._peers.items() if peer.heard_at < since]
 
     def clocks(self) -> dict[str, float]:
         """By replica: how far its wall clock is ahead of this process's monotonic one, in seconds."""
         return {name: max(peer.clocks) for name, peer in self._peers.items() if peer.clocks}
 
     def bus_changed(self, connected: bool) -> None:
-        self._connected = connected
+        self.connected = connected

@@ -55,6 +55,8 @@ class TrackerService:
         self._lost = lost
         self._superseded = superseded
         self._watchers: dict[str, Watcher] = {}
+        # how each message of this run goes on behind its length and tag
+        self._own = encode((core.replica, core.incarnation))[1:]
 
     def hold(self, key: str, watcher: Watcher) -> View:
         """Know a key from now on; its subject is subscribed already.
@@ -108,15 +110,16 @@ class TrackerService:
         Raises:
             ValueError: This release cannot read it.
         """
-        self._perform(self._core.receive(decode(data), self._clock()))
+        if not data.startswith(self._own, 2):  # which comes back from every subject
+            self._perform(self._core.receive(decode(data), self._clock()))
 
     def bus_changed(self, connected: bool) -> None:
-        self._core.bus_changed(connected)
+        self._core.bus_changed(connected, self._clock())
 
     def announce(self) -> None:
         """Say at once that this replica is here; the others answer, so that it knows them."""
         self._core.time = self._wall_clock()
-        self._perform([self._core.announce()])
+        self._perform([self._core.announce(self._clock())])
 
     async def next_tick(self, counts: Callable[[], tuple[int, int]]) -> None:
         """Wait for the next tick, and do what is due. To be called over and over.
@@ -143,7 +146,7 @@ class TrackerService:
                 case Announce():
                     self._carrier.to_all(encode(item.message))
         except BusError:
-            return  # the bus is down; when it is back, everybody is told everything
+            return  # the bus is down; when it is back, what was said meanwhile is compared
         except Exception as problem:  # noqa: BLE001 -- a bug with one message must not keep back all others
             background_error("tracker_send", problem)
 
@@ -151,7 +154,7 @@ class TrackerService:
         for effect in effects:
             match effect:
                 case Publish() if not self._core.peers:
-                    pass  # who is heard of later is told everything
+                    pass  # who is heard of later compares
                 case Publish() | Announce() | Direct():
                     self._send_one(effect)
                 case Change():

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from zlib import crc32
 
 import msgspec
 from msgspec.structs import replace
 
 from gateway.tracker.devices import DeviceIndex
 from gateway.tracker.entry import NEXT_MOMENT, Entry
-from gateway.tracker.messages import Delta, Digest, Hello, State
+from gateway.tracker.messages import Delta, Digest, Hello, State, encode
 
 MOVING_SECONDS = 10.0
 """How long a moving entry is kept for its client to appear elsewhere."""
@@ -24,7 +25,7 @@ class Change(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True, eq=False)
 class Remote:
-    """What is known of another replica's entries on a key.
+    """What is known of another replica that holds a key, or did when it was last heard of on it.
 
     Attributes:
         version: The replica's version these are.
@@ -47,19 +48,25 @@ class View:
         held: Whether there is a local reason to know the key; without one it only fades.
         own: This replica's entries.
         version: Number of the last change of ``own``; 0 before the first.
-        remotes: Entries of others, by replica.
+        remotes: The others that hold it, by replica, and their entries.
         shown: Everybody who is there, by session id: the entries of all replicas as these say them,
             but for moving ones whose place is taken or whose time is over.
         limited: How many of these have a token that limits the user's sessions.
         by_device: These by device, where that is wanted, while the key is held.
         due: When the next digest is to be sent.
-        changed_at: When ``own`` last changed, or the key was first held.
+        changed_at: When ``own`` last changed, the key was first held, or one that held it, too, was lost.
+        settling: Whether its first digest since it changed, or is to be compared, is not sent yet.
+        comparing: How many of the next digests ask who knows something else.
+        shared: Whether another replica was ever heard of on it.
     """
 
     key: str
     due: float
     changed_at: float
     held: bool = False
+    settling: bool = False
+    comparing: int = 0
+    shared: bool = False
     own: dict[str, Entry] = field(default_factory=dict)
     version: int = 0
     remotes: dict[str, Remote] = field(default_factory=dict)
@@ -78,17 +85,21 @@ class View:
     # its place, or its time is over, and its owner may not have heard yet
     _settled: dict[str, float] = field(default_factory=dict)
 
+    def meet(self, replica: str, incarnation: int, now: float) -> bool:
+        """Another replica was heard of on this key; whether that is new."""
+        if replica in self.remotes:
+            return False
+        self.remotes[replica] = Remote(incarnation, now)
+        self.shared = True
+        return True
+
     def take_state(self, message: Hello | State, entries: tuple[Entry, ...], now: float) -> bool:
-        """Another replica said what all its entries are.
+        """Another replica, which was met (:meth:`meet`), said what all its entries are.
 
         Returns what :meth:`show` does.
         """
-        remote = self.remotes.get(message.replica)
-        if remote is None:
-            if not entries and not message.version:
-                return False
-            remote = self.remotes[message.replica] = Remote(message.incarnation, now)
-        elif message.version < remote.version:
+        remote = self.remotes[message.replica]
+        if message.version < remote.version:
             return False
         remote.confirmed_at = now
         remote.asked_at = float("-inf")
@@ -100,17 +111,14 @@ class View:
 
     def misses(self, replica: str, previous: int, version: int) -> bool:
         """Whether changes from ``previous`` to ``version`` build upon something not known here."""
-        known = self._version_of(replica)
-        return version > known != previous
+        return version > self.remotes[replica].version != previous
 
     def take_delta(self, delta: Delta, now: float) -> bool:
         """Another replica said what changed, and nothing is missing before it.
 
         Returns what :meth:`show` does.
         """
-        remote = self.remotes.get(delta.replica)
-        if remote is None:
-            remote = self.remotes[delta.replica] = Remote(delta.incarnation, now)
+        remote = self.remotes[delta.replica]
         if delta.version <= remote.version:
             return False
         remote.version = delta.version
@@ -122,17 +130,18 @@ class View:
 
     def agrees(self, digest: Digest, now: float) -> bool:
         """Whether another replica's digest says nothing that is not known here."""
-        remote = self.remotes.get(digest.replica)
-        known = self._version_of(digest.replica)
-        if digest.version == known and (remote is None or len(remote.entries) == digest.count):
-            if remote is not None:
-                remote.confirmed_at = now
+        remote = self.remotes[digest.replica]
+        if digest.version == remote.version and digest.count == len(remote.entries):
+            remote.confirmed_at = now
             return True
-        return digest.version < known
+        return digest.version < remote.version
 
-    def _version_of(self, replica: str) -> int:
-        remote = self.remotes.get(replica)
-        return 0 if remote is None else remote.version
+    def known(self, replica: str) -> int:
+        """A checksum of all replicas' entries, as this one, which has the id given, knows them."""
+        versions = [(name, each.version) for name, each in self.remotes.items() if each.entries]
+        if self.own:
+            versions.append((replica, self.version))
+        return crc32(encode(sorted(versions)))
 
     def show(self, put: Iterable[Entry], removed: Iterable[str], now: float) -> bool:
         """Take changes of any replica's entries into what is shown; whether that looks different now."""

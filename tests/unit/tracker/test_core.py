@@ -1,9 +1,5 @@
 """The tracker: replicas on a network that loses, repeats and reorders, and what they agree on."""
 
-import random
-from collections import deque
-from typing import Any
-
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
@@ -12,163 +8,16 @@ from msgspec.structs import replace
 
 from gateway.device import Device
 from gateway.tracker.core import Tracker
-from gateway.tracker.effects import Announce, Direct, Lost, Publish, TrackerEffect
+from gateway.tracker.digests import ALONE_SECONDS
+from gateway.tracker.effects import Announce, Direct
 from gateway.tracker.entry import Entry
-from gateway.tracker.messages import Farewell, State, TrackerMessage, decode, encode
+from gateway.tracker.messages import Digest, Farewell, State
 from gateway.tracker.moves import Moves
-from gateway.tracker.view import Change
+from gateway.tracker.peers import STALL_SECONDS
 from tests.support.examples import examples
+from tests.unit.tracker.network import DOWN_AFTER, TICK, Network, Node
 
-DOWN_AFTER = 10.0
-TICK = 0.25
 KEYS = ("p:room:1", "p:room:2")
-
-
-class Node:
-    """One replica on a simulated network, with the clients of each key it has."""
-
-    def __init__(self, network: "Network", name: str, incarnation: int) -> None:
-        self.network = network
-        self.name = name
-        self.tracker = Tracker(name, incarnation, down_after_seconds=DOWN_AFTER, spread=lambda: 0.5)
-        self.incarnation = incarnation
-        self.shown: dict[str, dict[str, Entry]] = {key: {} for key in KEYS}
-        self.log: list[tuple[str, str, str]] = []
-        self.lost: list[str] = []
-        self.stalled = False
-
-    def perform(self, effects: list[TrackerEffect]) -> None:
-        """Carry out effects; what is shown is kept as a client of the key would keep it."""
-        for effect in effects:
-            match effect:
-                case Publish():
-                    self.network.publish(self, effect.key, effect.message)
-                case Announce():
-                    for other in self.network.nodes.values():
-                        self.network.send(self, other, effect.message)
-                case Direct():
-                    self.network.direct(self, effect.replica, effect.message)
-                case Change():
-                    self.tell(effect.key)
-                case Lost():
-                    self.lost.append(effect.replica)
-
-    def tell(self, key: str) -> None:
-        """Tell the clients of a key what is different, by ref, as presence does."""
-        view = self.tracker.view(key)
-        assert view is not None
-        before, now = self.shown[key], {entry.ref: entry for entry in view.shown.values()}
-        self.log += [("left", key, e.id) for ref, e in before.items() if ref not in now]
-        self.log += [("joined", key, e.id) for ref, e in now.items() if ref not in before]
-        self.shown[key] = now
-
-    def hold(self, key: str) -> None:
-        """Hold a key if it is not held."""
-        if self.tracker.view(key) is None:
-            self.perform(self.tracker.hold(key, self.network.now))
-
-    def drop(self, key: str) -> None:
-        """Drop a key, and its entries before, but for those that move."""
-        view = self.tracker.view(key)
-        if view is not None:
-            for session, entry in list(view.own.items()):
-                if not entry.moving:
-                    self.leave(key, session)
-            self.tracker.drop(key)
-            self.shown[key].clear()
-
-    def join(self, key: str, session: str, **fields: Any) -> Entry:
-        """A session of this replica enters a key."""
-        self.hold(key)
-        usual: dict[str, Any] = {
-            "id": session,
-            "user": f"user-{session}",
-            "ref": f"ref-{session}",
-            "connected_at": self.network.now,
-            "online_at": self.network.now,
-        }
-        entry = Entry(**usual | fields)
-        self.perform(self.tracker.put(key, entry, self.network.now))
-        return entry
-
-    def leave(self, key: str, session: str) -> None:
-        """A session leaves a key."""
-        self.perform(self.tracker.remove(key, session, self.network.now))
-
-    def tick(self) -> None:
-        """A quarter of a second passed."""
-        if self.stalled:
-            return
-        self.perform(self.tracker.tick(self.network.now))
-
-    def users(self, key: str) -> set[str]:
-        """Sessions shown on a key."""
-        view = self.tracker.view(key)
-        return set() if view is None else set(view.shown)
-
-
-class Network:
-    """Carries messages between nodes, as badly as it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.nodes: dict[str, Node] = {}
-        self.queue: deque[tuple[str, bytes]] = deque()
-        self.cut: set[frozenset[str]] = set()
-        self.deaf: set[str] = set()
-        self.lose = 0.0
-        self.random = random.Random(7)
-        self.incarnations = 0
-
-    def start(self, name: str) -> Node:
-        """Start a replica, or a new run of it."""
-        self.incarnations += 1
-        node = self.nodes[name] = Node(self, name, self.incarnations)
-        return node
-
-    def kill(self, name: str) -> None:
-        """End a replica without a word."""
-        del self.nodes[name]
-
-    def publish(self, sender: Node, key: str, message: TrackerMessage) -> None:
-        """To every node that holds the key, the sender too."""
-        for node in self.nodes.values():
-            if node.tracker.view(key) is not None:
-                self.send(sender, node, message)
-
-    def direct(self, sender: Node, name: str, message: TrackerMessage) -> None:
-        """To one node."""
-        if name in self.nodes:
-            self.send(sender, self.nodes[name], message)
-
-    def send(self, sender: Node, to: Node, message: TrackerMessage) -> None:
-        """Put a message on its way, if the way is open."""
-        if frozenset((sender.name, to.name)) in self.cut or {sender.name, to.name} & self.deaf:
-            return
-        if self.random.random() >= self.lose:
-            self.queue.append((to.name, encode(message)))
-
-    def deliver(self, index: int = 0) -> None:
-        """Deliver one message."""
-        self.queue.rotate(-index)
-        name, data = self.queue.popleft()
-        self.queue.rotate(index)
-        node = self.nodes.get(name)
-        if node is not None and not node.stalled:
-            node.perform(node.tracker.receive(decode(data), self.now))
-
-    def settle(self) -> None:
-        """Deliver everything, and what follows from it."""
-        while self.queue:
-            self.deliver()
-
-    def run(self, seconds: float) -> None:
-        """Let time pass."""
-        for _ in range(int(seconds / TICK)):
-            self.now += TICK
-            for node in list(self.nodes.values()):
-                node.tick()
-            self.settle()
 
 
 def pair() -> tuple[Network, Node, Node]:
@@ -247,7 +96,7 @@ def test_a_leave_whose_digests_are_lost_as_well_is_asked_for_in_the_end() -> Non
     network.lose = 1.0
     network.run(2)
     network.lose = 0.0
-    a.tracker._views.clear()
+    a.tracker._forget(a.tracker._views["p:room:1"])
     network.run(400)
 
     assert b.users("p:room:1") == set()
@@ -357,7 +206,7 @@ def test_a_replica_dropped_by_mistake_comes_back() -> None:
     network, a, b = pair()
     a.join("p:room:1", "s1")
     b.join("p:room:1", "s2")
-    network.settle()
+    network.run(60)
     network.cut.add(frozenset(("a", "b")))
     network.run(DOWN_AFTER + 5)
     assert a.users("p:room:1") == {"s1"}
@@ -366,6 +215,87 @@ def test_a_replica_dropped_by_mistake_comes_back() -> None:
     network.run(5)
 
     assert a.users("p:room:1") == b.users("p:room:1") == {"s1", "s2"}
+
+
+@pytest.mark.parametrize("lost", ["hello", "answer"])
+def test_what_is_said_when_a_key_is_taken_may_be_lost(lost: str) -> None:
+    network, a, b = pair()
+    a.join("p:room:1", "s1")
+    network.run(60)
+    b.hold("p:room:1")
+    if lost == "answer":
+        while any(name == "a" for name, _ in network.queue):
+            network.deliver()
+    network.queue.clear()
+    network.run(1.5)
+
+    assert b.users("p:room:1") == {"s1"}
+    assert list(a.tracker.view("p:room:1").remotes) == ["b"]  # type: ignore[union-attr]  # held
+
+
+def test_replicas_that_never_heard_each_other_compare_all_they_have_when_they_do() -> None:
+    """As when one starts while the way to the other is cut, which so has lost nobody."""
+    network = Network()
+    network.cut.add(frozenset("ab"))
+    a = network.start("a")
+    a.join("p:room:1", "s1")
+    network.run(300)
+    b = network.start("b")
+    b.join("p:room:1", "s2")
+    network.run(60)
+    network.cut.clear()
+    network.run(4)
+
+    assert a.users("p:room:1") == b.users("p:room:1") == {"s1", "s2"}
+
+
+@pytest.mark.parametrize("seconds", [5, 30], ids=["not noticed", "lost"])
+@pytest.mark.parametrize("hears", ["a", "b"])
+def test_who_could_hear_compares_with_who_could_not(hears: str, seconds: float) -> None:
+    network, a, b = pair()
+    a.join("p:room:1", "s1")
+    network.run(30)
+    network.lose_bus("b" if hears == "a" else "a", noticed=True)
+    if hears == "b":
+        b.join("p:room:1", "s2")
+    else:
+        a.join("p:room:2", "s3")
+        b.hold("p:room:2")  # just before: its hello is lost
+    network.run(seconds)
+    network.find_bus("b" if hears == "a" else "a")
+    network.run(1)
+
+    assert a.users("p:room:1") == ({"s1", "s2"} if hears == "b" else {"s1"})
+    assert b.users("p:room:2") == ({"s3"} if hears == "a" else set())
+
+
+def test_what_is_shared_is_compared_though_nobody_heard_that_the_bus_is_back() -> None:
+    network, a, b = pair()
+    a.join("p:room:1", "s1")
+    b.hold("p:room:1")
+    network.run(30)
+    network.lose_bus("b", noticed=True)
+    a.join("p:room:1", "s2")
+    network.run(5)
+    network.find_bus("b")
+    network.now += TICK
+    for effect in b.tracker.tick(network.now):
+        if not isinstance(effect, Announce):
+            b.perform([effect])
+    network.settle()
+
+    assert b.users("p:room:1") == {"s1", "s2"}
+
+
+def test_who_is_heard_of_on_a_key_for_the_first_time_is_told() -> None:
+    network, a, _ = pair()
+    a.join("p:room:1", "s1")
+    network.run(30)
+    effects = a.tracker.receive(Digest("b", 2, "p:room:1", 0, 0), network.now)
+
+    assert [each.message for each in effects if isinstance(each, Direct)] == [
+        a.tracker.own_state("p:room:1")
+    ]
 
 
 def test_a_stalled_replica_takes_nobody_for_dead() -> None:
@@ -389,15 +319,15 @@ def test_a_bus_that_is_away_makes_nobody_dead_and_what_was_missed_is_learnt() ->
     b.join("p:room:1", "s2")
     network.settle()
     network.deaf |= {"a", "b"}
-    a.tracker.bus_changed(connected=False)
-    b.tracker.bus_changed(connected=False)
+    a.tracker.bus_changed(False, network.now)
+    b.tracker.bus_changed(False, network.now)
     network.run(20)
     b.leave("p:room:1", "s2")
     b.join("p:room:1", "s3")
     assert a.users("p:room:1") == {"s1", "s2"}
     network.deaf.clear()
-    a.tracker.bus_changed(connected=True)
-    b.tracker.bus_changed(connected=True)
+    a.tracker.bus_changed(True, network.now)
+    b.tracker.bus_changed(True, network.now)
     network.run(1)
 
     assert a.users("p:room:1") == b.users("p:room:1") == {"s1", "s3"}
@@ -613,7 +543,7 @@ def test_a_farewell_drops_the_rest_at_once() -> None:
 class Machine(RuleBasedStateMachine):
     """Anything happens; then the network heals, and all replicas agree within one digest."""
 
-    names = st.sampled_from(("a", "b", "c"))
+    names = st.sampled_from(("a", "b", "c", "d"))
     keys = st.sampled_from(KEYS)
 
     @initialize()
@@ -715,6 +645,23 @@ class Machine(RuleBasedStateMachine):
     def go_on(self, name: str) -> None:
         self.node(name).stalled = False
 
+    @rule(name=names, noticed=st.booleans())
+    def lose_bus(self, name: str, noticed: bool) -> None:
+        if name in self.network.nodes:
+            self.network.lose_bus(name, noticed=noticed)
+
+    @rule(seconds=st.sampled_from((0.0, 3.0, 15.0)))
+    def all_lose_the_bus(self, seconds: float) -> None:
+        for name in self.network.nodes:
+            self.network.lose_bus(name, noticed=True)
+        self.network.run(seconds)
+        self.all_find_the_bus()
+
+    @rule()
+    def all_find_the_bus(self) -> None:
+        for name in sorted(self.network.deaf):
+            self.network.find_bus(name)
+
     @rule(seconds=st.sampled_from((0.5, 3.0, 15.0)))
     def wait(self, seconds: float) -> None:
         self.network.run(seconds)
@@ -740,10 +687,12 @@ class Machine(RuleBasedStateMachine):
         network = self.network
         network.cut.clear()
         network.queue.clear()
+        self.all_find_the_bus()
         for node in network.nodes.values():
             node.stalled = False
-        # long enough for the dead to be noticed, moves to end and one audit to pass
+        # long enough for the dead to be noticed, moves to end and one audit to pass, even of who is alone
         network.run(DOWN_AFTER + 100)
+        network.run(ALONE_SECONDS, tick=STALL_SECONDS)
         for key in KEYS:
             views = [view for node in network.nodes.values() if (view := node.tracker.view(key))]
             expected = {session: entry for view in views for session, entry in view.own.items()}
@@ -841,9 +790,9 @@ def test_nobody_sees_a_rolling_restart(draw: st.DataObject) -> None:
 
 def test_a_beat_tells_what_time_it_is_there_unless_it_is_of_an_earlier_release() -> None:
     a, b = (Tracker(name, 1, down_after_seconds=DOWN_AFTER, spread=lambda: 0.5) for name in "ab")
-    a.receive(b.announce().message, 10.0)
+    a.receive(b.announce(10.0).message, 10.0)
     assert a.peers.clocks() == {}
 
     b.time = 1_000_000.0
-    a.receive(b.announce().message, 10.0)
+    a.receive(b.announce(10.0).message, 10.0)
     assert a.peers.clocks() == {"b": 999_990.0}

@@ -2,10 +2,20 @@
 
 from math import inf, nan
 
+import msgspec
 import pytest
 
 from gateway.tracker.entry import Entry
-from gateway.tracker.messages import Delta, Hello, State, TrackerMessage, decode, encode
+from gateway.tracker.messages import (
+    Beat,
+    Delta,
+    Digest,
+    Hello,
+    State,
+    TrackerMessage,
+    decode,
+    encode,
+)
 
 
 def entry(meta: bytes = b"{}", online_at: float = 1.0, connected_at: float = 1.0) -> Entry:
@@ -43,3 +53,20 @@ def test_one_that_would_spoil_what_all_members_are_shown_is_not(shown: Entry) ->
     for message in messages(shown):
         with pytest.raises(ValueError, match=r"a (meta|time) is"):
             decode(encode(message))
+
+
+def test_what_an_earlier_release_says_is_understood() -> None:
+    assert decode(encode((4, "a", 1, "p:room:1", 7, 2))) == Digest("a", 1, "p:room:1", 7, 2)
+    assert decode(encode((6, "a", 1, 3, 4, 5.0))) == Beat("a", 1, 3, 4, 5.0)
+
+
+def test_what_a_later_release_adds_is_passed_over() -> None:
+    message = (*decode_fields(Beat("a", 1, 3)), "new")
+
+    assert decode(encode(message)) == Beat("a", 1, 3)
+
+
+def decode_fields(message: TrackerMessage) -> list[object]:
+    """The array a message travels as."""
+    fields: list[object] = msgspec.msgpack.decode(encode(message))
+    return fields
