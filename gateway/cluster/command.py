@@ -26,12 +26,16 @@ class LongCommand(Command[A], Generic[A], frozen=True):
 
 
 class Subscribers(msgspec.Struct, frozen=True):
-    """All other replicas that are subscribed to a topic, of which this one must not be one.
+    """All replicas that are subscribed to a topic, and those they name.
 
-    Else nobody could tell that there is none from that none answers.
+    Attributes:
+        whole: Whether the answer shall be whole at any price: then those that may not have been reached, and
+            that nobody can vouch for, are asked by themselves. Else this replica must not be
+            subscribed: nobody could tell that no other is from that none answers.
     """
 
     topic: str
+    whole: bool = False
 
 
 class Caller(Protocol):

@@ -89,6 +89,15 @@ class Tracker:
         view = self._views.get(key)
         return view if view is not None and view.held else None
 
+    def unvouched(self, key: str) -> list[str]:
+        """Live replicas that may have entries on a key and be unknown here; all, unless it is held."""
+        view = self.view(key)
+        return self.peers.unheard(float("inf") if view is None else view.greeted_at)
+
+    def moving(self, key: str) -> bool:
+        """Whether somebody moves, and may be known to replicas that do not hold the key any more."""
+        return bool(self._moves.of(key))
+
     def own_state(self, key: str) -> State:
         """This replica's entries on a key, and the version they are at."""
         view = self._views.get(key)
@@ -108,9 +117,10 @@ class Tracker:
         """There is a local reason to know a key from now on; its subject is subscribed."""
         view = self._view(key, now)
         view.held = True
+        view.greeted_at = float("inf")
         self._digests.changed(view, now)
         # there may be own ones that have been moving since the key was last held
-        effects = [self._hello(view), *self._shown(view, view.own.values(), (), now)]
+        effects = [self._hello(view, now), *self._shown(view, view.own.values(), (), now)]
         for entry, heard_at in self._moves.of(key):
             if entry.id not in view.own:
                 effects += self._take_orphans(view, (entry,), heard_at)
@@ -183,7 +193,7 @@ class Tracker:
         for _ in range(min(KEYS_PER_TICK, len(self._hellos))):
             view = self.view(self._hellos.popleft())
             if view is not None:
-                effects.append(self._hello(view))
+                effects.append(self._hello(view, now))
         self._moves.expire(now)
         for _ in range(min(KEYS_PER_TICK, len(self._newcomers))):
             replica, key = self._newcomers.popleft()
@@ -194,6 +204,8 @@ class Tracker:
     def bus_changed(self, connected: bool) -> None:
         """The bus went down, or came back: then everybody is told everything, and asked."""
         self.peers.bus_changed(connected)
+        for view in self._views.values():
+            view.greeted_at = float("inf")
         if connected:
             self._beat_at = float("-inf")
             self._greet_all()
@@ -227,6 +239,7 @@ class Tracker:
             case Ask():
                 return [Direct(message.replica, self.own_state(message.key))]
             case Beat():
+                self.peers.beaten(message.replica, now)
                 peer = self.peers[message.replica]
                 peer.sessions, peer.connections = message.sessions, message.connections
                 if message.time:
@@ -247,7 +260,8 @@ class Tracker:
     def _beat(self) -> Beat:
         return Beat(self.replica, self.incarnation, self.sessions, self.connections, self.time)
 
-    def _hello(self, view: View) -> Publish:
+    def _hello(self, view: View, now: float) -> Publish:
+        view.greeted_at = min(view.greeted_at, now)
         hello = Hello(
             self.replica, self.incarnation, view.key, view.version, tuple(view.own.values())
         )

@@ -10,6 +10,11 @@ STALL_SECONDS: Final = 2.0
 """A pause between two checks above which this replica was stalled, and cannot tell who was silent."""
 
 
+QUIET_AFTER: Final = 0.7
+"""Share of the silence that counts as death after which a replica may be cut off: it has missed a beat."""
+
+NEVER: Final = float("-inf")
+
 CLOCK_BEATS: Final = 5
 """Of so many beats the newest clock counts: one that was long under way looks like an older clock."""
 
@@ -31,6 +36,8 @@ class Peer:
 
     Attributes:
         clocks: How far its wall clock was ahead of this process's monotonic one, by its last beats.
+        beat_at: When its last beat came; minus infinity before the first since this replica was deaf.
+        beat_before: The same of the beat before that.
     """
 
     incarnation: int
@@ -38,6 +45,8 @@ class Peer:
     sessions: int = 0
     connections: int = 0
     clocks: deque[float] = field(default_factory=lambda: deque(maxlen=CLOCK_BEATS))
+    beat_at: float = NEVER
+    beat_before: float = NEVER
 
 
 class Peers:
@@ -45,6 +54,9 @@ class Peers:
 
     Args:
         down_after_seconds: Silence after which one counts as dead.
+
+    Attributes:
+        quiet: Those that may be cut off: silent for long, or without a beat since this replica was deaf itself.
     """
 
     def __init__(self, down_after_seconds: float) -> None:
@@ -52,6 +64,10 @@ class Peers:
         self._peers: dict[str, Peer] = {}
         self._looked_at: float | None = None
         self._connected = True
+        self._beaten_since = (
+            NEVER  # as long as it is later than a time, all have beaten twice since that
+        )
+        self.quiet: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -74,7 +90,28 @@ class Peers:
             peer.heard_at = now
             return Heard.KNOWN
         self._peers[replica] = Peer(incarnation, now)
+        self._beaten_since = NEVER
+        self.quiet.add(replica)
         return Heard.NEW if peer is None else Heard.RESTARTED
+
+    def beaten(self, replica: str, now: float) -> None:
+        """A beat of one that is alive came."""
+        peer = self._peers[replica]
+        peer.beat_before, peer.beat_at = peer.beat_at, now
+        self.quiet.discard(replica)
+
+    def unheard(self, since: float) -> list[str]:
+        """Those that may be alive and yet not have read what they were told then.
+
+        Who was stalled and goes on may beat once before it reads what came meanwhile, but not twice.
+
+        Args:
+            since: When they were told, monotonic seconds.
+        """
+        if since < self._beaten_since:
+            return list(self.quiet)
+        late = (replica for replica, peer in self._peers.items() if peer.beat_before <= since)
+        return list({*late, *self.quiet})
 
     def forget(self, replica: str, incarnation: int) -> bool:
         """One said farewell; False when that run of it is not known."""
@@ -82,6 +119,7 @@ class Peers:
         if peer is None or peer.incarnation != incarnation:
             return False
         del self._peers[replica]
+        self.quiet.discard(replica)
         return True
 
     def lost(self, now: float) -> list[tuple[str, Peer]]:
@@ -95,6 +133,7 @@ class Peers:
         if stalled or not self._connected:
             for peer in self._peers.values():
                 peer.heard_at = now
+            self._doubt_all()
         lost = [
             (replica, peer)
             for replica, peer in self._peers.items()
@@ -102,6 +141,10 @@ class Peers:
         ]
         for replica, _ in lost:
             del self._peers[replica]
+            self.quiet.discard(replica)
+        quiet_since = now - self._down_after_seconds * QUIET_AFTER
+        self.quiet |= {name for name, peer in self._peers.items() if peer.heard_at < quiet_since}
+        self._beaten_since = min((peer.beat_before for peer in self._peers.values()), default=now)
         return lost
 
     def clocks(self) -> dict[str, float]:
@@ -110,3 +153,12 @@ class Peers:
 
     def bus_changed(self, connected: bool) -> None:
         self._connected = connected
+        if not connected:
+            self._doubt_all()
+
+    def _doubt_all(self) -> None:
+        """Nobody counts as heard before the next beat."""
+        self._beaten_since = NEVER
+        self.quiet |= self._peers.keys()
+        for peer in self._peers.values():
+            peer.beat_at = peer.beat_before = NEVER

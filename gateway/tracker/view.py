@@ -54,11 +54,14 @@ class View:
         by_device: These by device, where that is wanted, while the key is held.
         due: When the next digest is to be sent.
         changed_at: When ``own`` last changed, or the key was first held.
+        greeted_at: When the others were told that it is held, and asked; plus infinity while they may
+            have missed that, or this replica their answers.
     """
 
     key: str
     due: float
     changed_at: float
+    greeted_at: float = float("inf")
     held: bool = False
     own: dict[str, Entry] = field(default_factory=dict)
     version: int = 0
