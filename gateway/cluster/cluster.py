@@ -38,7 +38,7 @@ PROBE_SECONDS = 2.0
 """After so long without an answer the bus is asked whether the other replica still listens."""
 
 SILENCE_SECONDS = 0.1
-"""After so long without a word of who is there all are asked, to know at least who it may be that is silent."""
+"""After so long without a word of who is there all are asked, to know who it may be that is silent."""
 
 TOLD = frozenset({Control.TRACKER, Control.REVOCATION})
 """What replicas tell each other without expecting an answer."""
@@ -95,7 +95,7 @@ class Cluster:
         self._listeners: dict[Control, Callable[[bytes], None]] = {}
         self._calls: dict[int, PendingCall] = {}
         self._numbers = count()
-        self._answering: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def others(self) -> set[str]:
@@ -333,16 +333,13 @@ class Cluster:
             if by_topic and call is not None:
                 call.echoed(*others(command))
             return
-        name = request.asker, request.number
-        if name in self._answering:
-            return  # it was asked by the topic and by itself
         answer = Answer(self.replica, request.number, (), b"", doubted=None)
         if by_topic:
             named, doubted = (tuple({*each} - {request.asker}) for each in others(command))
             answer = replace(answer, named=named, doubted=doubted)
         task = asyncio.create_task(self._answer(request.asker, answer, function(command)))
-        self._answering[name] = task
-        task.add_done_callback(lambda _: self._answering.pop(name))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, asker: str, answer: Answer, result: object) -> None:
         try:

@@ -56,7 +56,7 @@ class Peers:
         down_after_seconds: Silence after which one counts as dead.
 
     Attributes:
-        quiet: Those that may be cut off: silent for long, or without a beat since this replica was deaf itself.
+        quiet: Those that may be cut off: silent for long, or without a beat since this replica was deaf.
     """
 
     def __init__(self, down_after_seconds: float) -> None:

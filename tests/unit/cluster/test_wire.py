@@ -133,17 +133,13 @@ async def test_what_a_caller_sends_and_understands(
 
 
 @pytest.mark.parametrize("by_topic", [False, True])
-@pytest.mark.parametrize(("command", "body", "answer", "answered"), CALLS)
+@pytest.mark.parametrize("call", CALLS)
 async def test_what_a_callee_understands_and_sends(
-    listening: Listening,
-    command: Command[Any],
-    body: bytes,
-    answer: object,
-    answered: bytes,
-    by_topic: bool,
+    listening: Listening, call: tuple[Command[Any], bytes, Any, bytes], by_topic: bool
 ) -> None:
     """Who is asked by the subject of a topic says who else may have an answer."""
     bus, cluster = listening
+    command, body, answer, answered = call
     clock = Clock()
     asked: list[object] = []
 

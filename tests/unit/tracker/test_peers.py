@@ -46,6 +46,36 @@ def test_an_outdated_message_is_no_sign_of_life(peers: Peers) -> None:
     assert look(peers, 10.5) == ["a"]
 
 
+def test_who_missed_a_beat_is_quiet_until_the_next() -> None:
+    peers = Peers(DOWN_AFTER)
+    peers.hear("a", 1, 0.0)
+    assert peers.quiet == {"a"}
+    peers.beaten("a", 0.0)
+    assert not peers.quiet
+    look(peers, 6.9)
+    assert not peers.quiet
+    look(peers, 7.5, 7.0)
+    assert peers.quiet == {"a"}
+    peers.hear("a", 1, 7.5)
+    peers.beaten("a", 7.5)
+    assert not peers.quiet
+    look(peers, 20.0, 7.5)
+    assert not peers.quiet, "it is lost"
+
+
+@pytest.mark.parametrize("why", ["stalled", "cut off", "cut off for a moment"])
+def test_who_was_deaf_knows_of_nobody_whether_he_is_there(peers: Peers, why: str) -> None:
+    peers.beaten("a", 0.0)
+    if why != "stalled":
+        peers.bus_changed(connected=False)
+    if why != "cut off for a moment":
+        peers.lost(STALL_SECONDS + 0.1)
+    peers.bus_changed(connected=True)
+    assert peers.quiet == {"a"}
+    peers.beaten("a", 3.0)
+    assert not peers.quiet
+
+
 def test_silence_is_death_once_it_is_too_long(peers: Peers) -> None:
     assert look(peers, DOWN_AFTER) == []
     assert list(peers) == ["a"]
