@@ -61,8 +61,12 @@ class Directory:
         return totals, Cover(tuple(sorted(missing)), all(each.cover.complete for each in asked))
 
     async def last_seen(self, user: str) -> float:
-        """When a user whom no live replica remembers was last seen, unix seconds; 0 for never."""
-        return await self._last_seen.kept(user)
+        """When a user who was found nowhere was last seen, unix seconds; 0 for never."""
+        kept = await self._last_seen.kept(user)
+        if kept is None:  # some replica may remember her, though it let go of her topic
+            asked = await self._cluster.call(Count((user,)), self._cluster.everyone)
+            kept = _sum([found[user] for found in asked.values if user in found]).last_seen_at
+        return kept
 
     async def sessions(self, user: str) -> tuple[list[Session], Cover]:
         """A user's sessions on all replicas, the oldest first."""

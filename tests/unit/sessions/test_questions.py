@@ -60,6 +60,8 @@ class Replica:
         self.clock = clock
         self.got: list[Control] = []
         self.unread: list[Callable[[], None]] | None = None
+        self.remembered = 0.0
+        self.stored: float | None = None
         self.user: User | None = None
         self.subscription: Subscription | None = None
         self.registry = SessionRegistry(offline_after_seconds=3.0, clock=lambda: clock.now)
@@ -94,8 +96,12 @@ class Replica:
         self.cluster._receive = self._got  # type: ignore[method-assign]
 
     def known(self, _: str) -> float:
-        """When a user was last seen."""
-        return 0.0
+        """When a user was last seen, as this replica remembers."""
+        return self.remembered
+
+    async def kept(self, _: str) -> float | None:
+        """The same, as the store says; None where it does not."""
+        return self.stored
 
     def _got(self, kind: Control, message: bytes, *, by_topic: bool) -> None:
         def read() -> None:
@@ -394,6 +400,16 @@ async def test_few_users_are_asked_about_one_by_one_and_many_in_one_question() -
         assert found == dict.fromkeys(names, Presence()) | {ANN: Presence(1, True, 1.0)}
         assert cover == WHOLE
         assert [each.name for each in replicas.all[1:] if each.got] == asked
+
+
+async def test_who_remembers_a_user_that_has_gone_is_asked_where_no_store_does() -> None:
+    replicas = await started(4)
+    a, b, *_ = replicas.all
+    b.remembered = 5.0
+    assert await a.directory.last_seen(ANN) == 5.0
+    for stored in (7.0, 0.0):
+        a.stored = stored
+        assert await a.directory.last_seen(ANN) == stored
 
 
 numbers = st.integers(0, 3)
