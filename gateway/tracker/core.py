@@ -89,7 +89,7 @@ class Tracker:
         view = self._views.get(key)
         return view if view is not None and view.held else None
 
-    def unvouched(self, key: str) -> list[str]:
+    def doubted(self, key: str) -> list[str]:
         """Live replicas that may have entries on a key and be unknown here; all, unless it is held."""
         view = self.view(key)
         return self.peers.unheard(float("inf") if view is None else view.greeted_at)

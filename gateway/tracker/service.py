@@ -85,7 +85,7 @@ class TrackerService:
     def holders(self, key: str) -> tuple[list[str], list[str]]:
         """Other replicas that have entries on a key, and those that may have, as far as this one can say."""
         named = [replica for replica, remote in self.others(key).items() if remote.entries]
-        return named, self._core.unvouched(key)
+        return named, self._core.doubted(key)
 
     def moving(self, key: str) -> bool:
         """See :meth:`gateway.tracker.core.Tracker.moving`."""

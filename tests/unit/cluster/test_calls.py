@@ -142,7 +142,7 @@ async def test_who_is_asked_by_itself_does_not_say_that_there_is_nobody_else() -
     assert await timed_out(call) == Answers({"a": b""}, Cover(("b", "c"), complete=False))
 
 
-async def test_those_that_nobody_can_vouch_for_are_asked_once() -> None:
+async def test_those_that_are_doubted_are_asked_once() -> None:
     asked: list[str] = []
     call = PendingCall((), open_ended=True, ask=asked.append)
     call.answered(Answer("a", 0, ("b",), b"", doubted=("b", "c")))

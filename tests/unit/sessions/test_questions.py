@@ -30,7 +30,7 @@ TOPIC = "user:ann"
 DOWN_AFTER = 10.0
 BEAT = DOWN_AFTER / 5
 SURE = 2 * BEAT + 1
-"""Seconds after which replicas can vouch for each other."""
+"""Seconds after which replicas that hold a key doubt nobody any more."""
 
 
 class Live(Socket):
@@ -278,7 +278,7 @@ async def test_silence_of_the_only_one_is_not_taken_for_an_answer() -> None:
 
 
 @pytest.mark.parametrize("asker", [0, 2])
-async def test_who_took_a_key_while_another_was_frozen_does_not_vouch_for_it(asker: int) -> None:
+async def test_who_took_a_key_while_another_was_frozen_doubts_it(asker: int) -> None:
     """Neither does the one beat do with which a replica that was frozen begins again."""
     replicas = await started(4)
     a, b, *_ = replicas.all
@@ -322,7 +322,7 @@ async def test_after_a_cut_the_others_are_asked_until_they_are_heard() -> None:
     assert (await replicas.cost(a))[1] == []
 
 
-def test_a_replica_vouches_for_the_others_once_they_have_beaten_twice_since_it_asked_them() -> None:
+def test_others_are_doubted_until_they_have_beaten_twice_since_they_were_asked() -> None:
     core = Tracker("a", 1, down_after_seconds=DOWN_AFTER, spread=lambda: 0.5)
 
     def beat(*times: float) -> None:
@@ -332,22 +332,22 @@ def test_a_replica_vouches_for_the_others_once_they_have_beaten_twice_since_it_a
     beat(0.0, 2.0)
     core.hold(SESSIONS + TOPIC, 3.0)
     beat(4.0)
-    assert core.unvouched(SESSIONS + TOPIC) == ["b"]
+    assert core.doubted(SESSIONS + TOPIC) == ["b"]
     beat(6.0)
-    assert core.unvouched(SESSIONS + TOPIC) == []
-    assert core.unvouched("s:another") == ["b"], "it was never asked"
+    assert core.doubted(SESSIONS + TOPIC) == []
+    assert core.doubted("s:another") == ["b"], "it was never asked"
     core.receive(Beat("c", 1), 6.0)
-    assert core.unvouched(SESSIONS + TOPIC) == ["c"]
+    assert core.doubted(SESSIONS + TOPIC) == ["c"]
     core.receive(Farewell("c", 1), 6.0)
-    assert core.unvouched(SESSIONS + TOPIC) == []
+    assert core.doubted(SESSIONS + TOPIC) == []
 
     for connected in (False, True):
         core.bus_changed(connected)
     beat(8.0, 10.0)
-    assert core.unvouched(SESSIONS + TOPIC) == ["b"], "this replica has yet to ask anew"
+    assert core.doubted(SESSIONS + TOPIC) == ["b"], "this replica has yet to ask anew"
     core.tick(10.0)
     beat(12.0, 14.0)
-    assert core.unvouched(SESSIONS + TOPIC) == []
+    assert core.doubted(SESSIONS + TOPIC) == []
 
 
 async def test_a_listener_that_does_not_answer_makes_it_slow_and_not_wrong() -> None:
@@ -356,7 +356,7 @@ async def test_a_listener_that_does_not_answer_makes_it_slow_and_not_wrong() -> 
     assert await replicas.asked(replicas.all[0]) == ([], WHOLE)
 
 
-async def test_who_is_subscribed_and_knows_nothing_of_the_user_vouches_for_nobody() -> None:
+async def test_who_is_subscribed_and_knows_nothing_of_the_user_doubts_everybody() -> None:
     replicas = await started(4)
     a, b, c, _ = replicas.all
     await b.enter("s1")
@@ -370,7 +370,7 @@ async def test_who_is_subscribed_and_knows_nothing_of_the_user_vouches_for_nobod
 
 
 async def test_sessions_are_closed_once_and_counted_once() -> None:
-    """Also where a replica is asked in two ways, as it was quiet, and others cannot vouch for it yet."""
+    """Also where a replica is asked in two ways, as it was quiet."""
     replicas = await started(4)
     a, b, c, d = replicas.all
     sessions = [await b.enter(f"s{n}") for n in range(200)] + [await c.enter("s200")]
