@@ -16,6 +16,13 @@ ANSWER_SECONDS: Final = 0.5
 """How long anybody waits for a replica that may be dead."""
 
 
+EVERYBODY: Final = ("*",)
+"""Stands for all replicas that are alive: in a large cluster their names would be longer than any answer."""
+
+MOST_NAMED: Final = 64
+"""Replicas that an answer names; where there are more it is everybody."""
+
+
 class Request(msgspec.Struct, frozen=True, array_like=True):
     """A call on its way. MessagePack, like its answer.
 
@@ -37,8 +44,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
         named: Replicas that can answer too, as far as this one knows.
         part: Number of the part, from 0 on.
         more: Whether another part follows.
-        doubted: Replicas of which this one cannot say whether they can; None where it was asked by itself,
-            and so does not say whom else to wait for.
+        doubted: Replicas of which this one cannot say whether they can, or :data:`EVERYBODY`, as for a
+            release that says nothing about it; None where it was asked by itself, and so need not say.
     """
 
     replica: str
@@ -47,7 +54,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
     part: int = 0
     more: bool = False
-    doubted: tuple[str, ...] | None = ()
+    doubted: tuple[str, ...] | None = EVERYBODY
 
 
 class Cover(msgspec.Struct, frozen=True):

@@ -19,6 +19,8 @@ from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.cluster.calls import (
     ANSWER_SECONDS,
+    EVERYBODY,
+    MOST_NAMED,
     Answer,
     Answers,
     PendingCall,
@@ -39,6 +41,9 @@ PROBE_SECONDS = 2.0
 
 SILENCE_SECONDS = 0.1
 """After so long without a word of who is there all are asked, to know who it may be that is silent."""
+
+MOST_BY_TOPIC = 32
+"""Questions asked at a time, each at another subject: who asks makes all of them in one turn of its loop."""
 
 TOLD = frozenset({Control.TRACKER, Control.REVOCATION})
 """What replicas tell each other without expecting an answer."""
@@ -244,15 +249,13 @@ class Cluster:
         answers.by_replica.update(here)
         return answers
 
-    def holders(self, topic: str, questions: int = 1) -> AbstractSet[str] | Subscribers:
-        """Whom to ask about something that only replicas subscribed to a topic know of.
+    def holders(self, topic: str) -> AbstractSet[str] | Subscribers:
+        """Whom to ask about something that only replicas subscribed to a topic know of."""
+        return Subscribers(topic, whole=True) if self.by_topic(1) else self.everyone
 
-        Args:
-            questions: How many are asked at a time, each about another topic. They are cheaper than one to
-                everyone only while the cluster is larger.
-        """
-        cheaper = questions < len(self.others)
-        return Subscribers(topic, whole=True) if cheaper else self.everyone
+    def by_topic(self, questions: int) -> bool:
+        """Whether so many questions, each about another topic, are cheaper than one to everyone."""
+        return questions <= MOST_BY_TOPIC and questions < len(self.others)
 
     def nobody(self, subscribers: Subscribers) -> bool:
         """Whether certainly no replica is among them; False where that is not known without asking."""
@@ -314,6 +317,8 @@ class Cluster:
                 self._asked(decode_request(message), self._decoders[kind].decode, by_topic)
             elif kind is Control.ANSWER:
                 answer = decode_answer(message)
+                if answer.doubted == EVERYBODY:
+                    answer = replace(answer, doubted=tuple(self._peers))
                 if answer.number in self._calls:
                     self._calls[answer.number].answered(answer)
             elif kind in self._listeners:
@@ -336,6 +341,8 @@ class Cluster:
         answer = Answer(self.replica, request.number, (), b"", doubted=None)
         if by_topic:
             named, doubted = (tuple({*each} - {request.asker}) for each in others(command))
+            if len(named) + len(doubted) > MOST_NAMED:
+                named, doubted = (), EVERYBODY
             answer = replace(answer, named=named, doubted=doubted)
         task = asyncio.create_task(self._answer(request.asker, answer, function(command)))
         self._tasks.add(task)

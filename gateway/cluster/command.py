@@ -29,9 +29,9 @@ class Subscribers(msgspec.Struct, frozen=True):
     """All replicas that are subscribed to a topic, and those they name.
 
     Attributes:
-        whole: Whether the answer has to be: then this replica carries it out, too, and those that are doubted,
-            as they may be subscribed and silent, are asked by themselves. Else this replica must not be
-            subscribed: nobody could tell that no other is from that none answers.
+        whole: Whether the answer has to be: then this replica carries it out, too, and those that are
+            doubted, as they may be subscribed and silent, are asked by themselves. Else this replica must
+            not be subscribed: nobody could tell that no other is from that none answers.
     """
 
     topic: str

@@ -47,14 +47,12 @@ class Directory:
 
         Many are asked about in one question to everyone, few each by herself.
         """
-        questions: dict[Count, AbstractSet[str] | Subscribers] = {}
-        for user in users:
-            to = self._cluster.holders(self._topic(user), len(users))
-            if not isinstance(to, Subscribers):
-                questions = {Count(tuple(users)): to}
-                break
-            questions[Count((user,))] = to
-        asked = await asyncio.gather(*(self._cluster.call(*each) for each in questions.items()))
+        call = self._cluster.call
+        if self._cluster.by_topic(len(users)):
+            calls = [call(Count((user,)), self._holders(user)) for user in users]
+        else:
+            calls = [call(Count(tuple(users)), self._cluster.everyone)]
+        asked = await asyncio.gather(*calls)
         known = [found for each in asked for found in each.values]
         missing = {replica for each in asked for replica in each.cover.missing}
         totals = {user: _sum([found[user] for found in known if user in found]) for user in users}

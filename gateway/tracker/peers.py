@@ -9,7 +9,6 @@ from typing import Final
 STALL_SECONDS: Final = 2.0
 """A pause between two checks above which this replica was stalled, and cannot tell who was silent."""
 
-
 QUIET_AFTER: Final = 0.7
 """Share of the silence that counts as death after which a replica may be cut off: it has missed a beat."""
 
@@ -64,9 +63,8 @@ class Peers:
         self._peers: dict[str, Peer] = {}
         self._looked_at: float | None = None
         self._connected = True
-        self._beaten_since = (
-            NEVER  # as long as it is later than a time, all have beaten twice since that
-        )
+        # as long as that is later than some time, all have beaten twice since then
+        self._beaten_since = NEVER
         self.quiet: set[str] = set()
 
     def __len__(self) -> int:

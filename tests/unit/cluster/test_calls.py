@@ -26,7 +26,7 @@ SECONDS = 0.5
 
 def answer(replica: str, *named: str) -> Answer:
     """What a replica answers."""
-    return Answer(replica, 0, named, f"from {replica}".encode())
+    return Answer(replica, 0, named, f"from {replica}".encode(), doubted=())
 
 
 def bodies(*replicas: str) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ from gateway.bus.memory import MemoryBus
 from gateway.bus.no_responders import NoRespondersInbox
 from gateway.bus.subjects import Subjects
 from gateway.cluster import Answers, Cluster, Command, Cover, LongCommand, Subscribers
-from gateway.cluster.calls import PendingCall, Request, encode
+from gateway.cluster.calls import MOST_NAMED, PendingCall, Request, encode
 from gateway.cluster.cluster import TOLD
 from gateway.metrics import Metrics
 
@@ -116,6 +116,19 @@ async def test_those_subscribed_to_a_topic_answer_and_name_others(replicas: Repl
     answers = await replicas.a.call(Double(4), Subscribers("t"))
 
     assert answers == Answers({"b": 1}, Cover(("c",), complete=False))
+
+
+async def test_where_very_many_would_be_named_everybody_is(replicas: Replicas) -> None:
+    """So an answer stays short. It is as if the other were of a release that names nobody."""
+    many = [f"r{number}" for number in range(MOST_NAMED + 1)]
+    none: list[str] = []
+    replicas.a._peers = ("b", "c")
+    await listen(replicas.bus, replicas.b)
+    known = iter([(many, none), (none, many), (many, many)])
+    replicas.b.handle(Double, lambda _: 1, others=lambda _: next(known))
+    for _ in range(3):
+        answers = await replicas.a.call(Double(4), Subscribers("t", whole=True), seconds=0.05)
+        assert answers == Answers({"a": 8, "b": 1}, Cover(("c",), complete=False))
 
 
 async def test_a_topic_nobody_is_subscribed_to_has_no_answers(replicas: Replicas) -> None:
