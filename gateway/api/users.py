@@ -40,7 +40,7 @@ class UserDirectory(Protocol):
         """How many sessions users have, and when they were last seen."""
 
     async def last_seen(self, user: str, /) -> float:
-        """When a user whom no live replica remembers was last seen, unix seconds; 0 for never."""
+        """When a user who was found nowhere was last seen, unix seconds; 0 for never."""
 
     async def sessions(self, user: str, /) -> tuple[list[Session], Cover]:
         """A user's sessions."""

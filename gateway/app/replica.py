@@ -153,6 +153,7 @@ class Gateway:
             subjects,
             (*commands.ALL, *topic_commands.ALL, Poll, Push),
             peers=core.peers,
+            quiet=core.peers.quiet,
             undecodable=metrics.bus_dropped.inc,
         )
         self._clock = ClusterClock(
@@ -210,8 +211,8 @@ class Gateway:
         )
         topics = TopicDirectory(self._registry, self._cluster, self._users.tracker)
         self._cluster.handle(topic_commands.ListTopics, topics.list_here)
-        self._cluster.handle(topic_commands.CountTopic, topics.count_here)
-        self._cluster.handle(topic_commands.ListPresent, topics.present_here)
+        self._cluster.handle(topic_commands.CountTopic, topics.count_here, others=topics.others)
+        self._cluster.handle(topic_commands.ListPresent, topics.present_here, others=topics.others)
         self._cluster.check()
         self._connections = self._clients.connections
         self._revoker = self._clients.revoker

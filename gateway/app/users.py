@@ -132,11 +132,13 @@ class UserParts:
             displaced=displaced,
             everyone=lambda: cluster.everyone,
         )
-        self.directory = Directory(self.registry, cluster, self._last_seen)
+        directory = self.directory = Directory(
+            self.registry, cluster, self.tracker, self._last_seen, personal.of
+        )
         cluster.listen(Control.TRACKER, self.tracker.receive)
-        cluster.handle(Count, self.directory.count_here, others=self.directory.others)
-        cluster.handle(List, self.directory.list_here)
-        cluster.handle(CloseSessions, self.directory.close_here)
+        cluster.handle(Count, directory.count_here, others=directory.others)
+        cluster.handle(List, directory.list_here, others=directory.others)
+        cluster.handle(CloseSessions, directory.close_here, others=directory.others)
         cluster.handle(Displace, displace)
         cluster.handle(Vouchers, reporter.standing)
         cluster.handle(Inherit, reporter.inherit)

@@ -2,7 +2,7 @@
 
 from gateway.cluster.calls import Answers, Cover
 from gateway.cluster.clock import ClusterClock
-from gateway.cluster.cluster import Cluster
+from gateway.cluster.cluster import Cluster, Others
 from gateway.cluster.command import Caller, Command, LongCommand, Subscribers
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "Command",
     "Cover",
     "LongCommand",
+    "Others",
     "Subscribers",
 ]

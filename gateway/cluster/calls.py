@@ -16,6 +16,13 @@ ANSWER_SECONDS: Final = 0.5
 """How long anybody waits for a replica that may be dead."""
 
 
+EVERYBODY: Final = ("*",)
+"""Stands for all replicas that are alive: in a large cluster their names would be longer than any answer."""
+
+MOST_NAMED: Final = 64
+"""Replicas that an answer names; where there are more it is everybody."""
+
+
 class Request(msgspec.Struct, frozen=True, array_like=True):
     """A call on its way. MessagePack, like its answer.
 
@@ -37,6 +44,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
         named: Replicas that can answer too, as far as this one knows.
         part: Number of the part, from 0 on.
         more: Whether another part follows.
+        doubted: Replicas of which this one cannot say whether they can, or :data:`EVERYBODY`, as for a
+            release that says nothing about it; None where it was asked by itself, and so need not say.
     """
 
     replica: str
@@ -45,6 +54,7 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
     part: int = 0
     more: bool = False
+    doubted: tuple[str, ...] | None = EVERYBODY
 
 
 class Cover(msgspec.Struct, frozen=True):
@@ -87,12 +97,20 @@ class PendingCall:
 
     Args:
         named: The replicas that are known to have an answer.
-        open_ended: Whether there may be others: then the first answer is waited for, and those it names.
+        open_ended: Whether there may be others: then one is waited for who knows them, and those it names.
+        ask: Asks one more replica by itself. Without it those that are doubted are let alone.
     """
 
-    def __init__(self, named: Iterable[str], *, open_ended: bool) -> None:
+    def __init__(
+        self,
+        named: Iterable[str],
+        *,
+        open_ended: bool,
+        ask: Callable[[str], None] | None = None,
+    ) -> None:
         self._named = set(named)
         self._open_ended = open_ended
+        self._ask = ask
         self._bodies: dict[str, bytes] = {}
         self._parts: dict[str, list[bytes]] = {}
         self._unreachable: dict[str, NoResponders] = {}
@@ -100,15 +118,39 @@ class PendingCall:
         self._look()
 
     def answered(self, answer: Answer) -> None:
-        """A replica answered; if a part of its answer was lost, it counts as one that did not."""
+        """A replica answered; if a part of its answer was lost, it counts as one that did not.
+
+        One that was asked in two ways answers twice: what it did the second time does not count.
+        """
         self._named.update(answer.named)
         parts = self._parts.setdefault(answer.replica, [])
-        if answer.part == len(parts):
+        if answer.part == len(parts) and answer.replica not in self._bodies:
             parts.append(answer.body)
             if not answer.more:
                 self._bodies[answer.replica] = b"".join(self._parts.pop(answer.replica))
-                self._open_ended = False
+                if answer.doubted is not None:
+                    self._told(answer.doubted)
         self._look()
+
+    def echoed(self, named: Iterable[str], doubted: Iterable[str]) -> None:
+        """The call came back to its own replica, which is subscribed too, and knows these."""
+        if self._ask is not None:
+            self._named.update(named)
+            self._told(doubted)
+            self._look()
+
+    def silence(self, live: Iterable[str]) -> None:
+        """It was heard, and for a while nobody has said who may have an answer: each that is alive may."""
+        if self._open_ended:
+            self.echoed((), live)
+
+    def _told(self, doubted: Iterable[str]) -> None:
+        """All are known who may have an answer: those that are named by now, and these."""
+        self._open_ended = False
+        if self._ask is not None:
+            for replica in set(doubted) - self._named - self._bodies.keys():
+                self._named.add(replica)
+                self._ask(replica)
 
     def no_responders(self, replica: str = "") -> NoResponders:
         """To be done when a replica turns out not to be there; without a name, when nobody is."""
@@ -140,9 +182,10 @@ class PendingCall:
         Args:
             live: All replicas that are alive: each may be the one that did not answer, if nobody did.
         """
-        missing = sorted(live) if self._open_ended else self.waits_for()
-        complete = not self._open_ended and not missing
-        return Answers(self._bodies, Cover(tuple(missing), complete))
+        missing = self.waits_for()
+        if self._open_ended:
+            missing = sorted({*missing, *live} - self._bodies.keys())
+        return Answers(self._bodies, Cover(tuple(missing), complete=not missing))
 
     def _not_there(self, replica: str, found: NoResponders) -> None:
         if not found.cancelled():

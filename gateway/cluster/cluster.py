@@ -1,14 +1,17 @@
 """The other replicas: what this one has them do and tells them, and what it does for them."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Set as AbstractSet
+from functools import partial
 from inspect import isawaitable
 from itertools import count
 from typing import Any, TypeAlias, TypeVar, Union
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from gateway.bus.base import Bus, NoResponders
 from gateway.bus.envelope import Control, control_in, encode_control
@@ -16,6 +19,8 @@ from gateway.bus.stream_position import StreamPosition
 from gateway.bus.subjects import Subjects
 from gateway.cluster.calls import (
     ANSWER_SECONDS,
+    EVERYBODY,
+    MOST_NAMED,
     Answer,
     Answers,
     PendingCall,
@@ -34,6 +39,12 @@ PARTS_OF_AN_ENVELOPE = 2
 PROBE_SECONDS = 2.0
 """After so long without an answer the bus is asked whether the other replica still listens."""
 
+SILENCE_SECONDS = 0.1
+"""After so long without a word of who is there all are asked, to know who it may be that is silent."""
+
+MOST_BY_TOPIC = 32
+"""Questions asked at a time, each at another subject: who asks makes all of them in one turn of its loop."""
+
 TOLD = frozenset({Control.TRACKER, Control.REVOCATION})
 """What replicas tell each other without expecting an answer."""
 
@@ -42,7 +53,10 @@ _log = structlog.get_logger(__name__)
 A = TypeVar("A")
 C = TypeVar("C", bound=Command[Any])
 
-_Handler: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Iterable[str]]]
+Others: TypeAlias = tuple[Iterable[str], Iterable[str]]
+"""Replicas that have an answer to a command too, and those of which nobody here can say whether they have."""
+
+_Handler: TypeAlias = tuple[Callable[[Any], Any], Callable[[Any], Others]]
 
 
 class Cluster:
@@ -52,6 +66,7 @@ class Cluster:
         commands: All there are; each is to get its :meth:`handle`.
         peers: Ids of the other replicas that are alive, now and later.
         undecodable: Called for each message that this release cannot read.
+        quiet: Those of the peers that may be cut off at the moment, now and later.
     """
 
     def __init__(
@@ -63,11 +78,13 @@ class Cluster:
         *,
         peers: Iterable[str],
         undecodable: Callable[[], None],
+        quiet: Iterable[str] = (),
     ) -> None:
         self.replica = replica
         self._bus = bus
         self._subjects = subjects
         self._peers = peers
+        self._quiet = quiet
         self._undecodable = undecodable
         long = [each for each in commands if issubclass(each, LongCommand)]
         short = [each for each in commands if not issubclass(each, LongCommand)]
@@ -105,13 +122,13 @@ class Cluster:
         command: type[C],
         function: Callable[[C], Any],
         *,
-        others: Callable[[C], Iterable[str]] = lambda _: (),
+        others: Callable[[C], Others] = lambda _: ((), ()),
     ) -> None:
         """Carry out a command for other replicas, and for this one.
 
         Args:
             function: Returns the answer, or an awaitable of it.
-            others: Names replicas that have an answer too, as far as this one knows.
+            others: For who asks those subscribed to a topic: the others, as far as this one knows.
 
         Raises:
             LookupError: There is no such command.
@@ -147,9 +164,9 @@ class Cluster:
         Raises:
             BusError: The bus is down, or denies it.
         """
-        own = await self._bus.subscribe(self._subjects.replica(self.replica), self._direct)
+        own = await self._bus.subscribe(self._subjects.replica(self.replica), self._heard)
         try:
-            await self._bus.subscribe(self._subjects.replicas, self._direct)
+            await self._bus.subscribe(self._subjects.replicas, self._heard)
         except BaseException:
             own.close()
             raise
@@ -196,7 +213,8 @@ class Cluster:
         """Have a command carried out by replicas, and by those they name.
 
         Args:
-            to: Their ids; with this one's id among them, it is the first to carry it out.
+            to: Their ids; with this one's id among them, it is the first to carry it out. So it is if an
+                answer shall be whole.
             seconds: How long to wait for answers, at most.
 
         Returns:
@@ -205,19 +223,23 @@ class Cluster:
             out the command, or will, nobody knows.
         """
         here: dict[str, A] = {}
-        if not isinstance(to, Subscribers) and self.replica in to:
+        whole = isinstance(to, Subscribers) and to.whole
+        if whole or (not isinstance(to, Subscribers) and self.replica in to):
             function, _ = self._handlers[type(command)]
             answer = function(command)
             here[self.replica] = await answer if isawaitable(answer) else answer
-            to = to - {self.replica}
+        if isinstance(to, Subscribers):
+            subject, named = self._subjects.topic(to.topic), frozenset(self._quiet if whole else ())
+        else:
+            subject, named = "", frozenset(to - {self.replica})
         number = next(self._numbers)
-        call = self._calls[number] = PendingCall(
-            () if isinstance(to, Subscribers) else to, open_ended=isinstance(to, Subscribers)
-        )
         request = encode(Request(self.replica, number, encode(command)))
+        call = self._calls[number] = PendingCall(
+            named, open_ended=bool(subject), ask=partial(self._ask_too, request) if whole else None
+        )
         try:
             async with asyncio.timeout(seconds):
-                await self._ask(call, command, to, request)
+                await self._ask(call, command, subject, request)
         except (BusError, TimeoutError):
             pass  # whoever has not answered is missing
         finally:
@@ -227,6 +249,14 @@ class Cluster:
         answers.by_replica.update(here)
         return answers
 
+    def holders(self, topic: str) -> AbstractSet[str] | Subscribers:
+        """Whom to ask about something that only replicas subscribed to a topic know of."""
+        return Subscribers(topic, whole=True) if self.by_topic(1) else self.everyone
+
+    def by_topic(self, questions: int) -> bool:
+        """Whether so many questions, each about another topic, are cheaper than one to everyone."""
+        return questions <= MOST_BY_TOPIC and questions < len(self.others)
+
     def nobody(self, subscribers: Subscribers) -> bool:
         """Whether certainly no replica is among them; False where that is not known without asking."""
         return self._bus.deserted(self._subjects.topic(subscribers.topic))
@@ -235,19 +265,25 @@ class Cluster:
         self,
         call: PendingCall,
         command: Command[Any],
-        to: AbstractSet[str] | Subscribers,
+        subject: str,
         request: bytes,
     ) -> None:
-        if isinstance(to, Subscribers):
-            subject = self._subjects.topic(to.topic)
+        """Send a request to all that a call waits for, and to a subject if there is one; wait for answers."""
+        if subject:
             self._send(subject, Control.REQUEST, request, call.no_responders())
-        elif isinstance(command, LongCommand):
+        if isinstance(command, LongCommand):
             self._send_each(call, Control.LONG_REQUEST, request)
         else:
-            for replica in sorted(to):
+            for replica in call.waits_for():
                 self._send(self._subjects.replica(replica), Control.REQUEST, request)
+        if subject and not await call.wait(SILENCE_SECONDS):
+            call.silence(self._peers)
         while not await call.wait(PROBE_SECONDS):
             self._send_each(call, Control.PROBE, b"")
+
+    def _ask_too(self, request: bytes, replica: str) -> None:
+        with contextlib.suppress(BusError):  # it is missing, then
+            self._send(self._subjects.replica(replica), Control.REQUEST, request)
 
     def _send_each(self, call: PendingCall, kind: Control, message: bytes) -> None:
         """Send to all replicas a call waits for; the call learns who is not there."""
@@ -264,20 +300,25 @@ class Cluster:
     ) -> None:
         self._bus.publish(subject, encode_control(kind, message), no_responders=no_responders)
 
-    def _direct(self, data: bytes, _position: StreamPosition | None) -> None:
+    def _heard(self, data: bytes, _position: StreamPosition | None) -> None:
         control = control_in(data)
         if control is None:
             self._undecodable()
         else:
-            self.receive(*control)
+            self._receive(*control, by_topic=False)
 
     def receive(self, kind: Control, message: bytes) -> None:
-        """A message of another replica, or of this one, from whatever subject."""
+        """A message of another replica, or of this one, to those subscribed to a topic."""
+        self._receive(kind, message, by_topic=True)
+
+    def _receive(self, kind: Control, message: bytes, *, by_topic: bool) -> None:
         try:
             if kind in self._decoders:
-                self._asked(decode_request(message), self._decoders[kind].decode)
+                self._asked(decode_request(message), self._decoders[kind].decode, by_topic)
             elif kind is Control.ANSWER:
                 answer = decode_answer(message)
+                if answer.doubted == EVERYBODY:
+                    answer = replace(answer, doubted=tuple(self._peers))
                 if answer.number in self._calls:
                     self._calls[answer.number].answered(answer)
             elif kind in self._listeners:
@@ -287,26 +328,32 @@ class Cluster:
         except (ValueError, RecursionError):
             self._undecodable()
 
-    def _asked(self, request: Request, decode: Callable[[bytes], Command[Any]]) -> None:
-        if request.asker == self.replica:
-            return
+    def _asked(
+        self, request: Request, decode: Callable[[bytes], Command[Any]], by_topic: bool
+    ) -> None:
         command = decode(request.body)
-        function, named = self._handlers[type(command)]
-        answer = function(command)
-        others = tuple(replica for replica in named(command) if replica != request.asker)
-        task = asyncio.create_task(self._answer(request, answer, others))
+        function, others = self._handlers[type(command)]
+        if request.asker == self.replica:
+            call = self._calls.get(request.number)
+            if by_topic and call is not None:
+                call.echoed(*others(command))
+            return
+        answer = Answer(self.replica, request.number, (), b"", doubted=None)
+        if by_topic:
+            named, doubted = (tuple({*each} - {request.asker}) for each in others(command))
+            if len(named) + len(doubted) > MOST_NAMED:
+                named, doubted = (), EVERYBODY
+            answer = replace(answer, named=named, doubted=doubted)
+        task = asyncio.create_task(self._answer(request.asker, answer, function(command)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, request: Request, answer: object, others: tuple[str, ...]) -> None:
+    async def _answer(self, asker: str, answer: Answer, result: object) -> None:
         try:
-            body = encode(await answer if isawaitable(answer) else answer)
-            for part in in_parts(
-                Answer(self.replica, request.number, others, body), self.part_bytes
-            ):
-                subject = self._subjects.replica(request.asker)
-                self._send(subject, Control.ANSWER, encode(part))
+            body = encode(await result if isawaitable(result) else result)
+            for part in in_parts(replace(answer, body=body), self.part_bytes):
+                self._send(self._subjects.replica(asker), Control.ANSWER, encode(part))
         except BusError as problem:
-            _log.warning("answer not sent", asker=request.asker, problem=type(problem).__name__)
+            _log.warning("answer not sent", asker=asker, problem=type(problem).__name__)
         except Exception:  # noqa: BLE001 -- top of this task: who asked is told of nothing, and says so
-            _log.exception("command failed", asker=request.asker)
+            _log.exception("command failed", asker=asker)

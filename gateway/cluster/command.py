@@ -26,12 +26,16 @@ class LongCommand(Command[A], Generic[A], frozen=True):
 
 
 class Subscribers(msgspec.Struct, frozen=True):
-    """All other replicas that are subscribed to a topic, of which this one must not be one.
+    """All replicas that are subscribed to a topic, and those they name.
 
-    Else nobody could tell that there is none from that none answers.
+    Attributes:
+        whole: Whether the answer has to be: then this replica carries it out, too, and those that are
+            doubted, as they may be subscribed and silent, are asked by themselves. Else this replica must
+            not be subscribed: nobody could tell that no other is from that none answers.
     """
 
     topic: str
+    whole: bool = False
 
 
 class Caller(Protocol):

@@ -85,13 +85,13 @@ class LastSeen:
         """Unix seconds; 0 for a user this replica does not remember."""
         return self._seen.get(user, 0.0)
 
-    async def kept(self, user: str) -> float:
-        """Unix seconds as some replica wrote them; 0 where nothing is known or can be."""
+    async def kept(self, user: str) -> float | None:
+        """Unix seconds as some replica wrote them; 0 where none did, None where the store cannot say."""
         try:
             value = await self._store.get(self._bucket, _key(user))
             return float(value) if value else 0.0
         except (BusUnavailable, ValueError):
-            return 0.0
+            return None
 
     async def next_turn(self, present: Callable[[], Iterable[str]]) -> None:
         """Wait for the next turn, and write what is new.

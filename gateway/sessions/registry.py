@@ -54,10 +54,6 @@ class User:
         """Sessions on all replicas that count: moving ones do not."""
         return [e for e in self.view.shown.values() if not e.moving]
 
-    def others(self) -> list[str]:
-        """Replicas where she has sessions, but for this one."""
-        return [replica for replica, remote in self.view.remotes.items() if remote.entries]
-
 
 class SessionRegistry:
     """Which sessions this replica has, and of whom.

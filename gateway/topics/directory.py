@@ -1,13 +1,14 @@
-"""The topics of the whole cluster: asks all replicas about them, and answers for this one.
+"""The topics of the whole cluster: asks the replicas about them, and answers for this one.
 
-All of them, as :class:`gateway.sessions.directory.Directory` does: an answer that calls itself complete has
-to be put together from everybody. Nothing is kept for it, and nothing is done before somebody asks.
+Who has members of a topic is subscribed to it, so there it is asked, as
+:class:`gateway.sessions.directory.Directory` does about users; all are asked which topics there are. Nothing
+is kept for it, and nothing is done before somebody asks.
 """
 
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.cluster import Cluster, Cover
+from gateway.cluster import Cluster, Cover, Others
 from gateway.hub.registry import Registry
 from gateway.topics import distinct
 from gateway.topics.commands import (
@@ -67,9 +68,10 @@ class TopicDirectory:
 
     async def figures(self, topic: str) -> tuple[Figures, Figures, Cover]:
         """How many are on a topic: here, and on all replicas that answered."""
-        asked = await self._cluster.call(
-            CountTopic(topic), self._cluster.everyone, seconds=ANSWER_SECONDS
-        )
+        here = self._here.get(topic) is not None
+        # with members here it is probably one of many replicas' topics, and nobody knows whose
+        to = self._cluster.everyone if here else self._cluster.holders(topic)
+        asked = await self._cluster.call(CountTopic(topic), to, seconds=ANSWER_SECONDS)
         found = asked.values
         total = Figures(
             sum(each.channels for each in found),
@@ -92,9 +94,12 @@ class TopicDirectory:
         known = self._tracker.others(PRESENCE + topic)
         versions = {replica: (each.incarnation, each.version) for replica, each in known.items()}
         kept = {replica: list(each.entries.values()) for replica, each in known.items()}
+        moving = self._tracker.moving(PRESENCE + topic)
+        # who moves is known to replicas, too, that have let go of the topic
+        to = self._cluster.everyone if moving else self._cluster.holders(topic)
         asked = await self._cluster.call(
             ListPresent(topic, after, limit, versions),
-            self._cluster.everyone,
+            to,
             seconds=ANSWER_SECONDS,
         )
         pages: list[PresencePage] = []
@@ -136,6 +141,15 @@ class TopicDirectory:
         if command.known.get(state.replica) == (state.incarnation, state.version):
             return None
         return await _page((*state.entries, *state.orphans), command.after, command.limit)
+
+    def others(self, command: CountTopic | ListPresent) -> Others:
+        """Replicas that have an answer too, and those that may have.
+
+        Those with users who are present are known, those with members in general are not.
+        """
+        if isinstance(command, CountTopic):
+            return (), self._cluster.others
+        return self._tracker.holders(PRESENCE + command.topic)
 
     def _channels(self, name: str) -> int:
         topic = self._here.get(name)

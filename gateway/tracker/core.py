@@ -19,6 +19,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from gateway.tracker.comparison import Comparison
 from gateway.tracker.digests import AUDIT_SECONDS, SOON_SECONDS, Digests
 from gateway.tracker.effects import Announce, Direct, Lost, Publish, Superseded, TrackerEffect
 from gateway.tracker.entry import PRESENCE, Entry
@@ -55,15 +56,6 @@ DOUBT_SECONDS: Final = 1.0
 KEYS_PER_TICK: Final = 500
 """Keys of which a newcomer is told in one tick that somebody moves."""
 
-COMPARED_PER_SECOND: Final = 200
-"""Keys that one replica compares with others at most..."""
-
-COMPARED_BY_ALL: Final = 20_000
-"""...and all together, as they may all do so at once."""
-
-COMPARE_AGAIN_SECONDS: Final = 5.0
-"""Wishes to compare that come within this time after one are gathered."""
-
 UNNOTICED_SECONDS: Final = 10.0
 """How long the bus may have been away before that was noticed."""
 
@@ -98,15 +90,14 @@ class Tracker:
         self.connections = 0
         self.time = 0.0
         self._down_after_seconds = down_after_seconds
-        self._beat_at = self._doubt_at = self._compare_at = -inf
+        self._beat_at = self._doubt_at = -inf
         self._held_since = inf
         self._deaf_since = inf  # until that was said
         self._views: dict[str, View] = {}
         self._versions = count(1)
         self._version = 0
         self._digests = Digests(self._views.values(), spread, down_after_seconds)
-        self._compare_since = inf
-        self._compare_shared = False
+        self._comparison = Comparison()
         self._moving: set[str] = set()
         self._moves = Moves()
         self._newcomers: deque[tuple[str, str]] = deque()  # to be told who moves, on which key
@@ -115,6 +106,20 @@ class Tracker:
         """A key that is held."""
         view = self._views.get(key)
         return view if view is not None and view.held else None
+
+    def doubted(self, key: str) -> list[str]:
+        """Live replicas that may have entries on a key and be unknown here; all, unless it is held."""
+        view = self.view(key)
+        return self.peers.unheard(inf if view is None else view.greeted_at)
+
+    def greet_again(self, key: str, now: float) -> list[TrackerEffect]:
+        """Say hello for a key of which that cannot be relied on any more, as the bus was away since."""
+        view = self.view(key)
+        return [] if view is None or view.greeted_at < inf else [self._hello(view, now)]
+
+    def moving(self, key: str) -> bool:
+        """Whether somebody moves, and may be known to replicas that do not hold the key any more."""
+        return bool(self._moves.of(key))
 
     def own_state(self, key: str) -> State:
         """This replica's entries on a key, and the version they are at."""
@@ -135,10 +140,11 @@ class Tracker:
         """There is a local reason to know a key from now on; its subject is subscribed."""
         view = self._view(key, now)
         view.held = True
+        view.greeted_at = inf
         self._held_since = min(self._held_since, now)
         self._digests.held(view, now)
         # there may be own ones that have been moving since the key was last held
-        effects = [self._hello(view), *self._shown(view, view.own.values(), (), now)]
+        effects = [self._hello(view, now), *self._shown(view, view.own.values(), (), now)]
         for entry, heard_at in self._moves.of(key):
             if entry.id not in view.own:
                 effects += self._take_orphans(view, (entry,), heard_at)
@@ -204,7 +210,7 @@ class Tracker:
     def tick(self, now: float) -> list[TrackerEffect]:
         """Do what is due; called a few times a second."""
         effects: list[TrackerEffect] = []
-        for replica, peer in self.peers.lost(now):
+        for replica, peer in self.peers.lost(now, self._beat_seconds):
             effects += self._purge(replica, peer, now)
         if now >= self._beat_at:
             self._beat_at = now + self._beat_seconds
@@ -214,7 +220,7 @@ class Tracker:
             doubt = self._beat(now, wanted=True)
             effects += [Direct(replica, doubt) for replica in self.peers.doubtful(now)]
         effects += self._end_moves(now)
-        self._compare(now)
+        self._comparison.begin(self._views.values(), self._digests, len(self.peers) + 1, now)
         effects += self._send_digests(now)
         self._moves.expire(now)
         for _ in range(min(KEYS_PER_TICK, len(self._newcomers))):
@@ -226,13 +232,14 @@ class Tracker:
     def bus_changed(self, connected: bool, now: float) -> None:
         """The bus went down, or came back: then what was said meanwhile is compared."""
         self.peers.bus_changed(connected)
+        for view in self._views.values():
+            view.greeted_at = inf
         if not connected:
             self._deaf_since = min(self._deaf_since, now - UNNOTICED_SECONDS)
             return
         self._beat_at = -inf
         if self._deaf_since < inf:
-            self._compare_shared = True
-            self._compare_since = min(self._compare_since, self._deaf_since)
+            self._comparison.want(self._deaf_since, shared=True)
 
     def announce(self, now: float) -> Announce:
         """This replica is here; and what it missed, if the bus was away."""
@@ -307,6 +314,7 @@ class Tracker:
         )
 
     def _receive_beat(self, beat: Beat, now: float) -> list[TrackerEffect]:
+        self.peers.beaten(beat.replica, now)
         peer = self.peers[beat.replica]
         peer.sessions, peer.connections = beat.sessions, beat.connections
         if beat.time:
@@ -320,32 +328,18 @@ class Tracker:
                 # one that just started has no keys yet; any other could not be heard
                 since = max(self._held_since, peer.held_since)
             if now - since > SOON_SECONDS:  # else the first digests are still to come
-                self._compare_since = min(self._compare_since, since - SOON_SECONDS)
+                self._comparison.want(since - SOON_SECONDS)
         if beat.missed:
-            self._compare_since = min(self._compare_since, now - beat.missed)
+            self._comparison.want(now - beat.missed)
         return [Direct(beat.replica, self._beat(now))] if beat.wanted else []
-
-    def _compare(self, now: float) -> None:
-        """Begin to compare what another replica may know otherwise, if it is time to."""
-        if self._compare_since == inf or now < self._compare_at:
-            return
-        views = [
-            view
-            for view in self._views.values()
-            if view.changed_at >= self._compare_since or (self._compare_shared and view.remotes)
-        ]
-        views.sort(key=lambda view: not view.shared)
-        per_second = min(COMPARED_PER_SECOND, COMPARED_BY_ALL / (len(self.peers) + 1))
-        self._digests.compare(views, now, 1 / per_second)
-        self._compare_at = now + COMPARE_AGAIN_SECONDS
-        self._compare_since, self._compare_shared = inf, False
 
     def _tells_of_moves(self, newcomer: str) -> bool:
         """Whether it is for this replica to tell a new one who moves: who was there first does."""
         others = (self.peers[replica] for replica in self.peers if replica != newcomer)
         return not any(peer.held_since < self._held_since for peer in others)
 
-    def _hello(self, view: View) -> Publish:
+    def _hello(self, view: View, now: float) -> Publish:
+        view.greeted_at = min(view.greeted_at, now)
         hello = Hello(
             self.replica, self.incarnation, view.key, view.version, tuple(view.own.values())
         )
@@ -378,6 +372,7 @@ class Tracker:
             if view.comparing and view.held:
                 view.comparing -= 1
                 known = view.known(self.replica)
+                view.greeted_at = min(view.greeted_at, now)
             yield Publish(view.key, self._digest(view, known))
             yield from self._audit(view, now)
             if not self._digests.sent(view, now):

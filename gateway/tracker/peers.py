@@ -17,6 +17,16 @@ CLOCK_BEATS: Final = 5
 DOUBTED_AFTER: Final = 0.7
 """Share of the silence that counts as death after which a replica is asked whether it is alive."""
 
+QUIET_BEATS: Final = 1.5
+"""Time between two beats, times this: after so long one is missing, and who sends them may be cut off."""
+
+BEATS_APART: Final = 0.1
+"""
+The same share between two beats that count as two.
+
+Who was stalled answers at once, and several times, those who asked meanwhile whether it is alive.
+"""
+
 REMEMBERED: Final = 1000
 """Lost replicas that are remembered, the latest, to be known when they come back."""
 
@@ -41,6 +51,8 @@ class Peer:
         apart_since: When it was last heard before it was lost, if it has come back.
         held_since: When it first held a key, monotonic seconds of this process; infinite if it never did.
         met: Whether it has beaten since it was first heard, or came back.
+        beat_at: When its last beat came; minus infinity before the first since this replica was deaf.
+        beat_before: The same of the beat before that.
     """
 
     incarnation: int
@@ -51,6 +63,8 @@ class Peer:
     sessions: int = 0
     connections: int = 0
     clocks: deque[float] = field(default_factory=lambda: deque(maxlen=CLOCK_BEATS))
+    beat_at: float = -inf
+    beat_before: float = -inf
 
 
 class Peers:
@@ -61,6 +75,7 @@ class Peers:
 
     Attributes:
         connected: Whether the bus is there, as far as is known.
+        quiet: Those that may be cut off: silent for long, or without a beat since this replica was deaf.
     """
 
     def __init__(self, down_after_seconds: float) -> None:
@@ -69,6 +84,9 @@ class Peers:
         self._lost: dict[str, Peer] = {}
         self._looked_at: float | None = None
         self.connected = True
+        # as long as that is later than some time, all have beaten twice since then
+        self._beaten_since = -inf
+        self.quiet: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -96,7 +114,29 @@ class Peers:
         self._lost.pop(replica, None)
         back = lost is not None and incarnation == lost.incarnation
         self._peers[replica] = Peer(incarnation, now, lost.heard_at if lost and back else None)
+        self._beaten_since = -inf
+        self.quiet.add(replica)
         return Heard.NEW if peer is None else Heard.RESTARTED
+
+    def beaten(self, replica: str, now: float) -> None:
+        """A beat of one that is alive came."""
+        self.quiet.discard(replica)
+        peer = self._peers[replica]
+        if now - peer.beat_at >= self._down_after_seconds * BEATS_APART:
+            peer.beat_before, peer.beat_at = peer.beat_at, now
+
+    def unheard(self, since: float) -> list[str]:
+        """Those that may be alive and yet not have read what they were told then.
+
+        Who was stalled and goes on may beat once before it reads what came meanwhile, but not twice.
+
+        Args:
+            since: When they were told, monotonic seconds.
+        """
+        if since < self._beaten_since:
+            return list(self.quiet)
+        late = (replica for replica, peer in self._peers.items() if peer.beat_before <= since)
+        return list({*late, *self.quiet})
 
     def forget(self, replica: str, incarnation: int) -> bool:
         """One said farewell; False when that run of it is not known."""
@@ -104,9 +144,10 @@ class Peers:
         if peer is None or peer.incarnation != incarnation:
             return False
         del self._peers[replica]
+        self.quiet.discard(replica)
         return True
 
-    def lost(self, now: float) -> list[tuple[str, Peer]]:
+    def lost(self, now: float, beat_seconds: float) -> list[tuple[str, Peer]]:
         """Those that were silent for too long; they are forgotten. To be asked a few times a second.
 
         Whoever heard nothing cannot say that others said nothing: while this replica is stalled or cut
@@ -117,6 +158,7 @@ class Peers:
         if stalled or not self.connected:
             for peer in self._peers.values():
                 peer.heard_at = now
+            self._doubt_all()
         lost = [
             (replica, peer)
             for replica, peer in self._peers.items()
@@ -124,9 +166,13 @@ class Peers:
         ]
         for replica, peer in lost:
             del self._peers[replica]
+            self.quiet.discard(replica)
             self._lost[replica] = peer
             if len(self._lost) > REMEMBERED:
                 del self._lost[next(iter(self._lost))]
+        quiet_since = now - beat_seconds * QUIET_BEATS
+        self.quiet |= {name for name, peer in self._peers.items() if peer.heard_at < quiet_since}
+        self._beaten_since = min((peer.beat_before for peer in self._peers.values()), default=now)
         return lost
 
     def doubtful(self, now: float) -> list[str]:
@@ -140,3 +186,12 @@ class Peers:
 
     def bus_changed(self, connected: bool) -> None:
         self.connected = connected
+        if not connected:
+            self._doubt_all()
+
+    def _doubt_all(self) -> None:
+        """Nobody counts as heard before the next beat."""
+        self._beaten_since = -inf
+        self.quiet |= self._peers.keys()
+        for peer in self._peers.values():
+            peer.beat_at = peer.beat_before = -inf

@@ -84,6 +84,17 @@ class TrackerService:
         view = self._core.view(key)
         return {} if view is None else view.remotes
 
+    def holders(self, key: str) -> tuple[list[str], list[str]]:
+        """Other replicas that have entries on a key, and those that may have, as far as this one can say."""
+        named = [replica for replica, remote in self.others(key).items() if remote.entries]
+        doubted = self._core.doubted(key)
+        self._perform(self._core.greet_again(key, self._clock()))  # so that the next asks fewer
+        return named, doubted
+
+    def moving(self, key: str) -> bool:
+        """See :meth:`gateway.tracker.core.Tracker.moving`."""
+        return self._core.moving(key)
+
     def release(self, key: str) -> None:
         """Undo :meth:`hold`; entries put on the key were removed before, or move."""
         del self._watchers[key]

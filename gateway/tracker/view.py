@@ -58,11 +58,14 @@ class View:
         settling: Whether its first digest since it changed, or is to be compared, is not sent yet.
         comparing: How many of the next digests ask who knows something else.
         shared: Whether another replica was ever heard of on it.
+        greeted_at: When the others were told that it is held, and asked; plus infinity while they may
+            have missed that, or this replica their answers.
     """
 
     key: str
     due: float
     changed_at: float
+    greeted_at: float = float("inf")
     held: bool = False
     settling: bool = False
     comparing: int = 0

@@ -26,7 +26,7 @@ SECONDS = 0.5
 
 def answer(replica: str, *named: str) -> Answer:
     """What a replica answers."""
-    return Answer(replica, 0, named, f"from {replica}".encode())
+    return Answer(replica, 0, named, f"from {replica}".encode(), doubted=())
 
 
 def bodies(*replicas: str) -> dict[str, bytes]:
@@ -123,6 +123,55 @@ async def test_who_answers_twice_is_counted_once() -> None:
     call.answered(answer("a"))
 
     assert await timed_out(call) == Answers(bodies("a"), Cover(("b",), complete=False))
+
+
+async def test_of_two_answers_the_first_counts() -> None:
+    """The second time there was nothing left to do."""
+    call = PendingCall(("a", "b"), open_ended=False)
+    call.answered(Answer("a", 0, (), b"1"))
+    call.answered(Answer("a", 0, (), b"0"))
+    call.answered(answer("b"))
+
+    assert (await decided(call)).by_replica["a"] == b"1"
+
+
+async def test_who_is_asked_by_itself_does_not_say_that_there_is_nobody_else() -> None:
+    call = PendingCall(("a",), open_ended=True, ask=pytest.fail)
+    call.answered(Answer("a", 0, (), b"", doubted=None))
+
+    assert await timed_out(call) == Answers({"a": b""}, Cover(("b", "c"), complete=False))
+
+
+async def test_those_that_are_doubted_are_asked_once() -> None:
+    asked: list[str] = []
+    call = PendingCall((), open_ended=True, ask=asked.append)
+    call.answered(Answer("a", 0, ("b",), b"", doubted=("b", "c")))
+    call.echoed(("d",), ("a", "c", "d"))
+
+    assert asked == ["c"], "those that are named were reached"
+    assert await timed_out(call) == Answers({"a": b""}, Cover(("b", "c", "d"), complete=False))
+
+
+async def test_after_a_silence_all_are_asked_who_have_said_nothing() -> None:
+    asked: list[str] = []
+    call = PendingCall(("a",), open_ended=True, ask=asked.append)
+    call.answered(Answer("a", 0, (), b"", doubted=None))
+    call.silence(LIVE)
+    assert sorted(asked) == ["b", "c"]
+    for replica in asked:
+        call.answered(answer(replica))
+
+    assert (await decided(call)).cover == Cover()
+
+
+async def test_where_that_would_be_too_dear_nobody_else_is_asked() -> None:
+    call = PendingCall((), open_ended=True)
+    call.echoed(("b",), ("c",))
+    call.silence(LIVE)
+    assert call.answers(LIVE).cover == Cover(LIVE, complete=False)
+    call.answered(Answer("a", 0, (), b"", doubted=("b",)))
+
+    assert await decided(call) == Answers({"a": b""}, Cover())
 
 
 async def test_an_answer_ends_the_waiting() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from gateway.bus.base import NoResponders
-from gateway.bus.envelope import Control, encode_control
+from gateway.bus.envelope import Control, control_in, encode_control
 from gateway.bus.memory import MemoryBus
 from gateway.bus.no_responders import NoRespondersInbox
 from gateway.bus.subjects import Subjects
 from gateway.cluster import Answers, Cluster, Command, Cover, LongCommand, Subscribers
-from gateway.cluster.calls import PendingCall, Request, encode
+from gateway.cluster.calls import MOST_NAMED, PendingCall, Request, encode
 from gateway.cluster.cluster import TOLD
 from gateway.metrics import Metrics
 
@@ -99,12 +99,36 @@ async def test_an_answer_may_be_longer_than_the_bus_carries(replicas: Replicas) 
     assert (await replicas.a.call(Fetch(size), {"b"}, seconds=SECONDS)).values == [b"x" * size]
 
 
+async def listen(bus: MemoryBus, cluster: Cluster) -> None:
+    """Have a replica subscribed to topic ``t``."""
+
+    def heard(data: bytes, _: object) -> None:
+        message = control_in(data)
+        assert message is not None
+        cluster.receive(*message)
+
+    await bus.subscribe(SUBJECTS.topic("t"), heard)
+
+
 async def test_those_subscribed_to_a_topic_answer_and_name_others(replicas: Replicas) -> None:
-    replicas.b.handle(Double, lambda _: 1, others=lambda _: ("a", "c"))
-    await replicas.bus.subscribe(SUBJECTS.topic("t"), replicas.b._direct)
+    replicas.b.handle(Double, lambda _: 1, others=lambda _: (("a", "c"), ("d",)))
+    await listen(replicas.bus, replicas.b)
     answers = await replicas.a.call(Double(4), Subscribers("t"))
 
     assert answers == Answers({"b": 1}, Cover(("c",), complete=False))
+
+
+async def test_where_very_many_would_be_named_everybody_is(replicas: Replicas) -> None:
+    """So an answer stays short. It is as if the other were of a release that names nobody."""
+    many = [f"r{number}" for number in range(MOST_NAMED + 1)]
+    none: list[str] = []
+    replicas.a._peers = ("b", "c")
+    await listen(replicas.bus, replicas.b)
+    known = iter([(many, none), (none, many), (many, many)])
+    replicas.b.handle(Double, lambda _: 1, others=lambda _: next(known))
+    for _ in range(3):
+        answers = await replicas.a.call(Double(4), Subscribers("t", whole=True), seconds=0.05)
+        assert answers == Answers({"a": 8, "b": 1}, Cover(("c",), complete=False))
 
 
 async def test_a_topic_nobody_is_subscribed_to_has_no_answers(replicas: Replicas) -> None:
@@ -122,7 +146,7 @@ async def test_who_is_not_there_is_known_at_once_where_an_answer_takes_long(
 
 
 async def test_silence_leaves_it_open_whether_it_was_done(replicas: Replicas) -> None:
-    replicas.b.receive = lambda *_: None  # type: ignore[method-assign]
+    replicas.b._receive = lambda *_, **__: None  # type: ignore[method-assign]
     assert await replicas.a.call(Fetch(1), {"b"}, seconds=0.01) == Answers({}, UNKNOWN)
 
 

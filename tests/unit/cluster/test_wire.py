@@ -126,17 +126,20 @@ async def test_what_a_caller_sends_and_understands(
     await clock.run()
     assert sent == [b"\x01%b\x93\xa1a\x00\xc4%c%b" % (kind_of(command), len(body), body)]
 
-    reply = b"\x01\x05\x96\xa1b\x00\x90\xc4%c%b\x00\xc2" % (len(answered), answered)
+    reply = b"\x01\x05\x97\xa1b\x00\x90\xc4%c%b\x00\xc2\xc0" % (len(answered), answered)
     bus.publish("g.replica.a", reply)
     await clock.run()
     assert call.result() == Answers({"b": answer}, Cover())
 
 
-@pytest.mark.parametrize(("command", "body", "answer", "answered"), CALLS)
+@pytest.mark.parametrize("by_topic", [False, True])
+@pytest.mark.parametrize("call", CALLS)
 async def test_what_a_callee_understands_and_sends(
-    listening: Listening, command: Command[Any], body: bytes, answer: object, answered: bytes
+    listening: Listening, call: tuple[Command[Any], bytes, Any, bytes], by_topic: bool
 ) -> None:
+    """Who is asked by the subject of a topic says who else may have an answer."""
     bus, cluster = listening
+    command, body, answer, answered = call
     clock = Clock()
     asked: list[object] = []
 
@@ -144,14 +147,21 @@ async def test_what_a_callee_understands_and_sends(
         asked.append(command)
         return answer
 
-    cluster.handle(type(command), function, others=lambda _: ("b", "c"))
+    cluster.handle(type(command), function, others=lambda _: (("b", "c"), ("b", "d")))
     sent = await sent_to(bus, "g.replica.b")
-    request = b"\x01%b\x93\xa1b\x09\xc4%c%b" % (kind_of(command), len(body), body)
-    bus.publish("g.replica.a", request)
+    request = b"\x93\xa1b\x09\xc4%c%b" % (len(body), body)
+    kind = kind_of(command)
+    if by_topic:
+        cluster.receive(Control(kind[0]), request)
+    else:
+        bus.publish("g.replica.a", b"\x01%b%b" % (kind, request))
     await clock.run()
 
     assert asked == [command]
-    assert sent == [b"\x01\x05\x96\xa1a\x09\x91\xa1c\xc4%c%b\x00\xc2" % (len(answered), answered)]
+    named, doubted = (b"\x91\xa1c", b"\x91\xa1d") if by_topic else (b"\x90", b"\xc0")
+    assert sent == [
+        b"\x01\x05\x97\xa1a\x09%b\xc4%c%b\x00\xc2%b" % (named, len(answered), answered, doubted)
+    ]
 
 
 async def test_those_subscribed_to_a_topic_are_called_on_its_subject(listening: Listening) -> None:

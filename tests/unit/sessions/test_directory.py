@@ -29,7 +29,7 @@ class Sessions:
 
 def directory(sessions: Any) -> Directory:
     unused: Any = None
-    return Directory(sessions, unused, unused)
+    return Directory(sessions, unused, unused, unused, unused)
 
 
 async def test_sessions_are_closed_some_in_each_turn() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.bus.envelope import Control
+from gateway.bus.envelope import Control, control_in
 from gateway.bus.memory import MemoryBus
 from gateway.bus.subjects import Subjects
 from gateway.cluster import Cluster, Cover
@@ -37,7 +37,13 @@ class Replica:
         self.registry = Registry()
         core = Tracker(name, 1, down_after_seconds=10.0, spread=lambda: 0.5)
         self.cluster = Cluster(
-            name, bus, SUBJECTS, commands.ALL, peers=core.peers, undecodable=lambda: None
+            name,
+            bus,
+            SUBJECTS,
+            commands.ALL,
+            peers=core.peers,
+            undecodable=lambda: None,
+            quiet=core.peers.quiet,
         )
         self.tracker = TrackerService(
             core,
@@ -55,8 +61,8 @@ class Replica:
             return self.answered[-1]
 
         self.cluster.handle(commands.ListTopics, self.topics.list_here)
-        self.cluster.handle(commands.CountTopic, self.topics.count_here)
-        self.cluster.handle(ListPresent, present)
+        self.cluster.handle(commands.CountTopic, self.topics.count_here, others=self.topics.others)
+        self.cluster.handle(ListPresent, present, others=self.topics.others)
         self.cluster.listen(Control.TRACKER, self.tracker.receive)
 
     async def start(self) -> None:
@@ -66,9 +72,19 @@ class Replica:
 
     async def hold(self) -> None:
         """Have a member of the room, so know who is present there."""
-        await self.bus.subscribe(SUBJECTS.topic(ROOM), self.cluster._direct)
+        await self.listen(ROOM)
         self.tracker.hold(KEY, lambda _: None)
         await turns()
+
+    async def listen(self, topic: str) -> None:
+        """Be subscribed to a topic."""
+
+        def heard(data: bytes, _: object) -> None:
+            message = control_in(data)
+            assert message is not None
+            self.cluster.receive(*message)
+
+        await self.bus.subscribe(SUBJECTS.topic(topic), heard)
 
     async def enter(self, *entries: Entry) -> None:
         for entry in entries:
@@ -83,7 +99,7 @@ class Replica:
 
     def freeze(self) -> None:
         """Hear nothing any more."""
-        self.cluster.receive = lambda *_: None  # type: ignore[method-assign]
+        self.cluster._receive = lambda *_, **__: None  # type: ignore[method-assign]
 
 
 async def turns() -> None:
@@ -168,6 +184,7 @@ async def test_a_replica_that_is_frozen_is_missing(replicas: list[Replica]) -> N
     a, b, c = replicas
     for each in replicas:
         each.add(ROOM, "u1")
+    await c.hold()
     c.freeze()
     lacking = Cover(("c",), complete=False)
 
@@ -282,6 +299,7 @@ async def test_what_cannot_be_shown_counts_as_no_answer(replicas: list[Replica])
             False,
         ]
 
-    b.cluster.handle(ListPresent, broken)
+    await b.hold()
+    b.cluster.handle(ListPresent, broken, others=b.topics.others)
 
     assert await a.topics.present(ROOM, None, 10) == ({}, None, Cover(("b",), complete=False))

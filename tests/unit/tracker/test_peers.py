@@ -5,6 +5,7 @@ import pytest
 from gateway.tracker.peers import STALL_SECONDS, Heard, Peers
 
 DOWN_AFTER = 10.0
+BEAT = 2.0
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def peers() -> Peers:
     """Knows "a", heard at 0 in its run 5, and looked last at 0."""
     peers = Peers(DOWN_AFTER)
     peers.hear("a", 5, 0.0)
-    assert peers.lost(0.0) == []
+    assert peers.lost(0.0, BEAT) == []
     return peers
 
 
@@ -20,7 +21,7 @@ def look(peers: Peers, until: float, since: float = 0.0) -> list[str]:
     """Look twice a second, as a replica does that is well; returns who was lost."""
     lost = []
     for step in range(int((until - since) * 2)):
-        lost += [name for name, _ in peers.lost(since + (step + 1) / 2)]
+        lost += [name for name, _ in peers.lost(since + (step + 1) / 2, BEAT)]
     return lost
 
 
@@ -46,6 +47,36 @@ def test_an_outdated_message_is_no_sign_of_life(peers: Peers) -> None:
     assert look(peers, 10.5) == ["a"]
 
 
+def test_who_missed_a_beat_is_quiet_until_the_next() -> None:
+    peers = Peers(DOWN_AFTER)
+    peers.hear("a", 1, 0.0)
+    assert peers.quiet == {"a"}
+    peers.beaten("a", 0.0)
+    assert not peers.quiet
+    look(peers, 2.9)
+    assert not peers.quiet
+    look(peers, 7.5, 7.0)
+    assert peers.quiet == {"a"}
+    peers.hear("a", 1, 7.5)
+    peers.beaten("a", 7.5)
+    assert not peers.quiet
+    look(peers, 20.0, 7.5)
+    assert not peers.quiet, "it is lost"
+
+
+@pytest.mark.parametrize("why", ["stalled", "cut off", "cut off for a moment"])
+def test_who_was_deaf_knows_of_nobody_whether_he_is_there(peers: Peers, why: str) -> None:
+    peers.beaten("a", 0.0)
+    if why != "stalled":
+        peers.bus_changed(connected=False)
+    if why != "cut off for a moment":
+        peers.lost(STALL_SECONDS + 0.1, BEAT)
+    peers.bus_changed(connected=True)
+    assert peers.quiet == {"a"}
+    peers.beaten("a", 3.0)
+    assert not peers.quiet
+
+
 def test_silence_is_death_once_it_is_too_long(peers: Peers) -> None:
     assert look(peers, DOWN_AFTER) == []
     assert list(peers) == ["a"]
@@ -67,14 +98,14 @@ def test_a_lost_peer_is_handed_over_as_it_was(peers: Peers) -> None:
     peers["a"].sessions = 7
     look(peers, DOWN_AFTER)
 
-    [(name, peer)] = peers.lost(DOWN_AFTER + 0.5)
+    [(name, peer)] = peers.lost(DOWN_AFTER + 0.5, BEAT)
 
     assert (name, peer.sessions) == ("a", 7)
 
 
 def test_a_stalled_replica_gives_everybody_the_whole_time_again(peers: Peers) -> None:
     woken = DOWN_AFTER * 3
-    assert peers.lost(woken) == []
+    assert peers.lost(woken, BEAT) == []
 
     assert look(peers, woken + DOWN_AFTER, since=woken) == []
     assert look(peers, woken + DOWN_AFTER + 0.5, since=woken + DOWN_AFTER) == ["a"]
@@ -82,9 +113,9 @@ def test_a_stalled_replica_gives_everybody_the_whole_time_again(peers: Peers) ->
 
 def test_a_pause_that_is_no_stall_changes_nothing(peers: Peers) -> None:
     for step in range(int(DOWN_AFTER / STALL_SECONDS)):
-        assert peers.lost((step + 1) * STALL_SECONDS) == []
+        assert peers.lost((step + 1) * STALL_SECONDS, BEAT) == []
 
-    assert [name for name, _ in peers.lost(DOWN_AFTER + 0.1)] == ["a"]
+    assert [name for name, _ in peers.lost(DOWN_AFTER + 0.1, BEAT)] == ["a"]
 
 
 def test_while_the_bus_is_away_nobody_is_dead(peers: Peers) -> None:
