@@ -75,15 +75,16 @@ class WatchedNats(Nats):
         server = self._monitored("varz")["server_id"]
         address = urlsplit(self.url)
         with socket.create_connection((address.hostname, address.port), TIMEOUT_SECONDS) as wire:
-            wire.sendall(b'CONNECT {"verbose":false,"user":"sys","pass":"sys"}\r\n')
-            for connection in self._named(name, "open"):
+            wire.sendall(b'CONNECT {"verbose":false,"user":"sys","pass":"sys"}\r\nSUB done 1\r\n')
+            connections = self._named(name, "open")
+            for connection in connections:
                 body = json.dumps({"cid": connection["cid"]}).encode()
                 wire.sendall(
-                    b"PUB $SYS.REQ.SERVER.%b.KICK %d\r\n%b\r\n" % (server.encode(), len(body), body)
+                    b"PUB $SYS.REQ.SERVER.%b.KICK done %d\r\n%b\r\n"
+                    % (server.encode(), len(body), body)
                 )
-            wire.sendall(b"PING\r\n")
             data = b""
-            while b"PONG" not in data:
+            while data.count(b"MSG done") < len(connections):
                 data += wire.recv(65536)
 
     def _named(self, name: str, state: str) -> list[dict[str, Any]]:

@@ -106,11 +106,13 @@ class Peers:
         """
         shared = cycle([(peer, topic) for peer in self._peers for topic in peer.topics])
         beating, leaving = cycle(self._peers), cycle(self._peers)
-        begun = last = time.monotonic()
+        last = time.monotonic()
+        end = last + seconds
         beats = 0
         self._heard_at.clear()  # nobody listened meanwhile
         due = dict.fromkeys(("beat", "digest", "stranger", "restart"), 0.0)
-        while (now := time.monotonic()) < begun + seconds:
+        while last < end:
+            now = min(time.monotonic(), end)
             passed, last = now - last, now
             for name, rate in (
                 ("beat", len(self._peers) / median(self._between)),

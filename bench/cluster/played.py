@@ -59,6 +59,9 @@ def played(
         peers.call(60, Peers.spend, settle)
         figures |= spent("sharing")
         figures |= spent("digests", digests=DIGESTS)
+        beyond = (figures["digests_cpu"] - figures["sharing_cpu"]) / 100
+        each = beyond * figures["digests_seconds"] / (DIGESTS * seconds)
+        figures["digest_us"] = max(each, 0.0) * 1e6
         figures |= spent("strangers", strangers=STRANGERS)
         figures |= spent("restarts", restarts=RESTARTS)
         peers.call(60, Peers.spend, settle)
