@@ -33,6 +33,8 @@ ALL_KEYS: Final = 10_000_000
 
 FIRST_BEAT_SECONDS: Final = 2.0
 TURN_SECONDS: Final = 0.02
+TOGETHER_SECONDS: Final = 0.25
+"""Beats that come closer were kept waiting by the machine."""
 
 _CONNECT: Final = (
     b'CONNECT {"verbose":false,"pedantic":false,"echo":false,"headers":true,'
@@ -109,6 +111,7 @@ class Peers:
         last = time.monotonic()
         end = last + seconds
         beats = 0
+        self._read()
         self._heard_at.clear()  # nobody listened meanwhile
         due = dict.fromkeys(("beat", "digest", "stranger", "restart"), 0.0)
         while last < end:
@@ -220,8 +223,9 @@ class Peers:
         message = decode(control[1])
         if isinstance(message, Beat) and subject == self._subjects.replicas:
             now = time.monotonic()
-            if message.replica in self._heard_at:
-                self._between.append(max(now - self._heard_at[message.replica], 0.25))
+            between = now - self._heard_at.get(message.replica, now)
+            if between > TOGETHER_SECONDS:
+                self._between.append(between)
             self._heard_at[message.replica] = now
         elif isinstance(message, Ask):
             self._answer(subject, message)

@@ -19,6 +19,8 @@ from bench.wire import LoadError, Wire
 WARM_UP: Final = 20
 BACKGROUND_SECONDS: Final = 4.0
 LOOK_SECONDS: Final = 0.5
+QUIET_SECONDS: Final = 12.0
+"""After which what follows a change has been said twice."""
 
 
 def questions(
@@ -92,7 +94,7 @@ def loaded(cores: Cores, users: int, seconds: float, settle: float) -> Figures:
         Remote(partial(Fleet, several.servers[:1])) as fleet,
     ):
         fleet.call(seconds_for(users), Fleet.come, users)
-        time.sleep(settle)
+        time.sleep(QUIET_SECONDS)
         idle = several.watch()
         time.sleep(seconds)
         figures = {

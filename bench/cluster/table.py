@@ -58,7 +58,7 @@ class Amounts:
 
 
 FULL: Final = Amounts((1, 2, 4, 8), 300, USERS, 2000, (100, 1000), 2000, 15.0, 12.0)
-QUICK: Final = Amounts((1, 2), 50, 500, 100, (20, 100), 100, 2.0, 2.0)
+QUICK: Final = Amounts((1, 2, 3), 50, 500, 100, (20, 100), 100, 2.0, 2.0)
 
 
 def run(cores: Cores, options: Options) -> str:
