@@ -33,6 +33,7 @@ from bench import (
     workers,
 )
 from bench.builds import Build, builds
+from bench.cluster import table as cluster
 from bench.options import Options, parse
 from bench.proc import Cores
 
@@ -53,6 +54,7 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "compression": compression.run,
     "abuse": abuse.run,
     "workers": workers.run,
+    "cluster": cluster.run,
 }
 """What ``--only`` can name; each returns its table."""
 
@@ -89,7 +91,7 @@ def main() -> None:
                 marker = f"beside {name}"
             print(text, flush=True)
             if options.write:
-                report.write(marker, text, report.RELIABILITY if name == "abuse" else report.README)
+                report.write(marker, text, report.PAGES.get(name, report.README))
 
 
 if __name__ == "__main__":

@@ -27,9 +27,10 @@ class Nats:
     def __init__(self, core: int) -> None:
         self._core = core
         self._directory = tempfile.TemporaryDirectory(prefix="bench-nats-")
-        self._log = Path(self._directory.name) / "log"
+        self.directory = Path(self._directory.name)
+        self._log = self.directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
-        self.url = ""
+        self.url = self.monitor = ""
 
     def __enter__(self) -> Self:
         beside = Path(sys.executable).with_name("nats-server")
@@ -41,25 +42,12 @@ class Nats:
             os.sched_setaffinity(0, {self._core})
             try:
                 self._process = subprocess.Popen(
-                    [
-                        binary,
-                        "-a",
-                        "127.0.0.1",
-                        "-p",
-                        "-1",
-                        "-m",
-                        "-1",
-                        "-js",
-                        "-sd",
-                        self._directory.name,
-                    ],
-                    stdout=log,
-                    stderr=log,
+                    [binary, *self.arguments()], stdout=log, stderr=log
                 )
             finally:
                 os.sched_setaffinity(0, before)
         try:
-            self.url = f"nats://127.0.0.1:{self._port(self._process)}"
+            self._await_ready(self._process)
         except BaseException:
             self._stop()
             raise
@@ -73,6 +61,10 @@ class Nats:
     ) -> None:
         self._stop()
 
+    def arguments(self) -> list[str]:
+        """What it is told."""
+        return [*("-a", "127.0.0.1", "-p", "-1", "-m", "-1"), "-js", "-sd", str(self.directory)]
+
     def cpu(self) -> Cpu:
         """CPU time it has used."""
         assert self._process is not None
@@ -80,17 +72,20 @@ class Nats:
 
     def messages(self) -> int:
         """Messages that clients have sent to it."""
-        port = _MONITOR.search(self._log.read_text(errors="replace"))
-        assert port is not None  # it is logged before the server is ready
-        with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/varz", timeout=5) as answer:
+        with urllib.request.urlopen(f"{self.monitor}/varz", timeout=5) as answer:  # noqa: S310 -- always http
             return int(json.load(answer)["in_msgs"])
 
-    def _port(self, process: "subprocess.Popen[bytes]") -> str:
+    def _await_ready(self, process: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + START_SECONDS
         while True:
             log = self._log.read_text(errors="replace")
-            if "Server is ready" in log and (found := _READY.search(log)):
-                return found[1]
+            if "Server is ready" in log:
+                clients, monitor = _READY.search(log), _MONITOR.search(log)
+                assert clients is not None  # both are logged before that
+                assert monitor is not None
+                self.url = f"nats://127.0.0.1:{clients[1]}"
+                self.monitor = f"http://127.0.0.1:{monitor[1]}"
+                return
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"nats-server does not start:\n{log}")
             time.sleep(0.02)

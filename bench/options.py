@@ -22,7 +22,7 @@ class Options:
         samples: How many clients of ``presence`` are examined to the last byte.
         rounds: How often each is measured; None for what is usual.
         abuses: Those of the part ``abuse``; empty for all.
-        write: Whether the tables go into the README; that of ``abuse`` into docs/reliability.md.
+        write: Whether the tables go into the README, or into the page of ``docs/`` that has them.
     """
 
     only: Sequence[str]

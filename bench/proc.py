@@ -14,8 +14,8 @@ from typing import Final, Self
 
 from bench.servers import Server
 
-START_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 5.0
+START_SECONDS: Final = 90.0
+STOP_SECONDS: Final = 30.0
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 

@@ -10,7 +10,10 @@ from bench.scenarios import Figures, Scale
 from bench.servers import BASELINE, PAYLOAD_BYTES
 
 README: Final = Path(__file__).parent / "README.md"
+
 RELIABILITY: Final = Path(__file__).parents[1] / "docs/reliability.md"
+PAGES: Final = {"abuse": RELIABILITY, "cluster": RELIABILITY.with_name("scaling.md")}
+"""The pages whose tables are not in the README, by part."""
 
 _HEAD: Final = (
     f"| server | CPU µs a delivery | user | kernel | ratio to {BASELINE} | KiB a connection |\n"

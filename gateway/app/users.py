@@ -182,5 +182,7 @@ class UserParts:
         self.tracker.farewell()
 
     async def _write_last_seen(self) -> None:
+        for user, when in self.registry.left():
+            self._last_seen.seen(user, when)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._last_seen.finish(), LAST_WRITE_SECONDS)

@@ -57,7 +57,7 @@ class Sessions:
         registry: Has them.
         offline_after_seconds: Grace before a user without a session counts as offline.
         clock: Unix seconds; sessions of all replicas are put in order by it.
-        seen: Told that a user was there, for ``last_seen_at``.
+        seen: Told of a user who has left, and since when, Unix seconds; not of one who was back soon.
         observer: Told of this replica's sessions.
         displaced: Devices that lately gave way to others, on all replicas.
         everyone: Ids of all replicas that are alive.
@@ -74,7 +74,7 @@ class Sessions:
         cluster: Caller,
         offline_after_seconds: float,
         clock: Callable[[], float],
-        seen: Callable[[str], None],
+        seen: Callable[[str, float], None],
         observer: Observer,
         displaced: Displaced,
         everyone: Callable[[], AbstractSet[str]],
@@ -137,11 +137,9 @@ class Sessions:
         user = self._users.get(name)
         if user is None or not self._registry.remove(user, client):
             return
-        seen = [] if user.clients else [partial(self._seen, name)]
         teardown(
             "session",
             partial(self._tracker.remove, SESSIONS + user.topic, client.id),
-            *seen,
             partial(self._observer.ended, client, moving=False),
             user.release,
         )
@@ -170,7 +168,6 @@ class Sessions:
                 return Reason.SESSION_LIMIT
         self._registry.add(user, client)
         self._tracker.put(SESSIONS + user.topic, entry)
-        self._seen(entry.user)
         self._observer.started(client)
         return None
 
@@ -224,6 +221,8 @@ class Sessions:
     def _close(self, name: str, user: User) -> None:
         """Know a user no more, who has had no sessions for a while."""
         del self._users[name]
+        if user.ended_at:  # else she was refused
+            self._seen(name, user.ended_at)
         teardown(
             "session",
             partial(self._tracker.release, SESSIONS + user.topic),

@@ -16,7 +16,7 @@ class Presence(msgspec.Struct, frozen=True, array_like=True):
         sessions: How many she has there.
         online: Whether she is to be called online: in the grace after her last session, too, and
             while a session moves.
-        last_seen_at: When she was last heard of there, unix seconds; 0 when never.
+        last_seen_at: When she was last there, unix seconds: now, while she is; 0 when never.
     """
 
     sessions: int = 0

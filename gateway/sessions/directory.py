@@ -128,7 +128,7 @@ class Directory:
         known = self._here.find(user)
         if known is None:
             return Presence(last_seen_at=self._last_seen.known(user))
-        seen = max((c.last_seen() for c in known.clients.values()), default=known.ended_at)
+        seen = self._here.last_seen(known)
         return Presence(len(known.clients), self._here.online(known), seen)
 
     def _session(self, user: User, client: Client) -> Session:

@@ -1,4 +1,8 @@
-"""When users were last seen: in memory, and where the bus keeps values, there for all replicas."""
+"""When users were last seen: in memory, and where the bus keeps values, there for all replicas.
+
+Of a user who is there nothing has to be known: she is seen now. So what is written is that she has left;
+and once an hour that she stays, for whoever asks after this replica was killed.
+"""
 
 import asyncio
 import base64
@@ -23,8 +27,11 @@ WRITES_AT_ONCE: Final = 20
 WRITES_IN_A_ROW: Final = 500
 """Users written between two pauses: a crowd that reconnects must not hold up messages."""
 
-PRESENT_TURNS: Final = 300
-"""After so many turns users who stay are written again."""
+LOOK_TURNS: Final = 20
+"""After so many turns a part of the users who stay is written, in case this replica is killed."""
+
+PARTS: Final = 180
+"""Parts of those users: so each is written once an hour, and never all at once."""
 
 LONGEST_PAUSE_TURNS: Final = 60
 """
@@ -71,10 +78,14 @@ class LastSeen:
         self._kept = True
         self._throttle = Throttle(TOLD_SECONDS)
 
-    def seen(self, user: str) -> None:
-        """A user is there now, or was until now."""
+    def seen(self, user: str, when: float) -> None:
+        """A user was there, and has not been since, as far as this replica knows.
+
+        Args:
+            when: Unix seconds.
+        """
         self._seen.pop(user, None)  # so that the dict stays in the order of time
-        self._seen[user] = self._clock()
+        self._seen[user] = when
         self._unwritten[user] = None
         if len(self._seen) > MOST_USERS:
             oldest = next(iter(self._seen))
@@ -101,13 +112,19 @@ class LastSeen:
         """
         await asyncio.sleep(TURN_SECONDS)
         self._turns += 1
-        if self._turns % PRESENT_TURNS == 0:
-            for user in present():
-                self.seen(user)
+        if self._turns % LOOK_TURNS == 0:
+            self._look(present)
         if self._paused:
             self._paused -= 1
         else:
             await self.write()
+
+    def _look(self, present: Callable[[], Iterable[str]]) -> None:
+        """Have those written whose turn it is; hashes of texts differ from one process to the next."""
+        now, part = self._clock(), self._turns // LOOK_TURNS % PARTS
+        for user in present():
+            if hash(user) % PARTS == part:
+                self.seen(user, now)
 
     async def write(self) -> None:
         """Write some of what is new, the oldest first."""

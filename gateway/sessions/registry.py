@@ -108,6 +108,14 @@ class SessionRegistry:
             return True
         return self._clock() < user.ended_at + self._offline_after_seconds
 
+    def last_seen(self, user: User) -> float:
+        """When she was here last, Unix seconds: now, while she has sessions; 0 when she never was."""
+        return self._clock() if user.clients else user.ended_at
+
+    def left(self) -> list[tuple[str, float]]:
+        """Users whose last session here ended a moment ago, and when, Unix seconds."""
+        return [(name, user.ended_at) for name, user in self.users.items() if user.ended_at]
+
     def names(self) -> list[str]:
         """Users with sessions here."""
         return [name for name, user in self.users.items() if user.clients]

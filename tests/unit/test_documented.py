@@ -256,7 +256,7 @@ def test_the_site_lists_every_page() -> None:
 def test_figures_that_plans_go_by_are_measured() -> None:
     bench = (ROOT / "bench/README.md").read_text()
     rows = re.findall(
-        r"\| ([\d.]+) \| \S+ \| `(\w+)` \|", section("sizing.md", "## What was measured")
+        r"\| ([\d.]+) \| \S+ \| `(\w+)` \|", section("scaling.md", "## What was measured")
     )
 
     assert len(rows) > 10

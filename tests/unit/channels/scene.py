@@ -395,7 +395,7 @@ class Scene:
             cluster=Alone(),
             offline_after_seconds=3.0,
             clock=self.now,
-            seen=lambda _: None,
+            seen=lambda *_: None,
             observer=Unwatched(),
             displaced=Displaced(self.monotonic),
             everyone=lambda: {Alone.replica},

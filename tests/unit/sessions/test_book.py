@@ -142,6 +142,7 @@ class Book:
         )
         self.observer = Observer(self.registry)
         self.displaced = Displaced(lambda: clock.now)
+        self.left: list[tuple[str, float]] = []
         self.sessions = Sessions(
             self.registry,
             limits=limits,
@@ -151,7 +152,7 @@ class Book:
             cluster=self.cluster,
             offline_after_seconds=OFFLINE_AFTER,
             clock=lambda: clock.now,
-            seen=lambda _: None,
+            seen=lambda *each: self.left.append(each),
             observer=self.observer,
             displaced=self.displaced,
             everyone=lambda: {"a", "b"},
@@ -206,6 +207,29 @@ async def test_a_session_that_moves_ends_by_moving_alone() -> None:
     book.sessions.leave(client)  # its connection is released after that
 
     assert book.observer.seen[1:] == [("moved", "phone", False)]
+
+
+@pytest.mark.parametrize("end", ["leave", "move"])
+async def test_of_a_user_who_is_not_back_soon_it_is_kept_when_she_left(end: str) -> None:
+    book = Book(Limits(1, "refuse", "keep"))
+    first, second = Socket("laptop", "42"), Socket("phone", "42")
+    await book.sessions.enter(first)
+    user = book.registry.users["42"]
+    assert book.registry.last_seen(user) == book.clock.now
+    assert await book.sessions.enter(Socket("tablet", "42")) is Reason.SESSION_LIMIT
+    getattr(book.sessions, end)(first)
+    await book.clock.run(OFFLINE_AFTER / 2)
+    await book.sessions.enter(second)
+    await book.clock.run(OFFLINE_AFTER * 2)
+    assert (book.left, book.registry.left()) == ([], [])
+
+    getattr(book.sessions, end)(second)
+    when = book.clock.now
+    await book.clock.run(OFFLINE_AFTER / 2)
+    assert book.registry.left() == [("42", when)]
+    assert book.registry.last_seen(user) == when
+    await book.clock.run(OFFLINE_AFTER * 2)
+    assert book.left == [("42", when)]
 
 
 async def test_a_session_that_is_refused_never_began() -> None:

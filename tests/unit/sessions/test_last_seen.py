@@ -9,7 +9,8 @@ from gateway.errors import BusUnavailable
 from gateway.sessions import last_seen
 from gateway.sessions.last_seen import (
     LONGEST_PAUSE_TURNS,
-    PRESENT_TURNS,
+    LOOK_TURNS,
+    PARTS,
     TURN_SECONDS,
     WRITES_AT_ONCE,
     WRITES_IN_A_ROW,
@@ -69,7 +70,7 @@ async def test_who_leaves_writes_all_that_is_new_or_gives_up_at_once(down: bool)
     times = LastSeen(store, BUCKET, lambda: 7.0)
     users = 2 * WRITES_IN_A_ROW + 1
     for number in range(users):
-        times.seen(f"user-{number}")
+        times.seen(f"user-{number}", 7.0)
     await times.finish()
 
     assert len(store.tries) == len(set(store.tries)) == (WRITES_AT_ONCE if down else users)
@@ -80,7 +81,7 @@ async def test_who_could_not_be_written_is_written_when_that_is_possible_again()
     times = Times(Store(down=True))
     users = [f"user-{number}" for number in range(50)]
     for user in users:
-        times.seen(user)
+        times.seen(user, 7.0)
     await times.turns(3)
     assert not times.store.values
     times.store.down = False
@@ -93,7 +94,7 @@ async def test_who_could_not_be_written_is_written_when_that_is_possible_again()
 async def test_a_store_that_is_down_is_asked_more_and_more_seldom() -> None:
     times = Times(Store(down=True))
     for number in range(50):
-        times.seen(f"user-{number}")
+        times.seen(f"user-{number}", 7.0)
     await times.turns(600)
     tries = len(times.store.tries) / WRITES_AT_ONCE
 
@@ -102,7 +103,7 @@ async def test_a_store_that_is_down_is_asked_more_and_more_seldom() -> None:
     times.store.down = False
     await times.turns(LONGEST_PAUSE_TURNS + 1)
     assert len(times.store.values) == 50
-    times.seen("late")
+    times.seen("late", 7.0)
     await times.turns(1)
     assert await times.kept("late") == 7.0
 
@@ -114,10 +115,10 @@ async def test_newcomers_take_the_places_of_those_who_wait_and_raise_nothing(
     times = Times(Store())
     times.store.gate.clear()
     for number in range(100):
-        times.seen(f"old-{number}")
+        times.seen(f"old-{number}", 7.0)
     writing = asyncio.create_task(times.write())
     for number in range(100):  # before a single old one was written
-        times.seen(f"new-{number}")
+        times.seen(f"new-{number}", 7.0)
     times.store.down = True
     times.store.gate.set()
     await writing
@@ -138,9 +139,9 @@ async def test_one_user_who_cannot_be_written_keeps_back_nobody(
     monkeypatch.setattr(last_seen, "background_error", lambda *each: errors.append(each))
     times = Times(Store())
     times.store.bad[last_seen._key("bad")] = problem
-    times.seen("bad")
+    times.seen("bad", 7.0)
     for number in range(3 * WRITES_AT_ONCE):
-        times.seen(f"user-{number}")
+        times.seen(f"user-{number}", 7.0)
     await times.turns(1)
 
     assert len(times.store.values) == 3 * WRITES_AT_ONCE
@@ -150,13 +151,18 @@ async def test_one_user_who_cannot_be_written_keeps_back_nobody(
     assert await times.kept("bad") == 7.0
 
 
-async def test_who_stays_is_written_now_and_then() -> None:
+async def test_all_who_stay_are_written_once_an_hour_a_few_at_a_time() -> None:
     times = Times(Store())
-    await times.turns(PRESENT_TURNS - 1, "42")
-    assert not times.store.values
-    await times.turns(1, "42")
+    users = [f"user-{number}" for number in range(2000)]
+    most = written = 0
+    for _ in range(PARTS):
+        await times.turns(LOOK_TURNS, *users)
+        most = max(most, len(times.store.tries) - written)
+        written = len(times.store.tries)
 
-    assert await times.kept("42") == 7.0
+    assert PARTS * LOOK_TURNS * TURN_SECONDS == 3600
+    assert sorted(times.store.tries) == sorted(map(last_seen._key, users))
+    assert most < len(users) / PARTS * 4  # by chance alone hardly three times
 
 
 async def test_a_store_that_comes_and_goes_does_not_fill_the_log() -> None:
@@ -164,7 +170,7 @@ async def test_a_store_that_comes_and_goes_does_not_fill_the_log() -> None:
     with capture_logs() as logs:
         for turn in range(100):
             times.store.down = turn % 2 == 0
-            times.seen("42")
+            times.seen("42", 7.0)
             await times.turns(1)
 
     assert [line["on_the_bus"] for line in logs] == [False]

@@ -1,0 +1,1 @@
+"""The part ``cluster``: what a replica spends on there being others."""
