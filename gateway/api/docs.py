@@ -1,4 +1,4 @@
-"""Renders the OpenAPI document as one HTML page that loads nothing from elsewhere."""
+"""Renders the OpenAPI and the AsyncAPI document as one HTML page that loads nothing from elsewhere."""
 
 import json
 from functools import cache
@@ -8,6 +8,7 @@ from typing import Any, Final
 import jinja2
 from markupsafe import Markup, escape
 
+from gateway.api.asyncapi import AsyncApiObject, async_document
 from gateway.api.openapi import OpenApiObject, document
 
 _TEMPLATE: Final = Path(__file__).with_name("docs.html")
@@ -21,7 +22,13 @@ def page() -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"prose": _prose, "kind": _kind, "bounds": _bounds, "pretty": _pretty}
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(api=document(), operations=_operations(), curl=_curl)
+    return template.render(
+        api=document(),
+        operations=_operations(),
+        curl=_curl,
+        socket=async_document(),
+        frames=_frames(),
+    )
 
 
 def _operations() -> dict[str, list[OpenApiObject]]:
@@ -32,6 +39,31 @@ def _operations() -> dict[str, list[OpenApiObject]]:
             entry = operation | {"path": path, "method": method.upper()}
             by_tag.setdefault(operation["tags"][0], []).append(entry)
     return by_tag
+
+
+def _frames() -> list[AsyncApiObject]:
+    """The socket's frames, each with an example in version 2 and, where there is one, in version 1."""
+    described = async_document()
+    messages = described["components"]["messages"]
+    return [
+        {
+            "name": name,
+            "action": operation["action"],
+            "summary": operation["summary"],
+            "replies": [
+                each["$ref"].rpartition("/")[2]
+                for each in operation.get("reply", {}).get("messages", ())
+            ],
+            "bytes": messages[f"{name}V2"]["payload"].get("description"),
+            "examples": [
+                json.dumps(example["payload"], ensure_ascii=False)
+                for version in ("V2", "V1")
+                for example in messages.get(f"{name}{version}", {}).get("examples", ())
+            ],
+        }
+        for name in described["channels"]["socketV2"]["messages"]
+        for operation in [described["operations"][f"{name}V2"]]
+    ]
 
 
 def _curl(operation: OpenApiObject) -> str:

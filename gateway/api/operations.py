@@ -424,12 +424,21 @@ OPENAPI: Final = Operation(
     answers={200: Response("The document.")},
 )
 
+ASYNCAPI: Final = Operation(
+    method="GET",
+    path="/asyncapi.json",
+    name="asyncapi",
+    tag="Describe",
+    summary="The socket, which clients speak to, as AsyncAPI 3",
+    answers={200: Response("The document.")},
+)
+
 DOCS: Final = Operation(
     method="GET",
     path="/docs",
     name="docs",
     tag="Describe",
-    summary="This description as a page",
+    summary="Both descriptions as a page",
     answers={200: Response("The page.", media="text/html")},
 )
 
@@ -457,5 +466,6 @@ OPERATIONS: Final = (
     READYZ,
     METRICS,
     OPENAPI,
+    ASYNCAPI,
     DOCS,
 )

@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 
 from gateway.api import operations as known
 from gateway.api import topic_operations as asked
+from gateway.api.asyncapi import async_document
 from gateway.api.body import MAX_BODY_BYTES, bounded
 from gateway.api.docs import page
 from gateway.api.drain import DrainCalls, ReplicaDrain
@@ -93,6 +94,7 @@ def build_api(
         (known.READYZ, health.readyz),
         (known.METRICS, health.metrics),
         (known.OPENAPI, _fixed(msgspec.json.encode(document()), "application/json")),
+        (known.ASYNCAPI, _fixed(msgspec.json.encode(async_document()), "application/json")),
         (known.DOCS, _fixed(page().encode(), "text/html")),
     )
     if whole is not None:

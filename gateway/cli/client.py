@@ -22,12 +22,22 @@ TIMEOUT_SECONDS: Final = 10.0
 READY_PATH: Final = "/readyz"
 """Its 503 is an answer."""
 
+_LINES: Final = "application/x-ndjson"
+
+METRICS_PATH: Final = "/metrics"
+"""Its answer is no JSON."""
+
 UrlOption: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="URL", help="The internal listener. Default: that of the configuration."),
 ]
 KeyOption: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="KEY", help="An API key. Default: one of the configuration.")
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        envvar="GATEWAY_API_KEY",  # what stands on a command line all users of the machine can read
+        help="An API key. Default: one of the configuration.",
+    ),
 ]
 
 
@@ -118,7 +128,8 @@ async def _send(
         async with session.request(method, url, data=data, headers=headers) as response:
             answer = await response.text()
             if not (response.status == 503 and url.endswith(READY_PATH)):
-                _require_ok(url, response.status, answer)
+                text = url.endswith(METRICS_PATH)
+                _require_ok(url, response, "text/plain" if text else "application/json", answer)
             return answer.strip()
 
 
@@ -137,8 +148,8 @@ async def read_lines(url: str, key: str, silence_seconds: float) -> AsyncGenerat
     timeout = aiohttp.ClientTimeout(connect=TIMEOUT_SECONDS, sock_read=silence_seconds)
     with _failures(url, silence_seconds):
         async with _session(key, timeout) as session, session.get(url) as response:
-            if not response.ok:
-                _require_ok(url, response.status, await response.text())
+            if response.content_type != _LINES or not response.ok:
+                _require_ok(url, response, _LINES, await response.text())
             rest = b""
             async for chunk in response.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -157,14 +168,16 @@ def _failures(url: str, seconds: float) -> Iterator[None]:
         raise Unreachable(f"{url}: no answer within {seconds:g} seconds") from None
     except aiohttp.InvalidURL:
         raise typer.BadParameter("must be like http://host:4001", param_hint="--url") from None
-    except ValueError:
-        raise typer.BadParameter("must be what a header can hold", param_hint="--key") from None
     except (aiohttp.ClientError, OSError) as problem:
         raise Unreachable(f"{url}: {network_words(problem)}") from None
+    except ValueError:  # after those, as a certificate that is not trusted is one of both
+        raise typer.BadParameter("must be what a header can hold", param_hint="--key") from None
 
 
-def _require_ok(url: str, status: int, answer: str) -> None:
-    if 200 <= status < 300:
+def _require_ok(url: str, response: "aiohttp.ClientResponse", media: str, answer: str) -> None:
+    """Raises for what is no answer of a gateway, too, whatever its status."""
+    status = response.status
+    if 200 <= status < 300 and response.content_type == media:
         return
     kind = Unreachable if status == 429 or status >= 500 else Failure
     raise kind(f"{url}: {_problem(status, answer)}")
@@ -175,7 +188,7 @@ def _problem(status: int, answer: str) -> str:
     try:
         problem = msgspec.json.decode(answer, type=dict[str, Any])
     except msgspec.DecodeError:
-        return f"HTTP {status}"
+        return f"HTTP {status}, and no answer of a gateway: is it the internal listener?"
     parts = [str(problem[name]) for name in ("title", "detail") if problem.get(name)]
     fields = problem.get("errors")
     if isinstance(fields, list):

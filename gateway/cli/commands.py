@@ -22,6 +22,7 @@ _LITERALLY: Final = "\b\n"
 _SURROUNDINGS: Final = """Environment:
   GATEWAY_CONFIG            the configuration file, as --config
   GATEWAY_<SECTION>__<KEY>  one key of it, such as GATEWAY_BUS__URL
+  GATEWAY_API_KEY           the API key, as --key
 
 Exit codes:
   0  it worked
@@ -89,17 +90,17 @@ EXAMPLES: Final[dict[Callable[..., None], tuple[str, ...]]] = {
     ),
     publish: (
         """gateway publish room:42 new_message '{"text": "hi"}' --config gateway.toml""",
-        """gateway publish room:42 new_message '{}' --url http://gateway:4001 --key "$API_KEY" """,
+        """gateway publish room:42 new_message '{}' --url http://gateway:4001""",
     ),
     watch: (
         "gateway watch room:42 --config gateway.toml",
-        """gateway watch 'room:*' --url http://gateway:4001 --key "$API_KEY" """,
+        """gateway watch 'room:*' --url http://gateway:4001""",
         "gateway watch room:42 --count 1 --config gateway.toml | jq .payload",
     ),
     sessions: ("gateway sessions 42 --config gateway.toml",),
     top: (
         "gateway top --config gateway.toml",
-        """gateway top --url http://gateway:4001 --key "$API_KEY" --interval 5""",
+        "gateway top --url http://gateway:4001 --interval 5",
     ),
     openapi: ("gateway openapi > openapi.json",),
     version: ("gateway version",),

@@ -113,5 +113,5 @@ def _in_the_way(config: Config) -> Iterator[str]:
 
 def network_words(problem: Exception) -> str:
     """An error of the network in words; never what was sent."""
-    cause = getattr(problem, "os_error", problem)
+    cause = getattr(problem, "os_error", getattr(problem, "certificate_error", problem))
     return getattr(cause, "strerror", None) or type(problem).__name__

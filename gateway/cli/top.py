@@ -10,7 +10,7 @@ from typing import Annotated, Final, NoReturn
 import msgspec
 import typer
 
-from gateway.cli.client import READY_PATH, KeyOption, Unreachable, UrlOption, fetch
+from gateway.cli.client import METRICS_PATH, READY_PATH, KeyOption, Unreachable, UrlOption, fetch
 from gateway.cli.options import (
     Assignments,
     ConfigFile,
@@ -86,7 +86,7 @@ def top(
 
     def look() -> Seen:
         metrics, replicas, ready = fetch(
-            settings, ("/metrics", "/v1/replicas", READY_PATH), scope="read", url=url, key=key
+            settings, (METRICS_PATH, "/v1/replicas", READY_PATH), scope="read", url=url, key=key
         )
         return Seen(
             time.monotonic(),

@@ -25,8 +25,8 @@ ACCESS_TOKEN: Final = "access_token"  # noqa: S105 -- the name of an event
 LIVE: Final = "live"
 """The event of ``live.js``, which backends alone may publish: pages take its HTML as their own."""
 
-_PREFIXES: Final = ("phx_", "chan_reply_")
-_EVENTS: Final = frozenset(
+RESERVED_PREFIXES: Final = ("phx_", "chan_reply_")
+RESERVED_EVENTS: Final = frozenset(
     {
         ACCESS_TOKEN,
         "position",
@@ -44,7 +44,7 @@ def is_reserved_event(event: str) -> bool:
     phoenix.js acts on these whoever sent them: a forged ``phx_close`` ends another client's
     channel, ``chan_reply_1`` answers its push, ``presence_state`` empties its list of members.
     """
-    return event in _EVENTS or event.startswith(_PREFIXES)
+    return event in RESERVED_EVENTS or event.startswith(RESERVED_PREFIXES)
 
 
 def name_fits(name: str) -> bool:

@@ -1,12 +1,16 @@
-"""The recipe of docs/resume.md with the phoenix packages as published, and as TypeScript."""
+"""The recipe of docs/resume.md with the phoenix packages as published, as a function, and as TypeScript."""
 
+import json
 import re
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from gateway import __version__
+from gateway.history.resume import Loss
 from tests.clients.member import Member
 from tests.clients.npm import DIRECTORY
 from tests.conftest import StartGateway, StartNats
@@ -17,6 +21,7 @@ from tests.support.tokens import token
 ROOM = "room:1"
 CHANNELS = [{"pattern": "room:*", "push": "broadcast", "history": {"messages": 5, "seconds": 300}}]
 PACKAGES = ["phoenix-1.6", "phoenix-1.7", "phoenix-1.8"]
+HELPER = Path(__file__).parents[2] / "clients/js"
 GUIDE = (Path(__file__).parents[2] / "docs/resume.md").read_text()
 
 
@@ -26,17 +31,18 @@ def gateway(start_gateway: StartGateway, start_nats: StartNats) -> GatewayProces
     return start_gateway({"channels": CHANNELS, "bus": {"url": start_nats().url}})
 
 
-@pytest.fixture(params=[(package, v1) for package in PACKAGES for v1 in (False, True)], ids=str)
+@pytest.fixture(params=[(p, how) for p in PACKAGES for how in ("recipe", "V1", "helper")], ids=str)
 async def client(
     request: pytest.FixtureRequest,
     node: str,
     npm_packages: Path,  # noqa: ARG001 -- the driver finds them beside it
     gateway: GatewayProcess,
 ) -> AsyncIterator[Member]:
-    """A client of each release and version that follows the recipe."""
-    package, v1 = request.param
+    """A client of each release that follows the recipe, in each version, or has the function do so."""
+    package, how = request.param
+    scenario = "helped" if how == "helper" else "resumer"
     member = await Member.start(
-        node, package, gateway, ROOM, scenario="resumer", params={"token": token()}, v1=v1
+        node, package, gateway, ROOM, scenario=scenario, params={"token": token()}, v1=how == "V1"
     )
     yield member
     await member.end()
@@ -72,7 +78,7 @@ async def test_an_unmodified_client_misses_nothing(client: Member, gateway: Gate
 
 
 async def test_an_unmodified_client_is_told_what_it_cannot_have(
-    client: Member, gateway: GatewayProcess
+    client: Member, gateway: GatewayProcess, request: pytest.FixtureRequest
 ) -> None:
     await client.expect("joined")
     await publish(gateway, 1)
@@ -83,6 +89,8 @@ async def test_an_unmodified_client_is_told_what_it_cannot_have(
     await client.tell("back")
     answer = (await client.expect("joined", 2))["response"]
     assert (answer["recovered"], answer["reason"]) == (False, "too_many")
+    if "helper" in request.node.name:
+        assert (await client.expect("lost"))["reason"] == "too_many"
     await publish(gateway, 8)
     assert await heard(client, 8) == [1, 8]
 
@@ -95,27 +103,47 @@ def test_the_recipe_in_the_guide_is_what_was_tested() -> None:
         assert line in driver
 
 
-def test_the_recipe_compiles_as_typescript(
-    node: str,
-    npm_packages: Path,
-    tmp_path: Path,
+def test_the_recipe_and_the_function_compile_as_typescript(
+    node: str, npm_packages: Path, tmp_path: Path
 ) -> None:
-    [recipe] = re.findall(r"```ts\n(.*?)```", GUIDE, re.DOTALL)
-    (tmp_path / "recipe.ts").write_text(
-        "import { Socket } from 'phoenix'\n"
-        "interface Message { body: string }\n"
-        "declare const socket: Socket\n"
-        "declare function show(message: Message): void\n"
-        f"{recipe}\nexport {{}}\n"
-    )
+    recipes = re.findall(r"```ts\n(.*?)```", GUIDE, re.DOTALL)
+    assert len(recipes) == 2
+    files = [tmp_path / f"recipe{number}.ts" for number, _ in enumerate(recipes)]
+    for file, recipe in zip(files, recipes, strict=True):
+        file.write_text(
+            "import { Socket } from 'phoenix'\n"
+            "interface Message { body: string }\n"
+            "declare const socket: Socket\n"
+            "declare function show(message: Message): void\n"
+            "declare function reload(): void\n"
+            f"{recipe}\nexport {{}}\n"
+        )
     compiler = npm_packages / "typescript/bin/tsc"
-    types = npm_packages / "@types/phoenix"
     command = [
         *(node, str(compiler), "--noEmit", "--strict", "--target", "es2022", "--module", "esnext"),
-        *("--moduleResolution", "bundler", "--lib", "es2022,dom"),
-        str(tmp_path / "recipe.ts"),
+        *("--moduleResolution", "bundler", "--lib", "es2022,dom", "--preserveSymlinks"),
+        *map(str, files),
     ]
     (tmp_path / "node_modules/@types").mkdir(parents=True)
-    (tmp_path / "node_modules/@types/phoenix").symlink_to(types)
+    (tmp_path / "node_modules/@types/phoenix").symlink_to(npm_packages / "@types/phoenix")
+    (tmp_path / "node_modules/gateway-resume").symlink_to(HELPER)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_function_has_the_reasons_of_the_code() -> None:
+    [told] = re.findall(r"type Lost = (.*);", (HELPER / "resume.d.ts").read_text())
+
+    assert set(re.findall(r'"(\w+)"', told)) == set(get_args(Loss))
+
+
+def test_the_packed_function_is_whole(npm_packages: Path) -> None:  # noqa: ARG001 -- npm is there
+    done = subprocess.run(
+        ["npm", "pack", "--dry-run", "--json"], cwd=HELPER, capture_output=True, check=True
+    )
+    [package] = json.loads(done.stdout)
+
+    assert package["version"] == __version__
+    assert {file["path"] for file in package["files"]} == {
+        *("README.md", "package.json", "resume.d.ts", "resume.js"),
+    }

@@ -68,6 +68,7 @@ def test_a_wheel_serves_with_its_pages_outside_the_repository(
                 f"http://127.0.0.1:{public}/live.js": "data-live",
                 f"http://127.0.0.1:{internal}/docs": "/v1/publish",
                 f"http://127.0.0.1:{internal}/openapi.json": '"openapi"',
+                f"http://127.0.0.1:{internal}/asyncapi.json": '"asyncapi"',
             }.items():
                 with urllib.request.urlopen(address, timeout=10) as response:  # noqa: S310 -- always http
                     assert words in response.read().decode(), address

@@ -20,7 +20,7 @@ from gateway.config.sections import PresenceSettings, UpstreamSettings
 from gateway.device import MAX_CHARACTERS
 from gateway.history.position import MAX_LENGTH as POSITION_LENGTH
 from gateway.protocol.channel import MAX_HELD_BYTES
-from gateway.protocol.reasons import Reason
+from gateway.protocol.reasons import CloseCode, Reason
 from gateway.protocol.reserved import MAX_NAME_BYTES, MAX_REF_BYTES
 from gateway.transport.handshake import MAX_TRACEPARENT, MAX_USER_AGENT
 from gateway.transport.longpoll import requests as longpoll
@@ -37,10 +37,16 @@ def rows(text: str) -> set[str]:
     return set(re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE))
 
 
-def test_every_reason_is_explained() -> None:
-    section = PROTOCOL.split("## Reasons")[1].split("\n## ")[0]
+@pytest.mark.parametrize(("heading", "kind"), [("Reasons", Reason), ("Close codes", CloseCode)])
+def test_reasons_and_close_codes_are_explained_as_in_the_code(
+    heading: str, kind: type[Reason] | type[CloseCode]
+) -> None:
+    section = PROTOCOL.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    told = re.findall(r"^\| `?([^|`]+)`? \| ([^|]+) \|", section, re.MULTILINE)
 
-    assert rows(section) == {reason.value for reason in Reason}
+    assert set(told) - {("reason", "when"), ("code", "when")} == {
+        (str(each.value), each.when) for each in kind
+    }
 
 
 def test_every_refusal_is_explained() -> None:

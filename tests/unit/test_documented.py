@@ -22,7 +22,6 @@ from gateway.console.pages import ROOT as CONSOLE
 from gateway.errors import HistoryProblem
 from gateway.history.resume import Loss
 from gateway.metrics import Metrics, SupervisorMetrics
-from gateway.protocol.reasons import CloseCode
 from gateway.transport import upgrade as websocket
 from gateway.transport.longpoll import requests as longpoll
 from tests.docs.blocks import blocks
@@ -121,12 +120,6 @@ def exported() -> dict[str, set[str]]:
             labels = set(getattr(metric, "_labelnames", ()))
             found[family.name.removeprefix("gateway_") + suffix] = labels
     return found
-
-
-def test_close_codes_are_those_of_the_code() -> None:
-    rows = re.findall(r"^\| (\d{4}) \|", section("protocol.md", "## Close codes"), re.MULTILINE)
-
-    assert sorted(rows) == sorted(str(code.value) for code in CloseCode)
 
 
 def test_reasons_of_a_lost_position_are_those_of_the_code() -> None:

@@ -12,6 +12,8 @@ import { createInterface } from "node:readline";
 
 import WebSocket from "ws";
 
+import { resume } from "../../../clients/js/resume.js";
+
 const [name, scenario, url, json = "{}"] = process.argv.slice(2);
 const { topic, v1 = false, times = 1, withinMs = 30_000, ...options } = JSON.parse(json);
 
@@ -58,6 +60,24 @@ async function join(socket, name = topic) {
   const channel = socket.channel(name, {});
   const response = await answerTo(channel.join());
   return { channel, response };
+}
+
+/** Reports numbers that come, and does what standard input says, until it ends. */
+async function comeAndGo(socket, channel, more = {}) {
+  channel.on("n", ({ n }) => report("n", { n }));
+  const commands = {
+    cut: () => socket.conn.terminate(),
+    async away() {
+      await new Promise((resolve) => socket.disconnect(resolve));
+      report("away");
+    },
+    back: () => socket.connect(),
+    ...more,
+  };
+  for await (const line of createInterface({ input: process.stdin })) {
+    await commands[JSON.parse(line).what]();
+  }
+  await new Promise((resolve) => socket.disconnect(resolve));
 }
 
 const scenarios = {
@@ -172,24 +192,20 @@ const scenarios = {
       if (typeof ref === "string" && ref[0] === "@") last = ref;
       return payload;
     };
-    channel.on("n", ({ n }) => report("n", { n }));
     channel.join().receive("ok", (response) => {
       last = response.position;
       report("joined", { response });
     });
-    const commands = {
-      cut: () => socket.conn.terminate(),
-      async away() {
-        await new Promise((resolve) => socket.disconnect(resolve));
-        report("away");
-      },
-      back: () => socket.connect(),
-      where: () => report("where", { last }),
-    };
-    for await (const line of createInterface({ input: process.stdin })) {
-      await commands[JSON.parse(line).what]();
-    }
-    await new Promise((resolve) => socket.disconnect(resolve));
+    await comeAndGo(socket, channel, { where: () => report("where", { last }) });
+  },
+
+  /** The same with clients/js/resume.js. */
+  async helped() {
+    const socket = connect();
+    const onLost = (reason) => report("lost", { reason });
+    const channel = resume(socket, topic, { params: { as: name }, onLost });
+    channel.join().receive("ok", (response) => report("joined", { response }));
+    await comeAndGo(socket, channel);
   },
 
   /** Reports who is there and all else that happens; does what standard input says, until it ends. */

@@ -4,7 +4,9 @@ import re
 from html.parser import HTMLParser
 
 from gateway.api.docs import page
+from gateway.api.frames import RECEIVED, SENT
 from gateway.api.openapi import document
+from gateway.protocol.reasons import CloseCode, Reason
 from tests.unit.api.fakes import Gateway
 
 
@@ -71,6 +73,13 @@ def test_page_shows_every_operation_and_schema_with_a_curl() -> None:
     assert set(operations) <= set(found.anchors)
     assert {f"schema-{name}" for name in document()["components"]["schemas"]} <= set(found.anchors)
     assert page().count("data-curl>curl ") == len(operations)
+
+
+def test_page_shows_every_frame_reason_and_close_code() -> None:
+    found = Page(page())
+
+    assert {f"frame-{frame.name}" for frame in (*RECEIVED, *SENT)} <= set(found.anchors)
+    assert all(f"<code>{each.value}</code>" in page() for each in (*Reason, *CloseCode))
 
 
 def test_page_follows_the_light_and_the_dark_scheme() -> None:

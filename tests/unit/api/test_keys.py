@@ -94,7 +94,9 @@ async def test_unknown_path_needs_no_scope_but_a_key(gateway: Gateway) -> None:
     assert (answer.status, answer.slug) == (404, "not-found")
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/docs"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json", "/docs"]
+)
 async def test_probes_scrapers_and_docs_need_no_key(gateway: Gateway, path: str) -> None:
     assert (await gateway.client.get(path)).status == 200
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from gateway.api.openapi import document
 from gateway.api.operation import Operation
@@ -62,6 +63,10 @@ def test_document_has_what_openapi_asks_for() -> None:
             assert response["description"]
         for requirement in operation.get("security", []):
             assert requirement.keys() <= schemes
+
+
+def test_the_official_validator_finds_nothing() -> None:
+    validate(json.loads(json.dumps(document())), cls=OpenAPIV31SpecValidator)
 
 
 def test_references_lead_somewhere() -> None:

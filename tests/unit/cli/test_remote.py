@@ -1,12 +1,18 @@
 """Commands that talk to a running gateway, where none is; and what they print of one."""
 
-from collections.abc import Callable
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
 
 from gateway.cli import sessions
 from gateway.cli.watch import WatchView
+from tests.support.certificate import write_certificate
 from tests.support.ports import free_port
 
 Invoke = Callable[..., Result]
@@ -49,6 +55,89 @@ def test_misuse_is_told(invoke: Invoke, command: tuple[str, ...], words: str) ->
 
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+@pytest.fixture
+def somebody() -> Iterator[HTTPServer]:
+    """A server that is no gateway: ``asked`` has what it was, ``status``, ``media``, ``body`` its answer."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            server: Any = self.server
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            server.asked.append((self.path, self.headers["Authorization"]))
+            self.send_response(server.status)
+            self.send_header("Content-Type", server.media)
+            self.end_headers()
+            self.wfile.write(server.body)
+
+        do_GET = do_POST  # noqa: N815 -- the name it is called by
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server: Any = HTTPServer(("127.0.0.1", 0), Answer)
+    server.asked, server.status, server.media, server.body = [], 200, "text/html", b"<p>Welcome"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "command", [("publish", "a", "b", "{}"), ("watch", "a"), ("sessions", "a")]
+)
+@pytest.mark.parametrize(
+    ("status", "media"), [(200, "text/html"), (200, "text/plain"), (404, "text/plain")]
+)
+def test_who_is_no_gateway_is_not_believed(
+    invoke: Invoke, somebody: Any, command: tuple[str, ...], status: int, media: str
+) -> None:
+    somebody.status, somebody.media = status, media
+
+    result = invoke(*command, "--key", "k", "--url", f"http://127.0.0.1:{somebody.server_port}")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"HTTP {status}, and no answer of a gateway" in result.stderr
+
+
+def test_a_certificate_that_is_not_trusted_is_told(
+    invoke: Invoke, somebody: Any, tmp_path: Path
+) -> None:
+    certificate, key = write_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    somebody.socket = context.wrap_socket(somebody.socket, server_side=True)
+    somebody.handle_error = lambda *_: None  # what it says on standard error is no news
+    there = f"https://127.0.0.1:{somebody.server_port}"
+
+    result = invoke("publish", "a", "b", "{}", "--key", "k", "--url", there)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {there}/v1/publish: ")
+    assert "certificate verify failed" in result.stderr
+
+
+def test_an_url_and_the_key_of_the_environment_are_all_it_takes(
+    invoke: Invoke, somebody: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The URL may have a path; a key on the command line counts more."""
+    monkeypatch.setenv("GATEWAY_API_KEY", "from the environment")
+    somebody.media, somebody.body = "application/json", b"{}"
+    there = ("--url", f"http://127.0.0.1:{somebody.server_port}/behind/")
+
+    assert invoke("publish", "a", "b", "{}", *there).exit_code == 0
+    assert invoke("publish", "a", "b", "{}", *there, "--key", "typed").exit_code == 0
+    somebody.media = "application/x-ndjson"
+    somebody.body = b'{"type":"message","topic":"a/b"}\n'
+    assert invoke("watch", "a/b", "--count", "1", *there).stdout == '{"topic":"a/b"}\n'
+    assert somebody.asked == [
+        ("/behind/v1/publish", "Bearer from the environment"),
+        ("/behind/v1/publish", "Bearer typed"),
+        ("/behind/v1/tail?topic=a/b", "Bearer from the environment"),
+    ]
 
 
 @pytest.mark.parametrize(("topic", "notes"), [("room:*", 1), ("room:42", 0)])

@@ -27,7 +27,7 @@ IN_DOCS: Final = re.compile(
 )
 """A name in prose that can only be a metric's."""
 
-NO_METRICS: Final = {"gateway_last_seen", "gateway_revocations", "gateway_url"}
+NO_METRICS: Final = {"gateway_client", "gateway_last_seen", "gateway_revocations", "gateway_url"}
 
 
 def queries() -> Iterator[tuple[str, str]]:
