@@ -153,6 +153,7 @@ def run(cores: Cores, options: Options) -> str:
         f"| CPU under the messages, % of a core | {_spread(busy)} |\n"
         f"| messages to the bus for a page that is loaded | {views:.2f} | | |\n"
         f"| growth from the first round to the last, MiB | {sizes[-1] - sizes[0]:.1f} | | |\n"
+        f"| of it in the second half, MiB | {sizes[-1] - sizes[len(sizes) // 2]:.1f} | | |\n"
         f"\n{TABS} open pages of a replica with {clients:,} clients of one topic, under {PER_SECOND} messages"
         f" a second to all of them, and under none; what it takes with the pages, less what it takes without."
         f" {rounds} {'round' if rounds == 1 else 'rounds'} of four times {WINDOW_SECONDS} s.\n"

@@ -49,7 +49,7 @@ PHOENIX_HEARTBEAT: Final = (
     b'"h","phoenix","phx_reply"',
 )
 
-_SILENT_CLIENTS: Final = "idle_timeout_seconds = 3600  # they send no heartbeats"
+_SILENT_CLIENTS: Final = "idle_timeout_seconds = 43200  # they send no heartbeats"
 
 _ALL_FEATURES: Final = """
 [sessions]
@@ -142,7 +142,7 @@ class Gateway(Server):
 
     def path(self, number: int) -> str:
         """Path and query of a client's WebSocket request, its token included."""
-        token = mint(SECRET, sub=self.user(number), ttl_seconds=3600, now=time.time())
+        token = mint(SECRET, sub=self.user(number), ttl_seconds=43_200, now=time.time())
         device = f"&device_id=device-{number}" if self._devices else ""
         return f"/socket/websocket?vsn=2.0.0&token={token}{device}"
 
