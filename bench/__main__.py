@@ -18,6 +18,7 @@ from bench import (
     compression,
     connecting,
     console,
+    event_streams,
     fragments,
     idle,
     live,
@@ -51,6 +52,7 @@ PARTS: Final[dict[str, Callable[[Cores, Options], str]]] = {
     "console": console.run,
     "fragments": fragments.run,
     "compression": compression.run,
+    "sse": event_streams.run,
     "abuse": abuse.run,
     "workers": workers.run,
 }
