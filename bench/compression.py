@@ -59,12 +59,20 @@ def document(size: int) -> bytes:
     return text
 
 
-class CompressingGateway(Gateway):
-    """A replica whose clients each agree to compression, or without it where ``enabled`` says so.
+class FramedGateway(Gateway):
+    """A replica of which it is known how each byte of a broadcast looks.
 
     Attributes:
         frame: What every client must get, to the last byte.
+        between: What may come before or after it; empty for nothing.
     """
+
+    frame = b""
+    between = b""
+
+
+class CompressingGateway(FramedGateway):
+    """A replica whose clients each agree to compression, or without it where ``enabled`` says so."""
 
     def __init__(self, payload: bytes, *, enabled: bool) -> None:
         super().__init__(sections="[compression]\nenabled = true" if enabled else "")
@@ -98,15 +106,17 @@ class CompressingGateway(Gateway):
 class FrameClients(Clients):
     """Clients that get one frame again and again, of any length, and compare every byte."""
 
-    def __init__(self, server: CompressingGateway) -> None:
+    def __init__(self, server: FramedGateway) -> None:
         super().__init__(server)
-        self._frame = server.frame
+        self._frame, self._between = server.frame, server.between
         self._come: dict[int, int] = {}  # descriptor -> bytes of a frame that is not all there
 
     def _read(self, seconds: float) -> int:
         got = 0
         for descriptor, _ in self._epoll.poll(seconds, 1024):
             data = os.read(descriptor, _READ_BYTES)
+            if self._between and not (data := data.replace(self._between, b"")):
+                continue
             start = self._come.get(descriptor, 0)
             end = start + len(data)
             if not data or data != self._frame[start:end]:
@@ -123,7 +133,7 @@ class FrameClients(Clients):
 class FrameLoad(Load):
     """The process of such clients."""
 
-    def __init__(self, server: CompressingGateway) -> None:
+    def __init__(self, server: FramedGateway) -> None:
         Remote.__init__(self, partial(FrameClients, server))
 
 

@@ -43,8 +43,8 @@ BUCKET_SECONDS: Final = (
 
 _KNOWN: Final = """
 connects_total: starting, draining, connection_limit, memory_limit, descriptor_limit, bad_request,
- bad_method, no_upgrade, origin, device, vsn, subprotocol, subprotocol_token, upstream_refused,
- upstream_timeout, upstream_unavailable, no_token, token_too_long, token_malformed, no_keys,
+ bad_method, bad_query, http_version, no_upgrade, origin, device, vsn, subprotocol, subprotocol_token,
+ upstream_refused, upstream_timeout, upstream_unavailable, no_token, token_too_long, token_malformed, no_keys,
  token_algorithm, keys_unavailable, token_key, token_signature, token_claims, token_not_yet_valid,
  token_expired, token_lifetime, token_issuer, token_audience, token_revoked, token_subject, upstream_user
 disconnects_total: 1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4001, 4003, other

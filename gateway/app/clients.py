@@ -1,4 +1,4 @@
-"""Builds and connects the parts that serve clients: admission, revocation, WebSocket and long-poll."""
+"""Builds and connects the parts that serve clients: admission, revocation, and the three transports."""
 
 import time
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ from gateway.transport.longpoll.router import PollRouter
 from gateway.transport.longpoll.sessions import LONGPOLL_ENCODINGS, Poll, PollSessions, Push
 from gateway.transport.origin import OriginPolicy
 from gateway.transport.peer import PeerAddress
+from gateway.transport.sse.requests import EventStreamTransport
 from gateway.transport.upgrade import WebSocketTransport
 from gateway.transport.websocket import WEBSOCKET_ENCODINGS, compressed_encodings
 from gateway.upstream.client import Upstream
@@ -171,7 +172,14 @@ class ClientParts:
         longpoll = LongPollTransport(sessions, self.poll_router, handshake, entrance)
         self.bad_request = entrance.bad_request
         self.take_turns = entrance.take_turns
-        self.routes: list[web.RouteDef] = [*self.sockets.routes(), *longpoll.routes()]
+        streams = EventStreamTransport(
+            services, self.connections, handshake, entrance, self.descriptors
+        )
+        self.routes: list[web.RouteDef] = [
+            *self.sockets.routes(),
+            *longpoll.routes(),
+            *streams.routes(),
+        ]
         cluster.listen(Control.REVOCATION, self.revoker.told)
         cluster.handle(Revoke, self.revoker.revoke_here)
         cluster.handle(ListRevoked, self.revoker.list_here)

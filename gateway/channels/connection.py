@@ -28,7 +28,7 @@ from gateway.protocol.effects import (
     Unsubscribe,
     UpdatePresence,
 )
-from gateway.protocol.messages import NULL, Json, Undecodable
+from gateway.protocol.messages import NULL, Json, Outgoing, Undecodable
 from gateway.protocol.reasons import CloseCode
 from gateway.protocol.socket import Socket
 from gateway.sessions.client import Origin
@@ -153,7 +153,7 @@ class Connection(Timed):
         for effect in effects:
             match effect:
                 case Send():
-                    self.send(self.encoding.outgoing(effect.message))
+                    self.tell(effect.message)
                 case Forward():
                     rule = channels.members[effect.topic].rule
                     effects += self._services.pushes.forward(self, effect, rule)
@@ -179,6 +179,10 @@ class Connection(Timed):
                 case _:
                     assert_never(effect)
         channels.departed = None  # what replaces a channel stands in the same list as its end
+
+    def tell(self, message: Outgoing) -> None:
+        """Write what is for this client alone."""
+        self.send(self.encoding.outgoing(message))
 
     @property
     def user(self) -> str:
@@ -317,7 +321,7 @@ class Connection(Timed):
         user = None if self.claims is None else self.claims.user
         topic = effect.message.topic[:LOGGED_BYTES].decode(errors="replace")
         _log.info("join refused", user=user, topic=topic, reason=label, throttle=label)
-        self.send(self.encoding.outgoing(effect.message))
+        self.tell(effect.message)
 
     def _resume(self, ask: Resume) -> list[Effect]:
         """What the next message that waited leads to; after some of them, others get their turn first."""

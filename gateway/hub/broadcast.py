@@ -37,6 +37,8 @@ class Encoding(Protocol):
     def broadcast(self, message: Broadcast, *, shared: bool = True) -> bytes | None:
         """Bytes ready for the transport, headers included; None where this kind has no such form.
 
+        Empty where this kind is not told of such a message.
+
         Args:
             shared: Whether they are for many members, and not for one or a few of them.
         """

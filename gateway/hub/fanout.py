@@ -267,7 +267,7 @@ class Fanout:
                 chunk, messages, missed = current.for_member(member)
             if missed:
                 self._dropped.labels("no_binary").inc(missed)
-            if not messages:
+            if not chunk:
                 continue
             try:
                 wire = member.wire

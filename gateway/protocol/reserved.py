@@ -25,6 +25,7 @@ ACCESS_TOKEN: Final = "access_token"  # noqa: S105 -- the name of an event
 LIVE: Final = "live"
 """The event of ``live.js``, which backends alone may publish: pages take its HTML as their own."""
 
+<<<<<<< HEAD
 RESERVED_PREFIXES: Final = ("phx_", "chan_reply_")
 RESERVED_EVENTS: Final = frozenset(
     {
@@ -36,6 +37,13 @@ RESERVED_EVENTS: Final = frozenset(
         PRESENCE_UPDATE,
     }
 )
+=======
+PRESENCE_EVENTS: Final = frozenset({"presence_count", "presence_diff", "presence_state"})
+"""What members are told of each other."""
+
+_PREFIXES: Final = ("phx_", "chan_reply_")
+_EVENTS: Final = PRESENCE_EVENTS | {ACCESS_TOKEN, "position", PRESENCE_UPDATE}
+>>>>>>> sse
 
 
 def is_reserved_event(event: str) -> bool:

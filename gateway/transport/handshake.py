@@ -60,14 +60,16 @@ class Refused(Exception):
     """The request does not become a socket.
 
     Attributes:
-        status: 400 no WebSocket request, 403 not allowed, 503 not now.
+        status: 400 not the request it should be, 403 not allowed, 503 not now.
         reason: Stable label for log and metric.
+        advice: What to write instead, for whoever wrote the client; empty where the status is all it is told.
     """
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, advice: str = "") -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.advice = advice
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
@@ -148,10 +150,20 @@ class Handshake:
         Raises:
             Refused: At the first check that fails.
         """
+        return await self.plain(request, session, self._longpoll)
+
+    async def plain(
+        self, request: HandshakeRequest, session: str, encodings: Encodings
+    ) -> Accepted:
+        """The same for a client that speaks no WebSocket, and gets messages in some other form.
+
+        Raises:
+            Refused: At the first check that fails.
+        """
         self.origin(request)
         shown = request.headers.get(AUTH_HEADER)
         token = _last(request, "token") or _authorization(request) or shown
-        accepted = await self._accept(request, token, self._longpoll)
+        accepted = await self._accept(request, token, encodings)
         return await self._ask(request, session, accepted)
 
     def origin(self, request: HandshakeRequest) -> None:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Final
 
 from aiohttp import hdrs, web
 
@@ -20,6 +20,7 @@ from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Accepted, Handshake, Refused
 from gateway.transport.listener import Descriptors
 from gateway.transport.request import HandshakeRequest, UpgradeRequest
+from gateway.transport.takeover import ANSWERED, take_over
 from gateway.transport.websocket import ENDS_PER_TURN, NAME, WebSocket
 from gateway.transport.wire import SocketWire
 
@@ -64,17 +65,11 @@ class WebSocketTransport:
         origin = self._entrance.welcome(request, accepted)
         transport = request.transport
         if transport is None:  # it went away just now
-            return _ANSWERED
-        handler, behind = request.protocol, _Behind()
-        handler.set_parser(cast("Any", behind))
-        socket = self._open(request, transport, session, accepted, origin)
-        # To aiohttp the connection is lost, so it frees all it has of it. It would also close the transport;
-        # there is no call to prevent that, so its attribute, which has a public name, is set.
-        handler.transport = None
-        handler.connection_lost(None)
+            return ANSWERED
+        behind = take_over(request)
         self._descriptors.open += 1
-        socket.data_received(behind.data)
-        return _ANSWERED
+        self._open(request, transport, session, accepted, origin).data_received(behind)
+        return ANSWERED
 
     async def answer(
         self, request: UpgradeRequest, transport: asyncio.Transport
@@ -127,33 +122,6 @@ class WebSocketTransport:
         transport.set_protocol(socket)
         self._connections.add(connection, NAME)
         return socket
-
-
-class _Answered(web.StreamResponse):
-    """An answer that is written already: aiohttp's own would take as long as all else of a handshake."""
-
-    async def prepare(self, _: web.BaseRequest) -> None:
-        """Nothing is left to do."""
-
-    async def write_eof(self, _: bytes = b"") -> None:
-        """Nothing is left to do."""
-
-
-_ANSWERED: Final = _Answered()
-
-
-class _Behind:
-    """Takes from aiohttp the bytes that came right behind a handshake."""
-
-    def __init__(self) -> None:
-        self.data = b""
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """As aiohttp's own reader has it: nothing ends here, and nothing is left."""
-        self.data += data
-        return False, b""
-
-    def feed_eof(self) -> None: ...
 
 
 def _head(status: int, headers: Mapping[str, str]) -> bytes:

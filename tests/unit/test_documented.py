@@ -24,6 +24,7 @@ from gateway.history.resume import Loss
 from gateway.metrics import Metrics, SupervisorMetrics
 from gateway.transport import upgrade as websocket
 from gateway.transport.longpoll import requests as longpoll
+from gateway.transport.sse import requests as sse
 from tests.docs.blocks import blocks
 from tests.unit.config.loading import load_config
 
@@ -191,7 +192,7 @@ def test_routes_are_those_of_the_code() -> None:
 
 
 def test_routes_of_clients_are_those_of_the_code() -> None:
-    served = {*websocket.PATHS, *longpoll.PATHS}
+    served = {*websocket.PATHS, *longpoll.PATHS, *sse.PATHS}
     named = set(re.findall(r"`?(/socket/+[a-z]+)", (ROOT / DOCS / "protocol.md").read_text()))
 
     assert named == {path for path in served if not path.endswith("/")}

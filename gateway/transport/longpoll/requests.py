@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 
 from gateway.inflight import InFlight
 from gateway.pacer import Pacer
+from gateway.transport.cors import CORS, preflight
 from gateway.transport.entrance import Entrance
 from gateway.transport.handshake import Handshake, Refused
 from gateway.transport.longpoll.batch import in_parts, messages_in
@@ -54,9 +55,8 @@ Whether those are there at all is known to the others alone.
 PARTS_PER_TURN: Final = 2
 """Parts of all batches together that are taken out of their bodies in one turn of the event loop."""
 
-_CORS: Final[dict[str, str]] = {hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"}
 _HEADERS: Final[dict[str, str]] = {
-    **_CORS,
+    **CORS,
     hdrs.CONTENT_TYPE: "application/json; charset=utf-8",
     hdrs.CACHE_CONTROL: "no-store",
 }
@@ -90,9 +90,9 @@ class LongPollTransport:
     async def serve(self, request: web.Request) -> web.StreamResponse:
         try:
             if request.method == hdrs.METH_OPTIONS:
-                return _preflight(request)
+                return preflight(request, "get, post, options")
             if request.method not in (hdrs.METH_GET, hdrs.METH_POST):
-                return web.Response(status=400, headers=_CORS)
+                return web.Response(status=400, headers=CORS)
             self._handshake.origin(request)
             ticket = _ticket(request)
             if request.method == hdrs.METH_POST:
@@ -125,7 +125,7 @@ class LongPollTransport:
         if ticket is None or not self._router.knows(ticket):
             return _status(GONE)  # who has no session costs no memory
         if hdrs.CONTENT_ENCODING in request.headers:
-            return web.Response(status=415, headers=_CORS)  # 2 KB of gzip may be 2 MiB of work
+            return web.Response(status=415, headers=CORS)  # 2 KB of gzip may be 2 MiB of work
         of = self._here if ticket.home == self._router.home else self._elsewhere
         sender = self._sessions.user(ticket.secret) or f"session {ticket.secret}"
         with of.one_more(sender, request.content_length) as room:
@@ -147,7 +147,7 @@ class LongPollTransport:
         except web.HTTPRequestEntityTooLarge:
             return _status(TOO_LARGE)
         except (web.RequestPayloadError, ConnectionError, UnicodeDecodeError):
-            return web.Response(status=400, headers=_CORS)
+            return web.Response(status=400, headers=CORS)
         status = OK
         for number, part in enumerate(in_parts(messages, self._router.part_bytes)):
             if status == TIMEOUT:
@@ -183,14 +183,3 @@ def _elsewhere(status: int, headers: Mapping[str, str]) -> web.Response:
     response = web.Response(status=status, body=b'{"status":%d}' % FAILED, headers=headers)
     response.force_close()
     return response
-
-
-def _preflight(request: web.Request) -> web.Response:
-    """What a browser asks before it sends a page's request to another host (Fetch standard, CORS)."""
-    wanted = ", ".join(request.headers.getall(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, ()))
-    headers = {
-        hdrs.ACCESS_CONTROL_ALLOW_HEADERS: wanted if wanted.isascii() else "",
-        hdrs.ACCESS_CONTROL_ALLOW_METHODS: "get, post, options",
-        hdrs.ACCESS_CONTROL_MAX_AGE: "3600",
-    }
-    return web.Response(headers=_CORS | headers)

@@ -21,6 +21,7 @@ from gateway.hub.fanout import (
 from gateway.hub.registry import Member, Registry
 from gateway.transport.compression import Deflater
 from gateway.transport.framing import RSV1
+from gateway.transport.sse.stream import EVENT_STREAM_ENCODINGS
 from gateway.transport.websocket import WEBSOCKET_ENCODINGS, compressed_encodings
 from tests.support.counted import Counted
 
@@ -173,6 +174,20 @@ def test_a_wire_that_is_clear_is_not_asked_how_much_waits(hub: Hub) -> None:
     hub.loop.run()
 
     assert (one.writes, other.writes, other.overflows) == ([b"a;"], [], 1)
+
+
+def test_who_is_not_told_of_a_message_is_written_nothing(hub: Hub) -> None:
+    screen = Screen("stream")
+    kind = EVENT_STREAM_ENCODINGS[False, False]["2"]
+    hub.registry.add(ROOM, Member(screen, kind, drops=False))
+    hub.send("presence_diff")
+    hub.loop.run()
+    hub.send("a", "presence_diff")
+    hub.loop.run()
+
+    assert len(screen.writes) == 1
+    assert screen.writes[0].count(b"event: ") == 1
+    assert hub.counted.value("messages_dropped_total") == 0
 
 
 def test_what_is_compressed_is_compressed_once_and_shared_by_all_who_can_read_it(hub: Hub) -> None:

@@ -1,0 +1,1 @@
+"""The transport for clients that only listen: Server-Sent Events."""
