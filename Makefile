@@ -8,7 +8,7 @@ QUICK := $(BIN)/pytest -q --hypothesis-profile=quick -p no:cacheprovider
 # Compiled test modules are kept, whatever the shell says: to rewrite their asserts each time takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run demo quick test soak faults fuzz docs audit check lint type fmt bench performance lock wheel image clean
+.PHONY: help setup run demo quick test soak faults fuzz matrix docs audit check lint type fmt bench performance lock wheel image clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ faults: setup ## Make every fault, one after the other; fills in the table of do
 
 fuzz: setup ## Feed a replica a million random frames, and other input; SEED=n plays it again
 	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED))
+
+matrix: setup ## Play every Phoenix client there is; fills in the tables of docs/clients.md
+	$(BIN)/python -m tests.matrix $(if $(ONLY),--only "$(ONLY)")
 
 docs: .venv/.docs ## Build the documentation as a site, in build/docs
 	$(BIN)/python -m docs.site lay-out build/pages

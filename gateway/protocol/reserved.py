@@ -25,25 +25,11 @@ ACCESS_TOKEN: Final = "access_token"  # noqa: S105 -- the name of an event
 LIVE: Final = "live"
 """The event of ``live.js``, which backends alone may publish: pages take its HTML as their own."""
 
-<<<<<<< HEAD
-RESERVED_PREFIXES: Final = ("phx_", "chan_reply_")
-RESERVED_EVENTS: Final = frozenset(
-    {
-        ACCESS_TOKEN,
-        "position",
-        "presence_count",
-        "presence_diff",
-        "presence_state",
-        PRESENCE_UPDATE,
-    }
-)
-=======
 PRESENCE_EVENTS: Final = frozenset({"presence_count", "presence_diff", "presence_state"})
 """What members are told of each other."""
 
-_PREFIXES: Final = ("phx_", "chan_reply_")
-_EVENTS: Final = PRESENCE_EVENTS | {ACCESS_TOKEN, "position", PRESENCE_UPDATE}
->>>>>>> sse
+RESERVED_PREFIXES: Final = ("phx_", "chan_reply_")
+RESERVED_EVENTS: Final = PRESENCE_EVENTS | {ACCESS_TOKEN, "position", PRESENCE_UPDATE}
 
 
 def is_reserved_event(event: str) -> bool:

@@ -12,8 +12,6 @@ from tests.support.gateway import GatewayProcess
 
 CHANNELS = [
     {"pattern": "room:*", "join": "authenticated", "push": "broadcast"},
-    {"pattern": "news:*", "join": "anyone", "push": "deny"},
-    {"pattern": "realtime:*", "join": "anyone", "push": "broadcast"},
 ]
 
 Drive = Callable[..., Awaitable[Driver]]
@@ -28,8 +26,7 @@ def npm_packages() -> Path:
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway the tests of a file share; each uses topics of its own."""
-    config = {"channels": CHANNELS, "auth": {"allow_anonymous": True}}
-    process = GatewayProcess(tmp_path_factory.mktemp("gateway"), config)
+    process = GatewayProcess(tmp_path_factory.mktemp("gateway"), {"channels": CHANNELS})
     process.start()
     yield process
     process.kill()

@@ -89,15 +89,6 @@ const scenarios = {
     report("joined", { response });
   },
 
-  /** Joins what it may not. */
-  async refused() {
-    const socket = connect();
-    const channel = socket.channel(topic, {});
-    const { answer } = await answerTo(channel.join()).catch((error) => error);
-    channel.leave(); // or it would try again for ever
-    report("refused", { answer });
-  },
-
   /** Two clients; one pushes, both get it. */
   async talk() {
     const [alice, bob] = await Promise.all([connect(), connect()].map((socket) => join(socket)));
@@ -107,36 +98,6 @@ const scenarios = {
     report("reply", { response: await answerTo(alice.channel.push("said", payload)) });
     report("echo", { payload: await echo });
     report("heard", { payload: await heard });
-  },
-
-  /** Two clients; one pushes bytes, both get them. */
-  async binary() {
-    const [alice, bob] = await Promise.all([connect(), connect()].map((socket) => join(socket)));
-    const echo = next(alice.channel, "blob");
-    const heard = next(bob.channel, "blob");
-    const bytes = Uint8Array.from({ length: 256 }, (_, index) => index);
-    report("reply", { response: await answerTo(alice.channel.push("blob", bytes.buffer)) });
-    for (const [who, payload] of [["echo", await echo], ["heard", await heard]]) {
-      report(who, { buffer: payload instanceof ArrayBuffer, bytes: [...new Uint8Array(payload)] });
-    }
-  },
-
-  /** Leaves; what is said afterwards does not come. */
-  async leave() {
-    const socket = connect();
-    const { channel } = await join(socket);
-    const { channel: witness } = await join(connect());
-    const closed = new Promise((resolve) => channel.onClose(resolve));
-    await answerTo(channel.leave());
-    await closed;
-    report("left");
-    const messages = messagesOf(socket);
-    const heard = next(witness, "said");
-    await answerTo(witness.push("said", {}));
-    await heard;
-    // the gateway answers in order: had it sent the message here, it would have come by now
-    await join(socket, `${topic}:later`);
-    report("afterwards", { heard: messages.filter((m) => m.event === "said").length });
   },
 
   /** Joins a topic a second time on the same socket. */
@@ -154,33 +115,6 @@ const scenarios = {
     await heard;
     await answerTo(second.push("other", {}));
     report("second heard", { times: messages.filter((m) => m.event === "said").length });
-  },
-
-  /** Stays for three heartbeats. */
-  async heartbeat() {
-    const socket = connect();
-    let answers = 0;
-    const enough = new Promise((resolve, reject) => {
-      socket.onClose((event) => reject(new Error(`closed with ${event.code}`)));
-      socket.onMessage((message) => {
-        if (message.topic !== "phoenix") return;
-        report("heartbeat", { payload: message.payload });
-        if (++answers === 3) resolve();
-      });
-    });
-    await join(socket);
-    await enough;
-  },
-
-  /** Reports all that happens, until the event "end". */
-  async listen() {
-    const socket = connect();
-    socket.onClose((event) => report("closed", { code: event.code }));
-    const channel = socket.channel(topic, {});
-    const end = next(channel, "end");
-    channel.on("said", (payload) => report("said", { payload }));
-    channel.join().receive("ok", () => report("joined"));
-    await end;
   },
 
   /** The recipe of docs/resume.md; does what standard input says, until it ends. */
