@@ -97,7 +97,6 @@ def _large(
     amounts: Amounts,
 ) -> str:
     """What was measured, and what it comes to in large clusters."""
-    most = max(amounts.peers)
     share = USERS / amounts.users
     rows: list[tuple[str, str, list[str]]] = []
 
@@ -112,7 +111,7 @@ def _large(
             f"R = {size}: {messages(size):.1f}, {cpu(size) / 1e3:.2f} ms",
             partial(_question, messages, cpu),
         )
-    newcomer = many["newcomer_messages"] * share
+    newcomer = max(0.0, many["newcomer_messages"]) * share
     row(
         "a new, empty replica: messages of all others, sent and received",
         f"{amounts.users:,} users: {many['newcomer_messages']:,.0f}, {many['newcomer_cpu']:.2f} s of CPU",
@@ -122,13 +121,19 @@ def _large(
         "a lost connection to the bus: messages of the replica",
         f"{amounts.users:,} users: {many['reconnect_messages']:,.0f}, "
         f"at most {many['reconnect_most']:,.0f}/s",
-        lambda *_: f"{many['reconnect_messages'] * share:,.0f}",
+        lambda *_: f"{max(0.0, many['reconnect_messages']) * share:,.0f}",
     )
-    beats, cost = _per_beat(among, most)
+
+    def beats(replicas: int, _: int) -> str:
+        heard, cost = _beats(among, amounts, replicas)
+        return f"{cost * heard:.2f} %; {heard * replicas:,.0f}/s"
+
+    most = max(amounts.peers)
+    heard, cost = _beats(among, amounts, most)
     row(
         "beats: CPU of each replica; deliveries a second of all",
-        f"{most:,} peers: {beats:,.0f}/s, {cost * beats:.2f} % of a core",
-        lambda r, _: f"{cost * beats * r / most:.2f} %; {beats * r / most * r:,.0f}/s",
+        f"{most:,} peers: {heard:,.0f}/s, {cost * heard:.2f} % of a core",
+        beats,
     )
     digest = among["digest_us"]
     row(
@@ -169,17 +174,19 @@ def _question(
 
 
 def _line(asked: Mapping[int, Figures], name: str) -> Callable[[int], float]:
-    """The straight line through the smallest cluster of several and the largest that was measured."""
-    few, many = min(size for size in asked if size > 1), max(asked)
+    """The straight line through the smallest cluster with a bystander and the largest that was measured."""
+    few, many = min(size for size in asked if size > 2), max(asked)
     low, high = asked[few][name], asked[many][name]
     slope = (high - low) / (many - few) if many > few else 0.0
     return lambda size: high + slope * (size - many)
 
 
-def _per_beat(among: Figures, peers: int) -> tuple[float, float]:
-    """Beats a second of so many peers, and % of a core for each of them a second."""
+def _beats(among: Figures, amounts: Amounts, replicas: int) -> tuple[float, float]:
+    """Beats a second that a replica hears, and % of a core for each, by the nearest number of peers."""
+    peers = min(amounts.peers, key=lambda each: abs(each - replicas))
     beats = among[f"peers_{peers}_beats"]
-    return beats, (among[f"peers_{peers}_cpu"] - among["alone_cpu"]) / beats if beats else 0.0
+    cost = (among[f"peers_{peers}_cpu"] - among["alone_cpu"]) / beats if beats else 0.0
+    return beats * replicas / peers, cost
 
 
 def _digests(replicas: int) -> float:

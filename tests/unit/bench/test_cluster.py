@@ -67,8 +67,8 @@ def test_what_peers_say_can_be_read_and_they_answer_what_they_are_asked(
 
 
 def test_large_clusters_are_on_the_line_through_what_was_measured() -> None:
-    line = table._line({1: {"x": 0.0}, 2: {"x": 2.0}, 8: {"x": 14.0}}, "x")
-    flat = table._line({1: {"x": 0.0}, 2: {"x": 3.0}}, "x")
+    line = table._line({2: {"x": 9.0}, 4: {"x": 6.0}, 8: {"x": 14.0}}, "x")
+    flat = table._line({2: {"x": 0.0}, 3: {"x": 3.0}}, "x")
 
     assert [line(size) for size in (2, 8, 100, 1000)] == [2, 14, 198, 1998]
     assert flat(1000) == 3
