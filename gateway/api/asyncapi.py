@@ -31,7 +31,8 @@ ADDRESS: Final = "/socket/websocket"
 _FIELDS: Final = ("join_ref", "ref", "topic", "event", "payload")
 _DESCRIPTION: Final = (
     "What clients and the gateway say to each other: Phoenix Channels, versions 1 and 2. `send` is what the "
-    "gateway sends, `receive` what it gets. Clients that poll `/socket/longpoll` say and hear the same."
+    "gateway sends, `receive` what it gets. Clients that poll `/socket/longpoll` say and hear the same. Who "
+    "only listens at `/socket/sse` (Server-Sent Events) gets topic, event and payload as JSON."
 )
 _FORMS: Final[dict[Version, str]] = {
     "V1": "`vsn=1.0.0`, or no `vsn`: a frame is an object, without `join_ref` when the gateway sends it.",
