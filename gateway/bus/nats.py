@@ -41,7 +41,7 @@ PING_SECONDS: Final = 2
 A server that hangs is noticed after at most three of these.
 
 The other replicas must not take this one for dead meanwhile: they give it ten seconds, of which up to two had
-gone by in silence already.
+gone by in silence already, or among a hundred replicas four.
 """
 
 CONNECT_SECONDS: Final = 2

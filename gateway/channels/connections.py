@@ -138,7 +138,7 @@ class Connections:
         if full and not self._memory_full:
             _log.warning("no memory for new clients; they are refused until there is")
         self._memory_full = full
-        waiting = {c: size for c in self.open if (size := c.buffered())}
+        waiting = {c: size for c in self.open if not c.wire.clear and (size := c.buffered())}
         total = sum(waiting.values())
         if total > self._limits.outbound_total_bytes:
             # First those that are being closed, as theirs is given up already; then those with the most.

@@ -45,10 +45,10 @@ ASK_AGAIN_SECONDS: Final = 1.0
 BEATS_PER_SILENCE: Final = 5
 """Beats that must be lost in a row for a replica to count as dead, while there are few replicas."""
 
-BEATS_HEARD_PER_SECOND: Final = 50
+BEATS_HEARD_PER_SECOND: Final = 25
 """With more peers than this allows all beat more slowly: each wakes the process."""
 
-LONGEST_BEAT: Final = 0.4
+LONGEST_BEAT: Final = 0.6
 """Share of the silence that counts as death that a beat takes at most; then who is silent is asked."""
 
 DOUBT_SECONDS: Final = 1.0

@@ -170,7 +170,8 @@ class Peers:
             self._lost[replica] = peer
             if len(self._lost) > REMEMBERED:
                 del self._lost[next(iter(self._lost))]
-        quiet_since = now - beat_seconds * QUIET_BEATS
+        most = self._down_after_seconds * DOUBTED_AFTER
+        quiet_since = now - min(beat_seconds * QUIET_BEATS, most)
         self.quiet |= {name for name, peer in self._peers.items() if peer.heard_at < quiet_since}
         self._beaten_since = min((peer.beat_before for peer in self._peers.values()), default=now)
         return lost
