@@ -26,6 +26,7 @@ from gateway.tracker.messages import (
     decode,
     encode,
 )
+from gateway.tracker.service import TICK_SECONDS
 
 PEER: Final = "peer-"
 ALL_KEYS: Final = 10_000_000
@@ -110,7 +111,7 @@ class Peers:
         beating, leaving = cycle(self._peers), cycle(self._peers)
         last = time.monotonic()
         end = last + seconds
-        beats = 0
+        beats, ticked = 0, last // TICK_SECONDS
         self._read()
         self._heard_at.clear()  # nobody listened meanwhile
         due = dict.fromkeys(("beat", "digest", "stranger", "restart"), 0.0)
@@ -124,16 +125,19 @@ class Peers:
                 ("restart", restarts),
             ):
                 due[name] += passed * rate
-            for _ in range(int(due["beat"])):
-                self._beat(next(beating))
-                beats += 1
-            for _ in range(int(due["digest"])):
-                self._digest(*next(shared))
+            if now // TICK_SECONDS != ticked:  # as replicas do, whose ticks fall together
+                ticked = now // TICK_SECONDS
+                for _ in range(int(due["beat"])):
+                    self._beat(next(beating))
+                    beats += 1
+                for _ in range(int(due["digest"])):
+                    self._digest(*next(shared))
+                due |= {name: due[name] % 1 for name in ("beat", "digest")}
             for _ in range(int(due["stranger"])):
                 self._stranger()
             for _ in range(int(due["restart"])):
                 self._restart(next(leaving))
-            due = {name: rate % 1 for name, rate in due.items()}
+            due |= {name: due[name] % 1 for name in ("stranger", "restart")}
             self._write()
             self._read()
             time.sleep(TURN_SECONDS)

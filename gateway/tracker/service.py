@@ -14,6 +14,12 @@ from gateway.tracker.peers import Peers
 from gateway.tracker.view import Change, Remote, View
 
 TICK_SECONDS: Final = 0.25
+"""
+Time between two ticks, which fall on whole quarters of a second by the wall clock.
+
+So those of all replicas fall together, and what they send comes together: to wake up for each message would
+cost more than to read it.
+"""
 
 Watcher = Callable[[Change], None]
 
@@ -138,7 +144,7 @@ class TrackerService:
         Args:
             counts: How many sessions and connections this replica has.
         """
-        await asyncio.sleep(TICK_SECONDS)
+        await asyncio.sleep(TICK_SECONDS - self._wall_clock() % TICK_SECONDS)
         self._core.sessions, self._core.connections = counts()
         self._core.time = self._wall_clock()
         self._perform(self._core.tick(self._clock()))
