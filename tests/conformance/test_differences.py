@@ -76,6 +76,14 @@ async def test_long_names_are_malformed(loud: GatewayProcess, name: str) -> None
     await wire.close()
 
 
+async def test_topics_that_are_no_strings_are_unmatched(loud: GatewayProcess) -> None:
+    wire = await socket(loud)
+    for ref, event in (("2", "phx_join"), ("3", "phx_leave"), ("4", "shout")):
+        wire.send(TEXT, json.dumps([ref, ref, 5, event, {}]).encode())
+        assert (await wire.receive()).value == refusal(ref, 5, "unmatched topic")
+    await wire.close()
+
+
 @pytest.mark.parametrize("vsn", ["1.0.0", "2.0.0"])
 async def test_a_leave_needs_no_join_ref(loud: GatewayProcess, vsn: str) -> None:
     wire = await Wire.connect(loud.public_port, f"vsn={vsn}")
