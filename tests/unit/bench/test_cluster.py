@@ -12,6 +12,7 @@ from bench.cluster.peers import Peers
 from gateway.bus.envelope import Control, control_in, encode_control
 from gateway.tracker.entry import PRESENCE
 from gateway.tracker.messages import Ask, Beat, TrackerMessage, decode, encode
+from gateway.tracker.service import TICK_SECONDS
 
 PUBLISHED = re.compile(rb"PUB (\S+) (\d+)\r\n")
 
@@ -50,7 +51,7 @@ def test_what_peers_say_can_be_read_and_they_answer_what_they_are_asked(
     peers.share(["room:1"], 2)
     body = encode_control(Control.TRACKER, encode(Ask("real", 1, f"{PRESENCE}room:1")))
     wire.sendall(b"PING\r\nMSG gateway.replica.peer-1 1 %d\r\n%b\r\n" % (len(body), body))
-    peers.spend(0.1, digests=100, strangers=100, restarts=25)
+    peers.spend(TICK_SECONDS + 0.1, digests=100, strangers=100, restarts=25)
     peers.spend(0.05)
     messages = said(wire)
     peers.close()
