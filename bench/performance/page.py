@@ -57,13 +57,12 @@ def blocks(results: Results) -> dict[str, str]:
 
 
 def _run(results: Results) -> str:
-    machine, settings = results.machine, results.settings
+    machine = results.machine
     skipped = "; ".join(f"{name} ({todo})" for name, todo in results.skipped.items())
     failed = "; ".join(f"{name} in {part}: {why}" for (part, name), why in results.failed.items())
     lines = [
         (
-            f"`{results.command}` on {machine['day']}: {results.seconds / 60:.0f} minutes, "
-            f"{settings['rounds']} {'round' if settings['rounds'] == 1 else 'rounds'}. "
+            f"`{results.command}` on {machine['day']}: {results.seconds / 60:.0f} minutes. "
             f"{machine['processor']}, {machine['cores']} cores, {machine['memory']}, Linux "
             f"{machine['kernel']}; load before the run {machine['load']}."
         ),
@@ -103,7 +102,7 @@ def _fanout(results: Results) -> str:
     return (
         _table(head, rows)
         + f"\nCPU µs of a delivery. {subscribers:,} subscribers, 128 byte payload, "
-        f"{results.settings['seconds']:g} s at each rate; {_medians(results)}.\n"
+        f"{results.settings['seconds']:g} s at each rate; {_medians(results, 'fanout')}.\n"
     )
 
 
@@ -199,8 +198,8 @@ def _connect(results: Results) -> str:
     head += ["longest wait for a heartbeat, ms", "KiB a client"]
     return (
         _table(head, rows)
-        + f"\n{results.settings['connects']:,} clients at once; {_medians(results)}. Memory is of the "
-        f"{results.settings['subscribers']:,} of the tables above.\n"
+        + f"\n{results.settings['connects']:,} clients at once; {_medians(results, 'connect')}. Memory is of "
+        f"the {results.settings['subscribers']:,} of the tables above.\n"
     )
 
 
@@ -223,7 +222,7 @@ def _sizes(results: Results) -> str:
     # here and not in the page, which would else show the picture of an earlier run
     picture = "![Lines: CPU of a delivery over the number of subscribers.](pictures/performance-sizes.png)"
     table = _table(head, rows)
-    return f"{picture}\n\n{table}\nCPU µs of a delivery, calm; {_medians(results)}.\n"
+    return f"{picture}\n\n{table}\nCPU µs of a delivery, calm; {_medians(results, 'sizes')}.\n"
 
 
 def _topics(results: Results) -> str:
@@ -240,7 +239,7 @@ def _topics(results: Results) -> str:
     return (
         _table(["server", "CPU µs of a delivery", "to Centrifugo's", "p50, ms", "p99, ms"], rows)
         + f"\n{results.settings['topics']:,} topics of two members, one message a request, so "
-        f"that half of what publishing costs is in each delivery; {_medians(results)}.\n"
+        f"that half of what publishing costs is in each delivery; {_medians(results, 'topics')}.\n"
     )
 
 
@@ -266,8 +265,8 @@ def _number(
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def _medians(results: Results) -> str:
-    rounds = results.settings["rounds"]
+def _medians(results: Results, scenario: str) -> str:
+    rounds = len({run.round for run in results.runs if run.scenario == scenario})
     if rounds == 1:
         return "one round"
     return f"medians of {rounds} rounds; a ratio is taken within a round, in brackets the lowest and highest"
