@@ -26,7 +26,7 @@ class Comparison:
         self._begins_at = -inf
 
     def want(self, since: float, *, shared: bool = False) -> None:
-        """Compare what changed since a time, monotonic seconds; and on demand all that others hold, too."""
+        """Compare what changed since a time, monotonic seconds; ``shared``: all that others hold, too."""
         self._since = min(self._since, since)
         self._shared |= shared
 

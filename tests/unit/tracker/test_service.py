@@ -25,7 +25,9 @@ def nothing(*_: object) -> None:
 
 
 def service(
-    heard: Callable[[TrackerMessage], None], superseded: Callable[[], None]
+    heard: Callable[[TrackerMessage], None],
+    superseded: Callable[[], None],
+    wall_clock: Callable[[], float] = lambda: 1.0,
 ) -> TrackerService:
     """A service that passes on what its core gets to read."""
 
@@ -38,7 +40,7 @@ def service(
         Listening("me", 5, down_after_seconds=10.0, spread=lambda: 0.5),
         NoCarrier(),
         clock=lambda: 1.0,
-        wall_clock=lambda: 1.0,
+        wall_clock=wall_clock,
         lost=nothing,
         superseded=superseded,
     )
@@ -62,3 +64,18 @@ def test_what_others_say_is_read_even_under_its_name(name: str) -> None:
 
     assert heard == [Beat(name, 6)]
     assert bool(ended) == (name == "me")
+
+
+@pytest.mark.parametrize(("now", "pause"), [(100.0, 0.25), (100.1, 0.15), (100.4375, 0.0625)])
+async def test_ticks_of_all_replicas_fall_together(
+    now: float, pause: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("gateway.tracker.service.asyncio.sleep", sleep)
+    await service(nothing, nothing, lambda: now).next_tick(lambda: (0, 0))
+
+    assert slept == [pytest.approx(pause)]
